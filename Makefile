@@ -1,0 +1,62 @@
+# make all     set up .venv, then train, evaluate and tabulate; CONFIG="protocol=smoke data_dir=../data" changes what
+# make test    the same set-up, then the linters and the tests
+# make ui      browse the runs with MLflow on this machine
+# PYTHON=/path/to/python3 names the interpreter to build .venv with (3.11 or later).
+
+CORES ?= all
+CONFIG ?=
+PORT ?= 5000
+
+# Neither MLflow nor the programs it starts may report usage to their makers.
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+
+IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+SUITABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+
+.PHONY: all test lint ui
+.DELETE_ON_ERROR:
+
+all: .venv/installed
+	$(IN_VENV) snakemake --cores $(CORES) all $(if $(CONFIG),--config $(CONFIG))
+
+test: lint
+	$(IN_VENV) pytest
+
+lint: .venv/installed
+	$(IN_VENV) ruff check
+	$(IN_VENV) ruff format --check
+	$(IN_VENV) snakefmt --check Snakefile workflows
+	$(IN_VENV) snakemake --lint
+
+# `mlflow ui` itself does not read MLFLOW_TRACKING_URI; its job runner, eight idle processes, serves nothing here.
+ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
+ui: .venv/installed
+	@case "$$MLFLOW_TRACKING_URI" in \
+	http*) echo "The runs are on $$MLFLOW_TRACKING_URI: open that in a browser." ;; \
+	*) $(IN_VENV) exec mlflow ui --host 127.0.0.1 --port $(PORT) \
+	   --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" ;; \
+	esac
+
+# Built anew from nothing, so that a broken-off installation leaves no half-written package behind.
+.venv/locked: requirements.lock
+	@set -e; found=; \
+	for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3); do \
+	    if "$$python" -c '$(SUITABLE)' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "error: no Python >= 3.11 with the venv module found: install one (Debian: apt-get install python3-venv)" \
+	         "or name it with PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	echo "Installing requirements.lock into .venv with $$found: about 4 minutes and 6 GB."; \
+	"$$found" -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $@
+
+.venv/installed: .venv/locked pyproject.toml
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+environment.yml: requirements.lock
+	{ sed '/pip:$$/q' $@; sed -n "s/^[^#].*/      - '&'/p" requirements.lock; } > $@.new
+	mv $@.new $@

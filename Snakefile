@@ -1,0 +1,28 @@
+"""Trains, evaluates and probes every run of a protocol and makes its tables and figures.
+
+snakemake --cores 8 all
+snakemake --cores 8 all --config protocol=smoke data_dir=data results_dir=results download=true
+"""
+
+
+include: "workflows/rules/common.smk"
+include: "workflows/rules/prepare.smk"
+include: "workflows/rules/runs.smk"
+include: "workflows/rules/results.smk"
+
+
+wildcard_constraints:
+    variant="[a-z0-9]+(-[a-z0-9]+)*",
+    seed="[0-9]+",
+
+
+onstart:
+    lock_results()
+
+
+rule all:
+    default_target: True
+    input:
+        rules.tables.output,
+        rules.figures.output,
+        of_runs(".mirrored"),

@@ -1,0 +1,1 @@
+"""Everything measured: data, training, evaluation, probe, tracking and tables."""

@@ -1,0 +1,336 @@
+"""Protocols: one YAML file says data, training, evaluation, variants and seeds. Imports no torch."""
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from benchmark.errors import UserError, unknown
+from benchmark.variants import BASELINES, SLOTS, VARIANTS
+from models.spec import ModelSpec
+
+PROTOCOLS = Path(__file__).parents[1] / "workflows" / "protocols"
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
+
+
+class Strict(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Strict):
+    """Moving digits: what a clip is and how many there are."""
+
+    digits: Literal["mnist", "mnist-t10k", "optdigits"] = Field(description="Where the digits come from.")
+    digit_size: int = Field(ge=2, description="Side of a digit in pixels.")
+    frame_size: int = Field(ge=4, description="Side of a frame in pixels.")
+    num_digits: int = Field(2, ge=1, le=3, description="Digits in a clip.")
+    context: int = Field(10, ge=1, description="Frames given.")
+    horizon: int = Field(10, ge=1, description="Frames predicted.")
+    train_clips: int | None = Field(None, ge=1, description="A fixed set of training clips; null = endless.")
+    validation_clips: int = Field(ge=1, description="Fixed clips that training may look at.")
+    test_clips: int = Field(ge=1, description="Fixed clips that decide nothing and are scored once.")
+    public_test: bool = Field(False, description="Score mnist_test_seq.npy where data_dir has it.")
+
+    @model_validator(mode="after")
+    def _digits_fit(self) -> "DataConfig":
+        if self.digit_size >= self.frame_size:
+            raise ValueError(f"digit_size {self.digit_size} does not fit into frame_size {self.frame_size}")
+        if self.public_test and (self.frame_size, self.num_digits) != (64, 2):
+            raise ValueError("public_test needs frame_size 64 and num_digits 2: the public clips have these")
+        return self
+
+
+class SamplingConfig(Strict):
+    """When the network sees its own prediction in place of the true frame during training."""
+
+    kind: Literal["none", "scheduled", "reverse"] = Field("none", description="none: true frames throughout.")
+    stop: int = Field(1, ge=1, description="Step at which the horizon shows no true frame any more.")
+    reverse_start: int = Field(1, ge=1, description="reverse: step up to which both rates stay at one half.")
+    reverse_decay: float = Field(1.0, gt=0, description="reverse: steps in which the context's rate nears 1 by 1/e.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "SamplingConfig":
+        if self.kind == "reverse" and self.reverse_start >= self.stop:
+            raise ValueError(f"reverse_start {self.reverse_start} must lie below stop {self.stop}")
+        return self
+
+
+class TrainingConfig(Strict):
+    """One training; what does not change its result is listed in `NOT_IDENTITY`."""
+
+    steps: int = Field(ge=0, description="Iterations, one batch each.")
+    batch_size: int = Field(ge=1, description="Clips in a batch.")
+    learning_rate: float = Field(gt=0, le=1, description="Adam's; the peak under one-cycle.")
+    schedule: Literal["constant", "one-cycle"] = Field("constant", description="Of the learning rate.")
+    loss: Literal["l2", "l1+l2"] = Field("l2", description="Squared error, or its sum with the absolute error.")
+    loss_reduction: Literal["mean", "half-sum"] = Field("mean", description="Over all pixels of a batch.")
+    sampling: SamplingConfig = SamplingConfig()
+    reversed_second_step: bool = Field(False, description="A second optimiser step on the batch reversed in time.")
+    clip_norm: float | None = Field(None, gt=0, description="Largest gradient norm; null = no clipping.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 = autocast; weights stay fp32.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA where there is one.")
+    threads: int = Field(1, ge=1, description="CPU threads of a run, whatever --cores is.")
+    log_every: int = Field(10, ge=1, description="Steps between points of the training curves.")
+    validate_every: int = Field(100, ge=1, description="Steps between scores on the validation clips.")
+    checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
+
+
+NOT_IDENTITY = {"device", "threads", "log_every", "validate_every", "checkpoint_every"}
+"""Training keys that do not change the weights."""
+
+
+class EvaluationConfig(Strict):
+    """How test clips are scored and shown."""
+
+    batch_size: int = Field(50, ge=1, description="Clips rolled out together.")
+    lpips_backbone: Literal["alex", "vgg", "squeeze"] = Field("alex", description="Network under LPIPS.")
+    film_clips: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 2), min_length=1, description="Test clips shown.")
+
+
+class ProbeConfig(Strict):
+    """How gradients are measured."""
+
+    clips: int = Field(ge=2, description="Test clips measured.")
+    batch_size: int = Field(16, ge=1, description="Clips in one backward pass.")
+
+
+class ModelConfig(Strict):
+    """Fields of `ModelSpec` that a protocol sets for all variants or a variant sets for itself."""
+
+    layers: int | None = Field(None, ge=1, description="Depth.")
+    hidden_channels: int | tuple[int, ...] | None = Field(None, description="Width of all layers, or of each.")
+    kernel_size: int | None = None
+    patch_size: int | None = None
+    norm: str | None = None
+    equations: str | None = None
+    memory_order: str | None = None
+    init: str | None = None
+    o_sees_h: bool | None = None
+    g2_sees_m: bool | None = None
+    w3_kernel: int | None = None
+    forget_bias: float | None = None
+    conv_bias: bool | None = None
+    highway_slot: int | Literal["bottom", "middle", "top"] | None = None
+    highway_channels: int | None = None
+    highway_gate_bias: float | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields that are set."""
+        return self.model_dump(exclude_none=True, include=set(ModelConfig.model_fields))
+
+
+class VariantEntry(ModelConfig):
+    """One variant of a protocol: an id of the registry, or a new id with its base and what it changes."""
+
+    id: Identifier
+    base: str | None = Field(None, description="Id in the registry; the id itself if not given.")
+    label: str | None = Field(None, description="Name in tables and figures.")
+    training: dict[str, Any] = Field({}, description="Training keys this variant sets for itself.")
+
+    @model_validator(mode="after")
+    def _known(self) -> "VariantEntry":
+        if (self.base or self.id) not in VARIANTS:
+            raise ValueError(unknown("variant", self.base or self.id, VARIANTS))
+        return self
+
+
+class RunConfig(Strict):
+    """One run, fully resolved: (protocol, variant, seed) and everything that decides its result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    protocol: str
+    variant: str
+    label: str
+    seed: int
+    model: ModelSpec
+    data: DataConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    probe: ProbeConfig
+
+    def path(self, results_dir: Path) -> Path:
+        """The run's folder."""
+        return run_path(results_dir, self.protocol, self.variant, self.seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, as `run.yaml` holds it."""
+        return self.model_dump(mode="json", exclude={"model"}) | {"model": self.model.to_dict()}
+
+    def identity(self, *parts: str) -> str:
+        """Hash of what decides the weights, and of the sections named in `parts` (`evaluation`, `probe`)."""
+        values = self.to_dict()
+        training = {key: value for key, value in values["training"].items() if key not in NOT_IDENTITY}
+        data = {key: value for key, value in values["data"].items() if key not in {"test_clips", "public_test"}}
+        if parts:
+            data = values["data"]
+        decisive = {"model": values["model"], "data": data, "training": training, "seed": self.seed}
+        decisive |= {part: values[part] for part in parts}
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Protocol(Strict):
+    """One YAML file of `workflows/protocols`."""
+
+    name: Identifier
+    about: str = Field(description="What it shows, in a sentence; stands above its tables.")
+    data: DataConfig
+    model: ModelConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    probe: ProbeConfig
+    variants: tuple[VariantEntry, ...] = Field(min_length=1)
+    baselines: tuple[Literal["last-frame", "context-mean", "black"], ...] = tuple(BASELINES)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(min_length=1)
+    target_parameters: int | None = Field(None, ge=1, description="Matched within 7 %; null = not matched.")
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return [{"id": entry} if isinstance(entry, str) else entry for entry in value]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Protocol":
+        ids = [entry.id for entry in self.variants]
+        for name, values in (("variants", ids), ("seeds", list(self.seeds))):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}: {values} names one twice")
+        if set(ids) & set(BASELINES):
+            raise ValueError(f"variants: {sorted(set(ids) & set(BASELINES))} are names of baselines")
+        if max(self.evaluation.film_clips) > self.data.test_clips or self.probe.clips > self.data.test_clips:
+            raise ValueError("evaluation.film_clips and probe.clips must lie within data.test_clips")
+        for entry in self.variants:
+            self.run(entry.id, self.seeds[0])
+        return self
+
+    def run(self, variant: str, seed: int) -> RunConfig:
+        """The resolved run of `variant` and `seed`."""
+        entries = {entry.id: entry for entry in self.variants}
+        if variant not in entries:
+            raise ValueError(unknown("variant", variant, entries))
+        if seed not in self.seeds:
+            raise ValueError(f"seed {seed} is not one of {', '.join(map(str, self.seeds))}")
+        entry = entries[variant]
+        known = VARIANTS[entry.base or entry.id]
+        try:
+            model = self._spec(entry)
+            training = TrainingConfig.model_validate(merge(self.training.model_dump(), entry.training))
+        except ValueError as error:
+            raise ValueError(f"variants: {variant}: {first_line(error)}") from None
+        return RunConfig(
+            protocol=self.name,
+            variant=variant,
+            label=entry.label or known.label,
+            seed=seed,
+            model=model,
+            data=self.data,
+            training=training,
+            evaluation=self.evaluation,
+            probe=self.probe,
+        )
+
+    def runs(self) -> list[RunConfig]:
+        """All runs, variant by variant."""
+        return [self.run(entry.id, seed) for entry in self.variants for seed in self.seeds]
+
+    def _spec(self, entry: VariantEntry) -> ModelSpec:
+        known = VARIANTS[entry.base or entry.id]
+        fields = (
+            self.model.given() | {"cell": known.cell, "highway_slot": known.slot or 0} | known.model | entry.given()
+        )
+        widths, layers = fields.pop("hidden_channels", None), fields.pop("layers", None)
+        if widths is None or (isinstance(widths, int) and layers is None):
+            raise ValueError("layers and hidden_channels are needed, from the protocol's model or the variant")
+        if isinstance(widths, int):
+            widths = (widths,) * layers
+        elif layers is not None and len(widths) != layers:
+            raise ValueError(f"hidden_channels: {list(widths)} has {len(widths)} entries for {layers} layers")
+        if fields["highway_slot"] in SLOTS:
+            fields["highway_slot"] = SLOTS[fields["highway_slot"]](len(widths))
+            if not fields["highway_slot"]:
+                raise ValueError(f"highway_slot: a highway needs two layers, not {len(widths)}")
+        return ModelSpec(hidden_channels=tuple(widths), frame_size=self.data.frame_size, **fields)
+
+
+def run_path(results_dir: Path, protocol: str, variant: str, seed: int) -> Path:
+    """The folder of a run below `results_dir`."""
+    return results_dir / protocol / "runs" / variant / f"seed={seed}"
+
+
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`, section by section."""
+    nested = {key: merge(base[key], value) for key, value in changes.items() if isinstance(base.get(key), dict)}
+    return base | changes | nested
+
+
+def first_line(error: ValueError) -> str:
+    """The first mistake of a validation error, in words."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    details = error.errors()
+    first, more = details[0], len(details) - 1
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        message = unknown("key", str(first["loc"][-1]), allowed_keys(error.title, first["loc"][:-1]))
+    elif first["type"] == "value_error":
+        message = str(first["ctx"]["error"])
+    elif first["type"] == "missing":
+        message = "is missing"
+    else:
+        message = f"{first['input']!r}: {first['msg'].lower()}"
+    return (f"{where}: {message}" if where else message) + (f" (and {more} more)" if more else "")
+
+
+def allowed_keys(title: str, location: tuple[str | int, ...]) -> list[str]:
+    """The keys of the section at `location` of the model called `title`."""
+    models: dict[str, type[BaseModel]] = {cls.__name__: cls for cls in (Protocol, TrainingConfig, WorkflowConfig)}
+    fields = models[title].model_fields
+    for part in location:
+        if isinstance(part, int) or part not in fields:
+            continue
+        annotation = fields[part].annotation
+        fields = (VariantEntry if part == "variants" else annotation).model_fields
+    return list(fields)
+
+
+@cache
+def load_protocol(name_or_file: str) -> Protocol:
+    """The protocol called `name_or_file`, or in that YAML file.
+
+    Raises:
+        UserError: no such protocol, or a mistake in it; names file, key, value and what is allowed.
+    """
+    known = {path.stem: path for path in sorted(PROTOCOLS.glob("*.yaml"))}
+    path = known.get(name_or_file, Path(name_or_file))
+    if path.suffix not in {".yaml", ".yml"}:
+        raise UserError(unknown("protocol", name_or_file, known) + ", or the path of a YAML file")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); protocols here: {', '.join(known)}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds {type(values).__name__}, not the keys of a protocol")
+    try:
+        return Protocol.model_validate({"name": path.stem} | values)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_line(error)}") from None
+
+
+class WorkflowConfig(Strict):
+    """The keys that `snakemake --config` takes."""
+
+    protocol: str = Field("quick", description="Name in workflows/protocols, or a YAML file.")
+    data_dir: Path = Field(Path("data"), description="Where published files lie or are downloaded to.")
+    results_dir: Path = Field(Path("results"), description="Results of a protocol go to a folder of its name here.")
+    download: bool = Field(False, description="Fetch published files that data_dir lacks.")

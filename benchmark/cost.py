@@ -1,0 +1,23 @@
+"""What a network costs: parameters and multiply-accumulates, counted without running it."""
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.predictor import Predictor, free_running_mask
+from models.spec import ModelSpec
+
+
+def count_parameters(spec: ModelSpec) -> int:
+    """Trainable parameters; every one of them receives gradient (tests prove it)."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in Predictor(spec).parameters())
+
+
+def count_macs(spec: ModelSpec, context: int, horizon: int) -> int:
+    """Multiply-accumulates of the convolutions in one forward pass over one clip (torch's FLOP counter, halved)."""
+    frames = torch.empty(1, context + horizon, spec.channels, spec.frame_size, spec.frame_size, device="meta")
+    with torch.device("meta"):
+        network = Predictor(spec)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(frames, free_running_mask(1, context, horizon, frames))
+    return counter.get_total_flops() // 2

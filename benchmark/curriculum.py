@@ -1,0 +1,49 @@
+"""Feed masks: when a network in training sees the true frame and when its own prediction."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from benchmark.config import SamplingConfig
+from benchmark.data.stream import uniform
+
+
+def feed_rates(sampling: SamplingConfig, step: int) -> tuple[float, float]:
+    """Probability of a true frame at `step` (from 0), within the context and within the horizon.
+
+    `scheduled` (Bengio et al. 2015, as in PredRNN): the horizon's falls linearly from 1 to 0 at `stop`.
+    `reverse` (Wang et al. 2022): the context's stays at 1/2 up to `reverse_start`, then nears 1 exponentially, while
+    the horizon's falls linearly from 1/2 to 0 at `stop`.
+    """
+    if sampling.kind == "none":
+        return 1.0, 1.0
+    if sampling.kind == "scheduled":
+        return 1.0, max(0.0, 1.0 - step / sampling.stop)
+    if step < sampling.reverse_start:
+        return 0.5, 0.5
+    since = step - sampling.reverse_start
+    context = 1.0 - 0.5 * math.exp(-since / sampling.reverse_decay) if step < sampling.stop else 1.0
+    return context, max(0.0, 0.5 - 0.5 * since / (sampling.stop - sampling.reverse_start))
+
+
+def feed_mask(
+    sampling: SamplingConfig,
+    *,
+    seed: int,
+    step: int,
+    batch_size: int,
+    context: int,
+    horizon: int,
+    device: str,
+) -> Float[Tensor, "B T-1"]:
+    """The feed mask of the batch at `step`: a pure function of its arguments, equal on every device."""
+    context_rate, horizon_rate = feed_rates(sampling, step)
+    columns = context + horizon - 1
+    draws = uniform(seed, step, batch_size * columns, device=device).view(batch_size, columns)
+    rates = torch.full((columns,), horizon_rate, device=device, dtype=draws.dtype)
+    rates[:context] = context_rate
+    mask = (draws < rates).float()
+    mask[:, 0] = 1
+    return mask

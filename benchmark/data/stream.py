@@ -1,0 +1,153 @@
+"""The stream: training clips of moving digits as a pure function of (seed, index), composed on any device."""
+
+from functools import cache, reduce
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64, UInt8
+from torch import Tensor
+
+from benchmark.data.counter import Domain, counter_hash
+
+FRAME_STEP = 0.1  # way per frame, in units of the room a digit has
+_DIGIT, _TOP, _LEFT, _DIRECTION = range(4)
+
+
+class ClipStream:
+    """Clips of digits that move and bounce (Srivastava et al. 2015), any of which can be made at any time.
+
+    Args:
+        digits: uint8 (n, d, d), one split of a digit bank.
+        seed: seed of the run. With a pool it sets the order of the clips, without one the clips themselves.
+        frame_size: H = W in pixels, at least d.
+        num_digits: N, digits in a clip.
+        frames: T.
+        pool: number of fixed clips, each shown once per epoch; None for endless new ones.
+        split: what the clips are for; each split has its own clips under the same seed.
+        device: where the digits lie and the clips are made.
+    """
+
+    def __init__(
+        self,
+        digits: UInt8[np.ndarray, "n d d"],
+        *,
+        seed: int,
+        frame_size: int,
+        num_digits: int,
+        frames: int,
+        pool: int | None = None,
+        split: Literal["train", "validation", "test"] = "train",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        assert digits.shape[-1] <= frame_size, f"digits of {digits.shape[-1]} pixels in frames of {frame_size}"
+        self.seed, self.frame_size, self.frames, self.pool = seed, frame_size, frames, pool
+        self.digits = torch.from_numpy(digits).to(device)
+        self._content = (seed, Domain[split.upper()]) if pool is None else (0, Domain.POOL)
+        self._tags = torch.arange(4 * num_digits, device=device).view(num_digits, 4)
+        self._directions = _directions().to(device)
+        self._epoch = -1
+
+    def batch(self, step: int, batch_size: int) -> Float32[Tensor, "B T 1 H W"]:
+        """The clips of optimiser step `step` (from 0), float32 in [0, 1]; on a GPU without waiting for it."""
+        draws = self._draws(self.clip_numbers(step, batch_size))
+        return self._compose(to_float(self._digits(draws)), *self._positions(draws))
+
+    def clips(self, indices: Int64[Tensor, " B"]) -> UInt8[Tensor, "B T 1 H W"]:
+        """The clips of these numbers, uint8; with a pool, numbers within the pool."""
+        draws = self._draws(indices)
+        return self._compose(self._digits(draws), *self._positions(draws))
+
+    def positions(self, indices: Int64[Tensor, " B"]) -> tuple[Int64[Tensor, "B N T"], Int64[Tensor, "B N T"]]:
+        """Top row and left column, in pixels, of every digit of these clips in every frame."""
+        return self._positions(self._draws(indices))
+
+    def clip_numbers(self, step: int, batch_size: int) -> Int64[Tensor, " B"]:
+        """The numbers of the clips in the batch of `step`, on the stream's device."""
+        first = step * batch_size
+        if self.pool is None:
+            return torch.arange(first, first + batch_size, device=self.digits.device)
+        parts = []
+        for epoch in range(first // self.pool, (first + batch_size - 1) // self.pool + 1):
+            start = epoch * self.pool
+            parts.append(self._order(epoch)[max(first - start, 0) : first + batch_size - start])
+        return torch.cat(parts)
+
+    def _order(self, epoch: int) -> Int64[Tensor, " pool"]:
+        if epoch != self._epoch:
+            numbers = torch.arange(self.pool, device=self.digits.device)
+            # A hash of one counter has no ties, so that every device sorts alike.
+            self._epoch_order = counter_hash(self.seed, Domain.POOL_ORDER, epoch, numbers).argsort()
+            self._epoch = epoch
+        return self._epoch_order
+
+    def _draws(self, indices: Int64[Tensor, " B"]) -> Int64[Tensor, "B N 4"]:
+        seed, domain = self._content
+        return counter_hash(seed, domain, indices.to(self._tags.device)[:, None, None], self._tags)
+
+    def _digits(self, draws: Int64[Tensor, "B N 4"]) -> UInt8[Tensor, "B N d d"]:
+        return self.digits[(draws[..., _DIGIT] * len(self.digits)) >> 32]
+
+    def _positions(self, draws: Int64[Tensor, "B N 4"]) -> tuple[Int64[Tensor, "B N T"], Int64[Tensor, "B N T"]]:
+        start = draws[..., _TOP : _LEFT + 1].double() * 2.0**-32  # (B, N, 2), top and left
+        step = self._directions[draws[..., _DIRECTION] >> 16]
+        room = self.frame_size - self.digits.shape[-1]
+        top, left = (trajectory(start, step, self.frames) * room).long().unbind(2)  # each (B, N, T)
+        return top, left
+
+    def _compose(self, digits: Tensor, top: Int64[Tensor, "B N T"], left: Int64[Tensor, "B N T"]) -> Tensor:
+        B, N, T = top.shape
+        H, d = self.frame_size, digits.shape[-1]
+        room = H - d
+        # Each digit in a margin of zeros: a frame is then a window on it, read without any index per pixel.
+        framed = digits.new_zeros(B, N, H + room, H + room)
+        framed[:, :, room:H, room:H] = digits
+        windows = framed.flatten(0, 1).unfold(1, H, 1).unfold(2, H, 1)  # a view: (B N, room + 1, room + 1, H, H)
+        digit = torch.arange(B * N, device=top.device)[:, None]
+        layers = windows[digit, (room - top).flatten(0, 1), (room - left).flatten(0, 1)]  # (B N, T, H, H)
+        return reduce(torch.maximum, layers.view(B, N, T, 1, H, H).unbind(1))
+
+
+def to_float(pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+    """Map uint8 to float32 in [0, 1] on the same device.
+
+    A table, because a GPU divides by 255 with a multiplication that rounds differently.
+    """
+    return _grey_levels(pixels.device)[pixels.long()]
+
+
+def uniform(seed: int, step: int, count: int, *, device: torch.device | str = "cpu") -> Float64[Tensor, " count"]:
+    """Numbers in [0, 1) for training step `step`, multiples of 2**-32, independent of those of the clips."""
+    return counter_hash(seed, Domain.STEP, step, torch.arange(count, device=device)).double() * 2.0**-32
+
+
+def trajectory(
+    start: Float64[Tensor, "*coordinates"], step: Float64[Tensor, "*coordinates"], frames: int
+) -> Float64[Tensor, "*coordinates T"]:
+    """Move coordinates in [0, 1] by `step` per frame; at a wall they are clamped and the step turns round.
+
+    The first frame comes after the first step. Only additions and comparisons: every device rounds alike.
+    """
+    path = []
+    for _ in range(frames):
+        start = start + step
+        hit = (start <= 0) | (start >= 1)
+        start = start.clamp(0, 1)
+        step = torch.where(hit, -step, step)
+        path.append(start)
+    return torch.stack(path, dim=-1)
+
+
+@cache
+def _grey_levels(device: torch.device) -> Float32[Tensor, "256"]:
+    return (torch.arange(256, dtype=torch.float32) / 255).to(device)
+
+
+def _directions() -> Float64[Tensor, "65536 2"]:
+    """Steps down and to the right of 65,536 directions.
+
+    Whole multiples of 2**-32: the sines of different processors differ in the last bits of 53, these do not.
+    """
+    angle = np.arange(65_536) * (2 * np.pi / 65_536)
+    steps = FRAME_STEP * np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+    return torch.from_numpy(np.rint(steps * 2.0**32) / 2.0**32)

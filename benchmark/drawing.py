@@ -1,0 +1,149 @@
+"""What all figures share: one style file, one look a variant, and equal bytes for equal content."""
+
+import contextlib
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+
+from benchmark.config import Protocol
+from benchmark.files import atomic_path
+from benchmark.runs import FinishedRun
+from benchmark.statistics import SMALLEST_N, summarise
+from models.spec import CELLS, ModelSpec
+
+STYLE = Path(__file__).with_name("figures.mplstyle")
+WIDTH = 7.0
+"""Width of a figure in inches, as printed."""
+UNDATED = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
+"""Metadata without which equal content gives equal bytes."""
+
+# Okabe and Ito's palette, from light to dark, so that cells stay apart when printed grey.
+PALETTE = ("#E69F00", "#009E73", "#0072B2", "#CC79A7", "#D55E00", "#56B4E9")
+MARKERS = "os^DvP"
+HIGHLIGHT = "#D55E00"
+NOTE = "#404040"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a variant is drawn: colour and marker say the cell, the line says where its highway sits."""
+
+    label: str
+    color: str
+    marker: str
+    line: Any
+    filled: bool
+
+    def style(self, points: int, offset: int = 0) -> dict[str, Any]:
+        """Keywords for `Axes.plot`, with about four markers on `points` points, from the one at `offset` on."""
+        every = max(1, points // 4)
+        return {
+            "color": self.color,
+            "linestyle": self.line,
+            "marker": self.marker,
+            "markevery": (offset % every, every),
+            "markerfacecolor": self.color if self.filled else "white",
+        }
+
+
+def looks(protocol: Protocol) -> dict[str, Look]:
+    """The look of every variant of `protocol`; those alike in cell and highway differ in shade and marker's face."""
+    found: dict[str, Look] = {}
+    alike: dict[tuple[str, Any], int] = {}
+    for entry in protocol.variants:
+        run = protocol.run(entry.id, protocol.seeds[0])
+        key = (run.model.cell, highway_line(run.model))
+        shade = alike[key] = alike.get(key, -1) + 1
+        cell = list(CELLS).index(run.model.cell) % len(PALETTE)
+        color = lighten(PALETTE[cell], 1 - 0.72**shade)
+        found[run.variant] = Look(run.label, color, MARKERS[cell], key[1], shade % 2 == 0)
+    return found
+
+
+def highway_line(spec: ModelSpec) -> str | tuple[int, tuple[float, ...]]:
+    """Line style: solid without a highway, dashed at the bottom, dash-dotted between, dotted at the top."""
+    if not spec.highway_slot:
+        return "-"
+    if spec.highway_slot == 1:
+        return (0, (5, 1.5))
+    return (0, (1, 1.3)) if spec.highway_slot == spec.layers - 1 else (0, (4, 1.5, 1, 1.5))
+
+
+def lighten(color: str, by: float) -> str:
+    """`color` moved towards white; 0 leaves it, 1 is white."""
+    return to_hex([value + (1 - value) * by for value in to_rgb(color)])
+
+
+@contextlib.contextmanager
+def page(paths: Sequence[Path], height: float, width: float = WIDTH) -> Iterator[Figure]:
+    """Yield an empty figure (sizes in inches) in our style and, once it is drawn, write it to `paths`."""
+    with matplotlib.style.context(["default", STYLE]):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        for path in paths:
+            with atomic_path(path) as temporary:
+                figure.savefig(temporary, metadata=UNDATED[path.suffix])
+
+
+def finish(figure: Figure, title: str, notes: Sequence[str], handles: Sequence[Artist] = (), columns: int = 4) -> None:
+    """Put a title above the axes, a legend of `handles` and the notes below, and leave them room."""
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(" ".join(note for note in notes if note), int(width * 19.5))
+    below = (0.06 + 0.135 * len(lines)) / height
+    above = 0.26 / height
+    figure.text(0.008, 1 - 0.05 / height, title, va="top", fontsize="x-large", fontweight="bold")
+    figure.text(0.008, 0.05 / height, "\n".join(lines), va="bottom", fontsize=7, color=NOTE, linespacing=1.25)
+    figure.get_layout_engine().set(rect=(0, below, 1, 1 - below - above))
+    if handles:
+        place = (0.5, below)
+        figure.legend(handles=handles, loc="outside lower center", bbox_to_anchor=place, ncols=columns)
+
+
+def time_axis(axes: Axes, first: int, last: int, context: int | None = None) -> None:
+    """Number the frames `first` to `last`; those after `context` lie on grey, behind a line where the context ends."""
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100) if (last - first) / step <= 5)
+    axes.set_xticks([first, *(t for t in range(step, last + 1, step) if t - first >= step / 2)])
+    axes.set_xlim(first - 0.5, last + 0.5)
+    if context is not None and last > context:
+        axes.axvspan(context + 0.5, last + 0.5, color="#F3F3F3", zorder=0)
+        axes.axvline(context + 0.5, color="#666666", linewidth=0.7, zorder=1)
+
+
+def draw_seeds(axes: Axes, values: pd.DataFrame, look: Look, number: int, *, log: bool = False) -> None:
+    """Draw the mean over seeds and, where there are enough, its interval.
+
+    Args:
+        axes: where to draw.
+        values: one row a seed, one column a time.
+        look: the variant's.
+        number: its place among the variants, which shifts its markers.
+        log: the values are natural logs; what is drawn are their exponentials.
+    """
+    found = [summarise(list(values[t])) for t in values.columns]
+    back = np.exp if log else np.asarray
+    mean, low, high = (back([getattr(one, key) for one in found]) for key in ("mean", "low", "high"))
+    axes.plot(values.columns, mean, **look.style(len(found), number))
+    axes.fill_between(values.columns, low, high, color=look.color, alpha=0.15, linewidth=0)
+
+
+def seed_note(protocol: Protocol, runs: Sequence[FinishedRun]) -> str:
+    """How many seeds a figure shows, what that allows to be said, and which runs are left out."""
+    n = len(protocol.seeds)
+    if n == 1:
+        note = "n = 1: ranks nothing."
+    elif n < SMALLEST_N:
+        note = f"n = {n} seeds, mean: too few for an interval, ranks nothing."
+    else:
+        note = f"n = {n} seeds: mean, band = 95 % t interval over seeds."
+    gone = ", ".join(f"{run.label} (seed {run.seed})" for run in runs if run.diverged)
+    return f"{note} Diverged and left out: {gone}." if gone else note

@@ -1,0 +1,135 @@
+"""The figures of a protocol, from the files of its runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from benchmark.config import Protocol, run_path
+from benchmark.drawing import Look, draw_seeds, finish, looks, page, seed_note, time_axis
+from benchmark.films import FilmRow, film_figure
+from benchmark.gradient_figures import STAGES, gradient_norm, gradient_norm_layers, read_norms
+from benchmark.outputs import FIGURE_FORMATS, FIGURES
+from benchmark.runs import FinishedRun, read_runs
+
+BASELINE_LINES = ((0, (6, 2)), (0, (1, 1.5)), (0, (3, 2, 1, 2)))
+GREY = "#777777"
+
+
+def write_figures(protocol: Protocol, results_dir: Path) -> None:
+    """Write `figures/<name>.{pdf,png}` of `protocol`.
+
+    Raises:
+        UserError: a run is not finished.
+    """
+    runs = read_runs(protocol, results_dir)
+    kept = [run for run in runs if not run.diverged]
+    trained = [run for run in kept if run.config]
+    note = seed_note(protocol, runs)
+    look = {variant: style for variant, style in looks(protocol).items() if variant in {run.variant for run in trained}}
+    folder = results_dir / protocol.name / "figures"
+    paths = {name: [folder / f"{name}.{ending}" for ending in FIGURE_FORMATS] for name in FIGURES}
+    context, frames = protocol.data.context, protocol.data.context + protocol.data.horizon
+
+    mse_per_frame(kept, look, context, note, paths["mse_per_frame"])
+    film(protocol, kept, results_dir, note, paths["film"])
+    openness(trained, look, context, note, paths["openness"])
+    if not trained:
+        for name in ("gradient_norm", "gradient_norm_layers"):
+            empty_figure("Gradient norm", "Every run diverged.", note, paths[name])
+        return
+    norms = pd.concat(
+        read_norms(run.config.path(results_dir) / "probe.parquet").assign(variant=run.variant, seed=run.seed)
+        for run in trained
+    )
+    gradient_norm(norms, look, context, frames, note, paths["gradient_norm"])
+    gradient_norm_layers(norms, look, context, frames, note, paths["gradient_norm_layers"])
+
+
+def mse_per_frame(
+    runs: Sequence[FinishedRun], look: dict[str, Look], context: int, note: str, paths: Sequence[Path]
+) -> None:
+    """MSE of each predicted frame: all with the baselines, and the variants alone on their own scale."""
+    curves = pd.DataFrame({(run.variant, run.seed): run.frames.groupby("frame")["mse"].mean() for run in runs})
+    curves.index += context
+    baselines = [run for run in runs if not run.config]
+    with page(paths, height=3.7) as figure:
+        every, alone = figure.subplots(1, 2)
+        handles = [Line2D([], [], label=style.label, **style.style(1)) for style in look.values()]
+        for run, line in zip(baselines, BASELINE_LINES, strict=False):
+            handles += every.plot(curves[run.variant, run.seed], color=GREY, linestyle=line, label=run.label)
+        for number, (variant, style) in enumerate(look.items()):
+            for axes in (every, alone):
+                draw_seeds(axes, curves[variant].T, style, number)
+        every.set_title("with the baselines")
+        every.set_ylim(bottom=0)
+        every.set_ylabel("MSE per frame ↓\n(squared error summed over pixels)")
+        alone.set_title("variants alone, enlarged")
+        for axes in (every, alone):
+            axes.set_xlabel("frame t")
+            time_axis(axes, context + 1, int(curves.index[-1]))
+        notes = [
+            f"Mean over the test clips; prediction clipped to [0, 1]; t = {context + 1} is the first predicted frame.",
+            note,
+        ]
+        finish(figure, "Error by predicted frame", notes, handles, columns=4 if len(handles) > 12 else 3)
+
+
+def openness(
+    runs: Sequence[FinishedRun], look: dict[str, Look], context: int, note: str, paths: Sequence[Path]
+) -> None:
+    """Highway openness by step, before and after training, of the variants with a highway."""
+    runs = [run for run in runs if run.config.model.highway_slot]
+    title = "Openness of the highway"
+    if not runs:
+        empty_figure(title, "No variant shown here has a highway.", note, paths)
+        return
+    with page(paths, height=3.1) as figure:
+        grid = figure.subplots(1, len(STAGES), sharey=True)
+        for axes, (stage, words) in zip(grid, STAGES.items(), strict=True):
+            curves = pd.DataFrame({(run.variant, run.seed): run.probe[stage]["openness"] for run in runs})
+            curves.index += 1
+            shown = list(dict.fromkeys(run.variant for run in runs))
+            for number, variant in enumerate(shown):
+                draw_seeds(axes, curves[variant].T, look[variant], number)
+            axes.set_title(words)
+            axes.set_xlabel("frame t")
+            time_axis(axes, 1, int(curves.index[-1]), context)
+        grid[0].set_ylabel("openness: mean of 1 \N{MINUS SIGN} S")
+        grid[0].set_ylim(0, 1)
+        notes = [
+            "S: switch gate of the highway, mean over units and clips; at 1 it keeps its past, at 0 it replaces it.",
+            "Grey: horizon, where the network is fed its own predictions.",
+            note,
+        ]
+        handles = [Line2D([], [], label=look[variant].label, **look[variant].style(1)) for variant in shown]
+        finish(figure, title, notes, handles, columns=3)
+
+
+def film(protocol: Protocol, runs: Sequence[FinishedRun], results_dir: Path, note: str, paths: Sequence[Path]) -> None:
+    """The first of `evaluation.film_clips` as every variant (its first seed) and every baseline predicts it."""
+    clip = min(protocol.evaluation.film_clips)
+    first = {run.variant: run for run in reversed(runs)}
+    rows = []
+    for run in (first[variant] for variant in dict.fromkeys(run.variant for run in runs)):
+        folder = run_path(results_dir, protocol.name, run.variant, run.seed)
+        with np.load(folder / "examples.npz") as examples:
+            place = list(examples["clip"]).index(clip)
+            context, truth, prediction = (examples[name][place] for name in ("context", "truth", "prediction"))
+        mse = run.frames.loc[run.frames["clip"] == clip, "mse"].mean()
+        rows.append(FilmRow(run.label, prediction, mse, baseline=run.config is None))
+    notes = [
+        f"Test clip {clip}, chosen by its number; first seed of each variant. MSE: squared error summed over the pixels of"
+        " a frame, mean over the predicted frames of this clip, prediction clipped to [0, 1].",
+        note.split(":")[0] + ": one clip ranks nothing.",
+    ]
+    film_figure(context, [FilmRow("Truth", truth), *rows], "One test clip", notes, paths)
+
+
+def empty_figure(title: str, message: str, note: str, paths: Sequence[Path]) -> None:
+    """A figure that says why there is nothing to show."""
+    with page(paths, height=1.2) as figure:
+        figure.text(0.5, 0.5, message, ha="center", va="center", fontsize=8)
+        finish(figure, title, [note])

@@ -1,0 +1,46 @@
+"""What a protocol will train: parameters and MACs of every variant, and whether they are matched."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from benchmark.config import Protocol
+from benchmark.cost import count_macs, count_parameters
+from benchmark.errors import UserError
+from benchmark.files import write_atomic
+
+TOLERANCE = 0.07
+"""Largest deviation from `target_parameters`."""
+
+
+def plan(protocol: Protocol, results_dir: Path) -> str:
+    """Write `plan.csv` (variant, label, layers, parameters, macs per clip) and return it as text.
+
+    Raises:
+        UserError: a variant's parameters deviate from the protocol's `target_parameters` by more than `TOLERANCE`.
+    """
+    rows = []
+    for entry in protocol.variants:
+        run = protocol.run(entry.id, protocol.seeds[0])
+        rows.append(
+            {
+                "variant": run.variant,
+                "label": run.label,
+                "layers": run.model.layers,
+                "hidden_channels": " ".join(map(str, run.model.hidden_channels)),
+                "parameters": count_parameters(run.model),
+                "macs": count_macs(run.model, run.data.context, run.data.horizon),
+            }
+        )
+    table = pd.DataFrame(rows)
+    if protocol.target_parameters:
+        table["deviation"] = table["parameters"] / protocol.target_parameters - 1
+        off = table[table["deviation"].abs() > TOLERANCE]
+        if len(off):
+            found = ", ".join(f"{row.variant} {row.parameters:,} ({row.deviation:+.1%})" for row in off.itertuples())
+            raise UserError(
+                f"protocol {protocol.name}: parameters off target_parameters {protocol.target_parameters:,} by more"
+                f" than {TOLERANCE:.0%}: {found}; change hidden_channels or set target_parameters: null"
+            )
+    write_atomic(results_dir / protocol.name / "plan.csv", table.to_csv(index=False))
+    return table.to_string(index=False)

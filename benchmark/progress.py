@@ -1,0 +1,40 @@
+"""The one progress line of a training."""
+
+import sys
+import time
+
+
+class Progress:
+    """Says how far a run is: rewrites one line on a terminal, prints a line now and then into a log file.
+
+    Args:
+        title: stands in front, e.g. `predrnnpp seed=1`.
+        steps: steps of the whole run.
+        done: steps that an earlier process did.
+    """
+
+    LOG_EVERY_S = 15.0
+
+    def __init__(self, title: str, steps: int, done: int) -> None:
+        self.title, self.steps, self.first = title, steps, done
+        self.started = self.said = time.monotonic()
+        self.terminal = sys.stderr.isatty()
+
+    def elapsed_s(self) -> float:
+        """Seconds since this process began to train."""
+        return time.monotonic() - self.started
+
+    def show(self, step: int, loss: float, clips_per_s: float) -> None:
+        """Show the state after `step` steps; in a log file at most every `LOG_EVERY_S` and at the end."""
+        now = time.monotonic()
+        if not self.terminal and now - self.said < self.LOG_EVERY_S and step < self.steps:
+            return
+        self.said = now
+        left_s = round(self.elapsed_s() / max(step - self.first, 1) * (self.steps - step))
+        width = len(str(self.steps))
+        line = (
+            f"{self.title} | step {step:>{width}}/{self.steps} | loss {loss:.4g} | {clips_per_s:.3g} clips/s"
+            f" | {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left"
+        )
+        end = "\n" if not self.terminal or step == self.steps else "\x1b[K\r"
+        print(line, end=end, file=sys.stderr, flush=True)

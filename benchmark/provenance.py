@@ -1,0 +1,95 @@
+"""Where a result comes from: source files, git commit, versions, device. Imports no torch by itself."""
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from benchmark.data.prepared import read_record
+from models.spec import CELLS, ModelSpec
+
+ROOT = Path(__file__).parents[1]
+
+STREAM = ("benchmark/data/counter.py", "benchmark/data/stream.py")
+STAGES = {
+    "plan": ("benchmark/plan.py", "benchmark/cost.py"),
+    "backbone": ("benchmark/backbone.py",),
+    "data": ("benchmark/data/digits.py", "benchmark/data/clips.py", "benchmark/data/prepared.py", *STREAM),
+    "train": ("benchmark/train.py", "benchmark/engine.py", "benchmark/curriculum.py", *STREAM),
+    "evaluate": ("benchmark/evaluate.py", "benchmark/engine.py", "benchmark/metrics.py"),
+    "probe": ("benchmark/probe.py", "benchmark/engine.py"),
+    "tables": ("benchmark/tables.py", "benchmark/rendering.py", "benchmark/metrics.py", "benchmark/statistics.py"),
+    "figures": (
+        "benchmark/figures.py",
+        "benchmark/gradient_figures.py",
+        "benchmark/films.py",
+        "benchmark/drawing.py",
+        "benchmark/figures.mplstyle",
+        "benchmark/statistics.py",
+    ),
+}
+"""Source files that decide the numbers of each stage, besides those of its network.
+
+The clips reach the other stages through `data.json` and its hashes. What only checks, stores, shows or mirrors results
+is left out: changing it reruns nothing.
+"""
+
+
+def network_sources(spec: ModelSpec) -> list[str]:
+    """The source files of the network of `spec`."""
+    cell = CELLS[spec.cell].split(":")[0].replace(".", "/") + ".py"
+    highway = ["models/gradient_highway.py"] if spec.highway_slot else []
+    return ["models/predictor.py", "models/convolution.py", cell, *highway]
+
+
+def sources(stage: str, spec: ModelSpec | None = None) -> list[str]:
+    """Source files, below the top level, that decide the result of `stage` for `spec` (none = a baseline)."""
+    return [*STAGES[stage], *(network_sources(spec) if spec else [])]
+
+
+def code_hash(stage: str, spec: ModelSpec) -> str:
+    """Hash of the contents of `sources`."""
+    digest = hashlib.sha256()
+    for name in sources(stage, spec):
+        digest.update(name.encode() + b"\0" + (ROOT / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cpu_model() -> str:
+    """The CPU's name as the kernel gives it, or its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def git(*arguments: str) -> str | None:
+    """Output of a git command at the top level; None outside a git checkout."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def provenance(spec: ModelSpec, config_hash: str, data_folder: Path, device: str) -> dict[str, Any]:
+    """What `provenance.json` holds: no path of a machine and no host name."""
+    import torch
+
+    packages = ("torch", "numpy", "scikit-image", "lpips")
+    accelerator = torch.cuda.get_device_name() if device == "cuda" else cpu_model()
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "git_commit": git("rev-parse", "HEAD"),
+        "git_dirty": None if changes is None else bool(changes),
+        "code_hash": code_hash("train", spec),
+        "config_hash": config_hash,
+        "data_hash": read_record(data_folder)["data_hash"],
+        "device": device,
+        "accelerator": accelerator,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in packages},
+    }

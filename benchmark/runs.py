@@ -1,0 +1,67 @@
+"""The finished runs of a protocol, read back from their folders."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark.config import Protocol, RunConfig, run_path
+from benchmark.errors import UserError
+from benchmark.files import read_json, read_json_lines
+from benchmark.variants import BASELINE_SEED, BASELINES
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """One run, or one baseline (then `config` is None and `status`, `probe` and `timing` are empty)."""
+
+    variant: str
+    label: str
+    seed: int
+    config: RunConfig | None
+    frames: pd.DataFrame
+    status: dict[str, Any]
+    probe: dict[str, Any]
+    timing: list[dict[str, Any]]
+    provenance: dict[str, Any]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its training ended in non-finite numbers; such a run counts in n and enters no mean."""
+        return self.status.get("state") == "diverged"
+
+
+def read_runs(protocol: Protocol, results_dir: Path) -> list[FinishedRun]:
+    """All runs of `protocol` in its order, baselines last.
+
+    Raises:
+        UserError: a run is not finished; names it.
+    """
+    runs = [_read(run.variant, run.label, run.seed, run, protocol, results_dir) for run in protocol.runs()]
+    names = protocol.baselines
+    return runs + [_read(name, BASELINES[name], BASELINE_SEED, None, protocol, results_dir) for name in names]
+
+
+def _read(
+    variant: str, label: str, seed: int, config: RunConfig | None, protocol: Protocol, results_dir: Path
+) -> FinishedRun:
+    folder = run_path(results_dir, protocol.name, variant, seed)
+    try:
+        frames = pd.read_parquet(folder / "frames.parquet")
+        files = ("status", "probe", "provenance") if config else ()
+        records = {name: read_json(folder / f"{name}.json") for name in files}
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name if error.filename else "a file"
+        raise UserError(f"{folder}: not finished ({missing} is missing); run the workflow first") from None
+    return FinishedRun(
+        variant=variant,
+        label=label,
+        seed=seed,
+        config=config,
+        frames=frames,
+        status=records.get("status", {}),
+        probe=records.get("probe", {}),
+        timing=read_json_lines(folder / "timing.jsonl"),
+        provenance=records.get("provenance", {}),
+    )

@@ -1,0 +1,145 @@
+"""What the files of a run folder say at one moment, as `tracking` mirrors it. Imports no mlflow."""
+
+import bisect
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmark.files import read_json, read_json_lines
+
+Curves = dict[str, dict[int, float]]
+"""Metric -> step -> value."""
+
+ARTIFACTS = ("run.yaml", "provenance.json", "frames.parquet", "probe.parquet", "probe.json", "*.png", "*.gif")
+IDENTITY = ("protocol", "variant", "label", "seed")
+"""Keys of `run.yaml` that become tags; all others become parameters."""
+PROBED_STATES = ("X", "H", "Z")
+"""States whose gradient norms become curves; C and M stand in the figures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """What the files of a run folder say at one moment, in MLflow's terms."""
+
+    protocol: str
+    name: str
+    state: str
+    started_ms: int
+    """When `run.yaml` was written, in milliseconds since 1970."""
+    clock: list[tuple[int, float]]
+    """(step, seconds trained until then), ascending."""
+    params: dict[str, str]
+    tags: dict[str, str]
+    curves: Curves
+    data: dict[str, Any]
+    files: list[Path]
+
+    def elapsed_ms(self, step: int | None = None) -> int:
+        """Milliseconds of training up to `step` (default: all), 0 before the first step that was timed."""
+        position = len(self.clock) if step is None else bisect.bisect(self.clock, (step, math.inf))
+        return round(1000 * self.clock[position - 1][1]) if position else 0
+
+
+def read_snapshot(folder: Path) -> Snapshot:
+    """Read a run folder; results of evaluation and probe count once the training is over."""
+    run = yaml.safe_load((folder / "run.yaml").read_text())
+    status, provenance = read_json(folder / "status.json"), read_json(folder / "provenance.json")
+    timing = read_json_lines(folder / "timing.jsonl")
+    curves = _curves(read_json_lines(folder / "metrics.jsonl"))
+    curves |= _curves(timing, "system/", ("clips_per_s", "peak_memory_mib"))
+    if status["state"] != "running":
+        curves |= _test_curves(folder / "frames.parquet", status["step"])
+        curves |= _probe_curves(folder, status["step"])
+    seconds = itertools.accumulate(line["elapsed_s"] for line in timing)
+    return Snapshot(
+        protocol=run["protocol"],
+        name=f"{run['variant']} seed={run['seed']}",
+        state=status["state"],
+        started_ms=int((folder / "run.yaml").stat().st_mtime * 1000),
+        clock=[(line["step"], elapsed) for line, elapsed in zip(timing, seconds, strict=True)],
+        params=dict(_flat({key: value for key, value in run.items() if key not in IDENTITY})),
+        tags=_tags(run, status["state"], provenance),
+        curves=curves,
+        data=run["data"],
+        files=[path for name in ARTIFACTS for path in sorted(folder.glob(name)) if path.name[0] != "."],
+    )
+
+
+def _tags(run: dict[str, Any], state: str, provenance: dict[str, Any]) -> dict[str, str]:
+    protocol, variant, seed, model = run["protocol"], run["variant"], run["seed"], run["model"]
+    slot, commit = model["highway_slot"], provenance["git_commit"] or "unknown"
+    return {
+        "run_key": f"{protocol}/{variant}/seed={seed}/{provenance['config_hash']}",
+        "protocol": protocol,
+        "variant": variant,
+        "label": run["label"],
+        "seed": str(seed),
+        "cell": model["cell"],
+        "highway": f"slot {slot}" if slot else "none",
+        "layers": str(len(model["hidden_channels"])),
+        "state": state,
+        "git_commit": commit,
+        "git_dirty": str(provenance["git_dirty"]).lower(),
+        "data_hash": provenance["data_hash"],
+        "device": provenance["device"],
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": f"benchmark train --protocol {protocol} --variant {variant} --seed {seed}",
+        "mlflow.source.git.commit": commit,
+    }
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)
+
+
+def _curves(lines: Iterable[dict[str, Any]], prefix: str = "", only: tuple[str, ...] = ()) -> Curves:
+    curves: Curves = {}
+    for line in lines:
+        for key in only or line.keys() - {"step"}:
+            curves.setdefault(f"{prefix}{key}", {})[line["step"]] = float(line[key])
+    return curves
+
+
+def _test_curves(path: Path, step: int) -> Curves:
+    """Means over `frames.parquet` as the tables state them, and the mean squared error by frame."""
+    if not path.exists():
+        return {}
+    import pandas as pd
+
+    from benchmark.metrics import summarise
+
+    frames = pd.read_parquet(path)
+    means = summarise(frames).set_index("metric")["mean"]
+    per_frame = frames.groupby("frame")["mse"].mean()
+    return {f"test/{metric}": {step: float(mean)} for metric, mean in means.items()} | {
+        "test_per_frame/mse": {int(frame): float(mean) for frame, mean in per_frame.items()}
+    }
+
+
+def _probe_curves(folder: Path, step: int) -> Curves:
+    """Reach and half-life where they exist, and the mean gradient norm of `PROBED_STATES` by time step t."""
+    curves: Curves = {}
+    if (folder / "probe.json").exists():
+        for stage, results in read_json(folder / "probe.json").items():
+            for name in ("reach", "half_life"):
+                if results["residual"][name] is not None:
+                    curves[f"probe/{name}_{stage}"] = {step: float(results["residual"][name])}
+    if (folder / "probe.parquet").exists():
+        import pandas as pd
+
+        norms = pd.read_parquet(folder / "probe.parquet")
+        norms = norms[(norms["measure"] == "residual") & norms["state"].isin(PROBED_STATES)]
+        means = norms.groupby(["stage", "state", "layer", "t"])["norm"].mean()
+        for (stage, state, layer, t), norm in means.items():
+            name = state if state == "X" else f"{state}.{layer}"
+            curves.setdefault(f"probe_{stage}/{name}", {})[int(t)] = float(norm)
+    return curves

@@ -1,0 +1,287 @@
+"""MLflow as a mirror, for people, of the files in run folders; `sync` rebuilds it from them at any time.
+
+A run folder is one MLflow run, found again by its tag `run_key`. No local file says what was sent: every
+mirror compares folder and store and sends the difference, so that it may be cut off and repeated at will.
+"""
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import UserError
+from benchmark.files import atomic_path
+from benchmark.snapshot import Curves, Snapshot, read_snapshot
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+DEFAULT_STORE = "sqlite:///mlflow.db"
+"""What a plain `mlflow ui` opens in the same folder."""
+
+STATUS = {"running": "RUNNING", "finished": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
+"""State of a run folder -> status of its MLflow run."""
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # failures come as exceptions; our logs need no second traceback
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "30",
+}
+"""Set before MLflow is imported, unless the user has: no telemetry, no chatter, no minutes of waiting."""
+
+METRICS_A_CALL, PARAMS_A_CALL = 1000, 100
+
+
+class TrackingUnavailable(UserError):
+    """The MLflow store cannot be used now; the run folder is unharmed and can be mirrored later."""
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, or the SQLite file that a plain `mlflow ui` opens in the current folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+
+
+def create_store(protocol: str, *, store: str | None = None) -> None:
+    """Create the store and the experiment of `protocol` if missing; safe from several processes at once.
+
+    Raises:
+        TrackingUnavailable: the store cannot be used.
+    """
+    uri = store or tracking_uri()
+    with _connected(uri) as client:
+        _experiment(client, uri, protocol)
+
+
+def mirror(run_folder: Path, *, store: str | None = None) -> str:
+    """Bring the MLflow run of `run_folder` up to date with whatever the folder holds now, and return its id.
+
+    Args:
+        run_folder: holds at least `run.yaml`, `provenance.json` and `status.json`.
+        store: tracking URI; `tracking_uri()` if not given.
+
+    Raises:
+        TrackingUnavailable: the store cannot be used.
+
+    Note:
+        MLflow can neither change a parameter nor take a point back. A run in the store that contradicts the
+        folder (trained or evaluated anew) is deleted, restorable in the MLflow page, and a new one made.
+    """
+    uri = store or tracking_uri()
+    with _locked(run_folder / ".mirror.lock"):
+        snapshot = read_snapshot(run_folder)
+        with _connected(uri) as client:
+            return _send(client, _experiment(client, uri, snapshot.protocol), snapshot)
+
+
+def sync(
+    results_dir: Path,
+    protocol: str | None = None,
+    variant: str | None = None,
+    seed: int | None = None,
+    *,
+    store: str | None = None,
+) -> dict[Path, str]:
+    """Mirror the run folders below `results_dir`, or those of one protocol, variant or seed.
+
+    Returns:
+        Run folder -> id of its MLflow run.
+
+    Raises:
+        UserError: there is no such run folder.
+        TrackingUnavailable: the store cannot be used.
+    """
+    pattern = f"{protocol or '*'}/runs/{variant or '*'}/seed={'*' if seed is None else seed}"
+    folders = sorted(path.parent for path in results_dir.glob(f"{pattern}/status.json"))
+    if not folders:
+        raise UserError(f"no run matches {results_dir / pattern}; train first, or check --results and names")
+    return {folder: mirror(folder, store=store) for folder in folders}
+
+
+def _send(client: "MlflowClient", experiment: str, snapshot: Snapshot) -> str:
+    run, sent = _find(client, experiment, snapshot), {}
+    if run is not None:
+        sent = _sent_curves(client, run, snapshot.curves)
+        if _contradicts(run, sent, snapshot):
+            client.delete_run(run.info.run_id)
+            run, sent = None, {}
+    if run is None:
+        run = client.create_run(experiment, snapshot.started_ms, snapshot.tags, snapshot.name)
+    _send_values(client, run, sent, snapshot)
+    _send_data(client, run, snapshot)
+    _send_files(client, run, snapshot.files)
+    status = STATUS[snapshot.state]
+    if status != run.info.status:
+        if status == "RUNNING":
+            client.update_run(run.info.run_id, status)
+        else:
+            client.set_terminated(run.info.run_id, status, run.info.start_time + snapshot.elapsed_ms())
+    return run.info.run_id
+
+
+def _find(client: "MlflowClient", experiment: str, snapshot: Snapshot) -> "Run | None":
+    found = client.search_runs([experiment], f"tags.run_key = '{snapshot.tags['run_key']}'", max_results=1)
+    return found[0] if found else None
+
+
+def _sent_curves(client: "MlflowClient", run: "Run", curves: Curves) -> Curves:
+    """The points of `curves` that the store already has."""
+    known = [key for key in curves if key in run.data.metrics]
+    return {
+        key: {point.step: point.value for point in client.get_metric_history(run.info.run_id, key)} for key in known
+    }
+
+
+def _contradicts(run: "Run", sent: Curves, snapshot: Snapshot) -> bool:
+    """Whether the store has other parameters or values than the folder; resuming may change `system/`."""
+    if any(snapshot.params.get(key) != value for key, value in run.data.params.items()):
+        return True
+    return any(
+        math.isfinite(value) and sent[key].get(step, value) != value
+        for key in sent
+        if not key.startswith("system/")
+        for step, value in snapshot.curves[key].items()
+    )
+
+
+def _send_values(client: "MlflowClient", run: "Run", sent: Curves, snapshot: Snapshot) -> None:
+    from mlflow.entities import Metric, Param, RunTag
+
+    metrics = [
+        Metric(key, value, run.info.start_time + snapshot.elapsed_ms(step), step)
+        for key, points in snapshot.curves.items()
+        for step, value in points.items()
+        if step not in sent.get(key, {})
+    ]
+    params = [Param(key, value) for key, value in snapshot.params.items() if key not in run.data.params]
+    tags = [RunTag(key, value) for key, value in snapshot.tags.items() if run.data.tags.get(key) != value]
+    for batch in _batches(params, PARAMS_A_CALL):
+        client.log_batch(run.info.run_id, params=batch)
+    for batch in _batches(metrics, METRICS_A_CALL):
+        client.log_batch(run.info.run_id, metrics=batch)
+    if tags:
+        client.log_batch(run.info.run_id, tags=tags)
+
+
+def _batches(values: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def _send_data(client: "MlflowClient", run: "Run", snapshot: Snapshot) -> None:
+    """Log the training and the test clips as inputs; their source is the code that makes them."""
+    if run.inputs is not None and run.inputs.dataset_inputs:
+        return
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = {"tags": {key: snapshot.tags[key] for key in ("mlflow.source.name", "mlflow.source.git.commit")}}
+    inputs = [
+        DatasetInput(
+            Dataset(
+                name=f"moving-{snapshot.data['digits']}-{context}",
+                digest=snapshot.tags["data_hash"][:36],
+                source_type="code",
+                source=json.dumps(source),
+                profile=json.dumps(snapshot.data),
+            ),
+            [InputTag("mlflow.data.context", context)],
+        )
+        for context in ("training", "test")
+    ]
+    client.log_inputs(run.info.run_id, inputs)
+
+
+def _send_files(client: "MlflowClient", run: "Run", files: list[Path]) -> None:
+    """Send all `files` unless the store lists them and its tag `files_hash` is that of their contents."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    listed = {entry.path for entry in client.list_artifacts(run.info.run_id)}
+    if run.data.tags.get("files_hash") == digest.hexdigest() and listed >= {path.name for path in files}:
+        return
+    for path in files:
+        client.log_artifact(run.info.run_id, str(path))
+    client.set_tag(run.info.run_id, "files_hash", digest.hexdigest())
+
+
+@contextlib.contextmanager
+def _connected(uri: str) -> Iterator["MlflowClient"]:
+    """A client of `uri`; what MLflow and its store raise becomes one line, without the password of a URI."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield _client(_absolute(uri))
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        line = str(error).partition("\n")[0]
+        if "Caused by" in line:
+            line = line.rpartition(": ")[2].rstrip("\"')")
+        message = f"MLflow store {uri} cannot be used: {line}; check MLFLOW_TRACKING_URI"
+        raise TrackingUnavailable(re.sub(r"//[^/\s]*@", "//", message)) from error
+
+
+@functools.cache
+def _client(uri: str) -> "MlflowClient":
+    """A client of `uri`, whose SQLite file, if missing, is created by one process, whole or not at all."""
+    from mlflow.tracking import MlflowClient
+
+    if (database := _database(uri)) is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(database.with_name(f"{database.name}.lock")):
+            if not database.exists():
+                with atomic_path(database) as temporary:
+                    MlflowClient(f"sqlite:///{temporary}")
+    return MlflowClient(uri)
+
+
+def _database(uri: str) -> Path | None:
+    """The SQLite file of `uri`; None for other stores."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def _absolute(uri: str) -> str:
+    """`uri` as it is meant in the current folder, so that clients of two folders are not mixed up."""
+    if (database := _database(uri)) is None:
+        return uri
+    return f"sqlite:///{database.absolute()}{''.join(uri.partition('?')[1:])}"
+
+
+def _experiment(client: "MlflowClient", uri: str, protocol: str) -> str:
+    """The id of the experiment of `protocol`; artifacts of a SQLite store lie in `mlruns` beside it."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(protocol)
+    if found is None:
+        database = _database(uri)
+        location = None if database is None else str(database.absolute().parent / "mlruns" / protocol)
+        try:
+            return client.create_experiment(protocol, location)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(protocol)
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Wait for and hold the lock file `path`; the kernel releases it when the process dies."""
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

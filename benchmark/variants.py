@@ -1,0 +1,47 @@
+"""The registry of variants: what each row of the ablation is, whatever protocol it stands in."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+SLOTS = {"bottom": lambda layers: 1, "middle": lambda layers: layers // 2, "top": lambda layers: layers - 1}
+"""Names for highway slots, as functions of the depth."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """An architecture apart from its size."""
+
+    label: str
+    """How tables and figures call it."""
+    cell: str
+    """Name in `models.spec.CELLS`."""
+    slot: str | None = None
+    """Name in `SLOTS`; none = no highway."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """Further fields of `ModelSpec`."""
+
+
+VARIANTS = {
+    "convlstm": Variant(label="ConvLSTM", cell="convlstm"),
+    "convlstm-fb0": Variant(label="ConvLSTM, forget bias 0", cell="convlstm", model={"forget_bias": 0.0}),
+    "convlstm-ghu": Variant(label="ConvLSTM + GHU", cell="convlstm", slot="bottom"),
+    "predrnn": Variant(label="PredRNN", cell="st_lstm"),
+    "predrnn-ghu": Variant(label="PredRNN + GHU", cell="st_lstm", slot="bottom"),
+    "causal-lstm": Variant(label="Causal LSTM", cell="causal_lstm"),
+    "causal-lstm-s2t": Variant(
+        label="Causal LSTM, M before C", cell="causal_lstm", model={"memory_order": "spatial_to_temporal"}
+    ),
+    "predrnnpp": Variant(label="PredRNN++", cell="causal_lstm", slot="bottom"),
+    "predrnnpp-middle": Variant(label="PredRNN++, GHU middle", cell="causal_lstm", slot="middle"),
+    "predrnnpp-top": Variant(label="PredRNN++, GHU top", cell="causal_lstm", slot="top"),
+}
+
+BASELINES = {
+    "last-frame": "Last frame repeated",
+    "context-mean": "Mean of the context",
+    "black": "Black",
+}
+"""Predictions that need no training: id -> label."""
+
+BASELINE_SEED = 0
+"""Baselines have no seed; the one folder of each is filed under this number."""

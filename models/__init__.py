@@ -1,0 +1,1 @@
+"""The networks: cells, gradient highway and the stacked predictor. Imports nothing of `benchmark`."""

@@ -1,0 +1,40 @@
+"""ConvLSTM (Shi et al. 2015), without peepholes."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.convolution import GateConv
+from models.spec import ModelSpec
+
+
+class ConvLSTMCell(nn.Module):
+    """One step of a ConvLSTM layer; Shi et al. 2015 without peepholes; our Eq. 1.
+
+    Args:
+        spec: kernel, norm, bias and forget bias.
+        in_channels: channels of x.
+        hidden_channels: D, channels of h and c.
+        memory_channels: not used; the cell has no spatial memory.
+    """
+
+    has_memory = False
+
+    def __init__(self, spec: ModelSpec, in_channels: int, hidden_channels: int, memory_channels: int) -> None:
+        super().__init__()
+        self.forget_bias = spec.forget_bias
+        self.conv_x = GateConv(spec, in_channels, 4 * hidden_channels)
+        self.conv_h = GateConv(spec, hidden_channels, 4 * hidden_channels)
+
+    def forward(
+        self, x: Float[Tensor, "B C h w"], h: Float[Tensor, "B D h w"], c: Float[Tensor, "B D h w"], m: None
+    ) -> tuple[Float[Tensor, "B D h w"], Float[Tensor, "B D h w"], None]:
+        """Return the new h, c and, unchanged, m."""
+        i, f, g, o = (self.conv_x(x) + self.conv_h(h)).chunk(4, dim=1)  # each (B, D, h, w)
+        i = torch.sigmoid(i)  # Eq. 1a
+        f = torch.sigmoid(f + self.forget_bias)  # Eq. 1b
+        g = torch.tanh(g)  # Eq. 1c
+        o = torch.sigmoid(o)  # Eq. 1d
+        c = f * c + i * g  # Eq. 1e
+        h = o * torch.tanh(c)  # Eq. 1f
+        return h, c, m

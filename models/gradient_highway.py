@@ -1,0 +1,33 @@
+"""Gradient Highway Unit of PredRNN++ (Wang et al. 2018)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.convolution import GateConv
+from models.spec import ModelSpec
+
+
+class GradientHighwayUnit(nn.Module):
+    """One step of the highway between two layers; Wang et al. 2018; our Eq. 5.
+
+    Args:
+        spec: kernel, norm, bias, channels of Z and the bias of the switch gate.
+        in_channels: channels of x, the H of the layer below.
+    """
+
+    def __init__(self, spec: ModelSpec, in_channels: int) -> None:
+        super().__init__()
+        self.gate_bias = spec.highway_gate_bias
+        self.conv_x = GateConv(spec, in_channels, 2 * spec.highway_channels)
+        self.conv_z = GateConv(spec, spec.highway_channels, 2 * spec.highway_channels)
+
+    def forward(
+        self, x: Float[Tensor, "B C h w"], z: Float[Tensor, "B D h w"]
+    ) -> tuple[Float[Tensor, "B D h w"], Float[Tensor, "B D h w"]]:
+        """Return the new z and the switch gate s: 1 takes the input, 0 keeps the past."""
+        p, s = (self.conv_x(x) + self.conv_z(z)).chunk(2, dim=1)  # each (B, D, h, w)
+        p = torch.tanh(p)  # Eq. 5a
+        s = torch.sigmoid(s + self.gate_bias)  # Eq. 5b
+        z = s * p + (1 - s) * z  # Eq. 5c
+        return z, s

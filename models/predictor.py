@@ -1,0 +1,157 @@
+"""The stack of cells that predicts the next frame, and its roll-out over a clip."""
+
+import importlib
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.convolution import conv1x1, initialise, zeros
+from models.gradient_highway import GradientHighwayUnit
+from models.spec import CELLS, ModelSpec
+
+Trace = dict[tuple[str, int], list[Tensor]]
+"""(state, layer) -> its tensor (B, D, h, w) at t = 1, 2, ...; states H, C, M by layer, Z and S by highway slot."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Lets gradient flow through one path only, from step `first` (counted from 0) on.
+
+    `kept="memory"` detaches the generated frames from their past, `kept="frames"` the states.
+    """
+
+    kept: Literal["memory", "frames"]
+    first: int
+
+
+class Predictor(nn.Module):
+    """Predicts every next frame of a clip; Wang et al. 2017 and 2018; our Eq. 7 to 9.
+
+    Args:
+        spec: what the network is.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        widths = spec.hidden_channels
+        module, name = CELLS[spec.cell].split(":")
+        cell = getattr(importlib.import_module(module), name)
+        inputs = [spec.patch_channels, *widths[:-1]]
+        if spec.highway_slot:
+            inputs[spec.highway_slot] = spec.highway_channels
+        memories = [widths[-1], *widths[:-1]]  # zigzag: the bottom layer reads the M of the top layer
+        self.cells = nn.ModuleList(cell(spec, *sizes) for sizes in zip(inputs, widths, memories, strict=True))
+        self.highway = GradientHighwayUnit(spec, widths[spec.highway_slot - 1]) if spec.highway_slot else None
+        self.to_frame = conv1x1(spec, widths[-1], spec.patch_channels)
+        initialise(self, spec)
+
+    def forward(
+        self,
+        frames: Float[Tensor, "B T C H W"],
+        feed_mask: Float[Tensor, "B T-1"],
+        trace: Trace | None = None,
+        cut: Cut | None = None,
+    ) -> Float[Tensor, "B T-1 C H W"]:
+        """Roll the network out over a clip.
+
+        Args:
+            frames: true frames in [0, 1]; frames that the feed mask never shows may hold anything finite.
+            feed_mask: 1 = the network sees the true frame, 0 = its own last prediction; column 0 is always 1.
+            trace: filled with every state at every step, if given.
+            cut: stops gradient on one of the two paths, if given; the predictions stay the same.
+
+        Returns:
+            The predictions of frames 2 to T, not clipped.
+        """
+        inputs = to_patches(frames, self.spec.patch_size)  # (B, T, P, h, w)
+        steps = feed_mask.shape[1]
+        states = self._zero_states(inputs[:, 0])
+        prediction, predictions = inputs[:, 0], []
+        for t in range(steps):
+            if cut is not None and t >= cut.first:
+                prediction, states = detach_path(cut, prediction, states)
+            mask = feed_mask[:, t, None, None, None]  # (B, 1, 1, 1)
+            x = mask * inputs[:, t] + (1 - mask) * prediction  # Eq. 7
+            prediction = self._step(x, states, trace)
+            predictions.append(prediction)
+        return to_frames(torch.stack(predictions, dim=1), self.spec.patch_size)
+
+    def predict(self, context: Float[Tensor, "B K C H W"], horizon: int) -> Float[Tensor, "B horizon C H W"]:
+        """Predict `horizon` frames after `context`, fed with the network's own predictions; not clipped."""
+        batch, given = context.shape[:2]
+        unseen = context.new_zeros(batch, horizon - 1, *context.shape[2:])
+        mask = free_running_mask(batch, given, horizon, context)
+        return self(torch.cat([context, unseen], dim=1), mask)[:, given - 1 :]
+
+    def _step(self, x: Float[Tensor, "B P h w"], states: dict, trace: Trace | None) -> Float[Tensor, "B P h w"]:
+        """Advance all states by one step and return the prediction of the next frame, in patches (our Eq. 8)."""
+        m = states["M"]
+        for layer, cell in enumerate(self.cells, start=1):
+            h, c, m = cell(x, states["H", layer], states["C", layer], m)
+            states["H", layer], states["C", layer] = h, c
+            record(trace, layer, H=h, C=c, M=m)
+            x = h
+            if layer == self.spec.highway_slot:
+                x, switch = self.highway(h, states["Z"])
+                states["Z"] = x
+                record(trace, layer, Z=x, S=switch)
+        states["M"] = m
+        return self.to_frame(x)  # Eq. 9
+
+    def _zero_states(self, x: Float[Tensor, "B P h w"]) -> dict:
+        """All states at t = 0; M is the top layer's."""
+        widths = self.spec.hidden_channels
+        states = {(name, layer): zeros(x, width) for layer, width in enumerate(widths, start=1) for name in "HC"}
+        states["M"] = zeros(x, widths[-1]) if self.cells[0].has_memory else None
+        if self.highway is not None:
+            states["Z"] = zeros(x, self.spec.highway_channels)
+        return states
+
+
+def build(spec: ModelSpec, seed: int) -> Predictor:
+    """The network of `spec` with the initial weights that `seed` gives, whatever was drawn before; on the CPU."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Predictor(spec)
+
+
+def detach_path(cut: Cut, prediction: Tensor, states: dict) -> tuple[Tensor, dict]:
+    """Detach what `cut` does not keep."""
+    if cut.kept == "memory":
+        return prediction.detach(), states
+    return prediction, {key: state if state is None else state.detach() for key, state in states.items()}
+
+
+def record(trace: Trace | None, layer: int, **states: Tensor | None) -> None:
+    """Append the states of this step to `trace`."""
+    if trace is None:
+        return
+    for name, state in states.items():
+        if state is not None:
+            trace.setdefault((name, layer), []).append(state)
+
+
+def free_running_mask(batch: int, context: int, horizon: int, like: Tensor) -> Float[Tensor, "B T-1"]:
+    """The feed mask that shows the context frames and then only the network's own predictions."""
+    mask = torch.zeros(batch, context + horizon - 1, dtype=like.dtype, device=like.device)
+    mask[:, :context] = 1
+    return mask
+
+
+def to_patches(frames: Float[Tensor, "B T C H W"], size: int) -> Float[Tensor, "B T P h w"]:
+    """Fold square patches into channels, ordered row, column, channel as in the ports; P = size * size * C."""
+    b, t, c, height, width = frames.shape
+    patches = frames.reshape(b, t, c, height // size, size, width // size, size)
+    return patches.permute(0, 1, 4, 6, 2, 3, 5).reshape(b, t, size * size * c, height // size, width // size)
+
+
+def to_frames(patches: Float[Tensor, "B T P h w"], size: int) -> Float[Tensor, "B T C H W"]:
+    """The inverse of `to_patches`."""
+    b, t, p, h, w = patches.shape
+    c = p // size**2
+    frames = patches.reshape(b, t, size, size, c, h, w).permute(0, 1, 4, 5, 2, 6, 3)
+    return frames.reshape(b, t, c, h * size, w * size)

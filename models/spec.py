@@ -1,0 +1,144 @@
+"""What a network is, as plain data: `ModelSpec` and its checks. Imports no torch."""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+CELLS = {
+    "convlstm": "models.convlstm:ConvLSTMCell",
+    "st_lstm": "models.st_lstm:SpatioTemporalLSTMCell",
+    "causal_lstm": "models.causal_lstm:CausalLSTMCell",
+}
+"""The registry of cells: name -> `module:class`. A new cell is one file in `models/` and one line here."""
+
+EQUATIONS = ("code", "paper")
+NORMS = ("none", "channel", "element")
+INITS = ("default", "uniform(0.001)")
+MEMORY_ORDERS = ("temporal_to_spatial", "spatial_to_temporal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """One network. Numbers in comments of the cells refer to `docs/equations.md`.
+
+    Fields that are `None` take the default that `equations` gives them (see `__post_init__`).
+    """
+
+    cell: str
+    """Name in `CELLS`."""
+    hidden_channels: tuple[int, ...]
+    """Hidden channels of each layer, bottom first; its length is the depth."""
+    frame_size: int
+    """Height and width of a frame in pixels."""
+    channels: int = 1
+    """Channels of a frame."""
+    patch_size: int = 4
+    """Side of the square patches that are folded into channels."""
+    kernel_size: int = 5
+    """Side of the convolution kernels, odd."""
+    highway_slot: int = 0
+    """The highway sits between layers k and k+1; 0 is no highway."""
+    highway_channels: int | None = None
+    """Channels of the highway's Z; the width of layer k if not given."""
+    highway_gate_bias: float = 0.0
+    """Constant added to the switch gate S before its sigmoid."""
+    norm: Literal["none", "channel", "element"] = "none"
+    """Layer norm of every gate convolution: statistics over C, H, W; affine per channel or per element."""
+    equations: Literal["code", "paper"] = "code"
+    """Whose reading of PredRNN++ sets the defaults of the fields below."""
+    memory_order: Literal["temporal_to_spatial", "spatial_to_temporal"] = "temporal_to_spatial"
+    """Which memory of the causal LSTM is updated first."""
+    o_sees_h: bool | None = None
+    """H enters the output gate of the causal LSTM (code: yes, paper: no)."""
+    g2_sees_m: bool | None = None
+    """M enters the candidate g' of the causal LSTM (code: no; paper and spatial_to_temporal: yes)."""
+    w3_kernel: int | None = None
+    """Kernel of W3, which reads M under the tanh (code: kernel_size, paper: 1)."""
+    forget_bias: float | None = None
+    """Constant added to every forget gate before its sigmoid (code: 1, paper: 0)."""
+    conv_bias: bool = True
+    """Convolutions carry a bias (the PyTorch ports have none)."""
+    init: Literal["default", "uniform(0.001)"] = "default"
+    """Initial weights: PyTorch's default, or the authors' uniform in [-0.001, 0.001]."""
+
+    @property
+    def layers(self) -> int:
+        """The depth of the stack."""
+        return len(self.hidden_channels)
+
+    @property
+    def patches(self) -> int:
+        """Height and width of the grid of patches."""
+        return self.frame_size // self.patch_size
+
+    @property
+    def patch_channels(self) -> int:
+        """Channels of a frame once its patches are folded into channels."""
+        return self.channels * self.patch_size**2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden_channels", tuple(self.hidden_channels))
+        self._check_choices()
+        self._check_sizes()
+        self._check_highway()
+        code = self.equations == "code"
+        self._default("o_sees_h", code)
+        self._default("g2_sees_m", not code or self.memory_order == "spatial_to_temporal")
+        self._default("w3_kernel", self.kernel_size if code else 1)
+        self._default("forget_bias", 1.0 if code else 0.0)
+        if self.w3_kernel % 2 == 0:
+            raise ValueError(f"w3_kernel: {self.w3_kernel} is even; an odd number is needed")
+
+    def _default(self, name: str, value: object) -> None:
+        if getattr(self, name) is None:
+            object.__setattr__(self, name, value)
+
+    def _check_choices(self) -> None:
+        choices = {
+            "cell": tuple(CELLS),
+            "norm": NORMS,
+            "equations": EQUATIONS,
+            "memory_order": MEMORY_ORDERS,
+            "init": INITS,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: {getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        if self.memory_order == "spatial_to_temporal" and self.cell != "causal_lstm":
+            raise ValueError(f"memory_order: spatial_to_temporal exists for causal_lstm only, not for {self.cell}")
+
+    def _check_sizes(self) -> None:
+        positive = {
+            "hidden_channels": min(self.hidden_channels, default=0),
+            "channels": self.channels,
+            "patch_size": self.patch_size,
+            "frame_size": self.frame_size,
+            "kernel_size": self.kernel_size,
+        }
+        for name, value in positive.items():
+            if value < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is below 1")
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size: {self.kernel_size} is even; an odd number is needed")
+        if self.frame_size % self.patch_size:
+            raise ValueError(f"patch_size: {self.patch_size} does not divide frame_size {self.frame_size}")
+        if self.cell == "st_lstm" and len(set(self.hidden_channels)) > 1:
+            raise ValueError(
+                f"hidden_channels: {list(self.hidden_channels)} are unequal; st_lstm uses M elementwise, "
+                "so all its layers need one width"
+            )
+
+    def _check_highway(self) -> None:
+        if not 0 <= self.highway_slot < max(self.layers, 1):
+            allowed = f"1 to {self.layers - 1}, or 0 for none" if self.layers > 1 else "0 (a highway needs two layers)"
+            raise ValueError(f"highway_slot: {self.highway_slot} with {self.layers} layers; allowed: {allowed}")
+        if self.highway_slot and self.highway_channels is None:
+            object.__setattr__(self, "highway_channels", self.hidden_channels[self.highway_slot - 1])
+        if self.highway_channels is not None and not self.highway_slot:
+            raise ValueError(f"highway_channels: {self.highway_channels} given without a highway_slot")
+        if self.highway_channels is not None and self.highway_channels < 1:
+            raise ValueError(f"highway_channels: {self.highway_channels} is below 1")
+
+    def to_dict(self) -> dict[str, object]:
+        """All fields, resolved, as plain values."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"hidden_channels": list(self.hidden_channels)}

@@ -1,0 +1,131 @@
+"""Lock, version ranges, conda environment, Makefile and Snakemake profile agree and do what they say."""
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK_LINES = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+LOCK = {canonicalize_name(pin.name): pin for pin in map(Requirement, LOCK_LINES)}
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def locked_version(name: str) -> str:
+    (specifier,) = LOCK[canonicalize_name(name)].specifier
+    return specifier.version
+
+
+def test_lock_names_one_exact_version_a_package():
+    assert [line for line in LOCK_LINES if not re.match(r"[a-z0-9-]+==[\w.]+( ; |$)", line)] == []
+    assert len(LOCK) == len(LOCK_LINES)
+
+
+@pytest.mark.parametrize("range_", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
+def test_lock_satisfies_the_range(range_):
+    requirement = Requirement(range_)
+    assert requirement.specifier.contains(locked_version(requirement.name))
+
+
+def test_lock_holds_all_that_its_packages_need():
+    missing = []
+    for package in metadata.distributions():
+        name = canonicalize_name(package.name)
+        if name not in LOCK or package.version != locked_version(name):
+            continue
+        for need in map(Requirement, package.requires or ()):
+            if need.marker is None or need.marker.evaluate({"extra": ""}):
+                pinned = canonicalize_name(need.name) in LOCK
+                if not pinned or not need.specifier.contains(locked_version(need.name)):
+                    missing.append(f"{name} needs {need}")
+    assert missing == []
+
+
+def test_lock_asks_for_no_cuda_outside_linux():
+    elsewhere = [n for n, pin in LOCK.items() if not pin.marker or pin.marker.evaluate({"sys_platform": "darwin"})]
+    assert "torch" in elsewhere
+    assert [name for name in elsewhere if re.match(r"nvidia|cuda|triton", name)] == []
+
+
+def test_torch_and_torchvision_are_of_one_build():
+    import torch
+    from torchvision.ops import nms
+
+    boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 2.0], [5.0, 5.0, 6.0, 6.0]])
+    assert nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist() == [0, 2]
+    assert (locked_version("torch"), locked_version("torchvision")) == ("2.15.0", "0.29.2")
+
+
+def test_conda_environment_has_the_versions_of_the_lock():
+    packages = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    conda, pip = packages[:-1], packages[-1]["pip"]
+    assert pip == LOCK_LINES
+    (python,) = (name.removeprefix("python=") for name in conda if name.startswith("python="))
+    assert f"{python}.0" in SpecifierSet(PROJECT["requires-python"])
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # Without what an outer `make test` hands down to the makes below it.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def bare_clone(tmp_path: Path) -> Path:
+    """A folder with the Makefile and a lock that asks for nothing."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements.lock").touch()
+    return tmp_path
+
+
+@needs_make
+def test_make_all_installs_the_lock_then_the_project_then_runs_the_workflow(bare_clone):
+    (bare_clone / "pyproject.toml").touch()
+    plan = make(bare_clone, "--dry-run", "all", "CONFIG=protocol=smoke data_dir=d").stdout
+    steps = (
+        "-m venv --clear .venv",
+        "--requirement requirements.lock",
+        "--no-deps --no-build-isolation --editable .",
+        "snakemake --cores all all --config protocol=smoke data_dir=d\n",
+    )
+    positions = [plan.find(step) for step in steps]
+    assert positions == sorted(positions)
+    assert positions[0] >= 0
+
+
+@needs_make
+def test_make_without_a_suitable_python_says_so_in_one_line(bare_clone):
+    result = make(bare_clone, ".venv/locked", "PYTHON=no-such-python")
+    assert result.returncode != 0
+    assert result.stderr.startswith("error: no Python >= 3.11")
+    assert len(result.stderr.splitlines()) == 2  # ours, and make's own
+    assert not (bare_clone / ".venv").exists()
+
+
+@needs_make
+def test_make_redoes_a_broken_off_installation_and_skips_a_finished_one(bare_clone):
+    half_written = bare_clone / ".venv" / "lib" / "half-written"
+    half_written.mkdir(parents=True)
+    assert make(bare_clone, ".venv/locked").returncode == 0
+    assert not half_written.exists()
+    assert "up to date" in make(bare_clone, ".venv/locked").stdout
+
+
+def test_snakemake_finds_the_profile_by_itself(monkeypatch):
+    from snakemake.cli import parse_args
+
+    monkeypatch.chdir(ROOT)
+    _, options = parse_args(["--cores", "2"])
+    assert (options.nolock, options.rerun_incomplete, options.show_failed_logs) == (True, True, True)
+    assert options.resources["gpu"].value == 1

@@ -1,0 +1,124 @@
+"""What the rules share: the configuration, the lock, and the functions that find files and what decides them."""
+
+import os
+import shlex
+import sys
+from contextlib import ExitStack
+
+from pydantic import ValidationError
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+from benchmark.config import WorkflowConfig, first_line, load_protocol
+from benchmark.device import resolve_device
+from benchmark.errors import UserError
+from benchmark.lock import hold
+from benchmark.outputs import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
+from benchmark.provenance import ROOT, sources
+from benchmark.variants import BASELINE_SEED, BASELINES
+
+min_version("9.0")
+
+
+def read_configuration():
+    """Workflow configuration, protocol and device kind; a mistake is one line that says where it is."""
+    try:
+        settings = WorkflowConfig.model_validate(config)
+        protocol = load_protocol(settings.protocol)
+        return (
+            settings,
+            protocol,
+            resolve_device(protocol.training.device, f"{settings.protocol}: training.device"),
+        )
+    except ValidationError as error:
+        raise WorkflowError(f"--config: {first_line(error)}") from None
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+CONFIG, PROTOCOL, DEVICE = read_configuration()
+GPU = int(DEVICE == "cuda")
+FOLDER = f"{CONFIG.results_dir}/{PROTOCOL.name}"
+RUN = f"{FOLDER}/runs/{{variant}}/seed={{seed}}"
+LOCK = ExitStack()
+
+# Quoted once, here.
+PROTOCOL_OPTION = f"--protocol {shlex.quote(CONFIG.protocol)}"
+OPTIONS = f"{PROTOCOL_OPTION} --results-dir {shlex.quote(str(CONFIG.results_dir))}"
+RUN_OPTIONS = f"{OPTIONS} --data-dir {shlex.quote(str(CONFIG.data_dir))}"
+FETCH_OPTIONS = f"{RUN_OPTIONS} --download" if CONFIG.download else RUN_OPTIONS
+
+# The rules' `python` is the one that runs Snakemake, whether its environment is activated or not.
+shell.prefix(f"PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
+
+
+def lock_results():
+    """Hold the protocol's folder until this process ends, however it ends."""
+    try:
+        LOCK.enter_context(hold(CONFIG.results_dir / PROTOCOL.name))
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def untracked(text):
+    """A parameter that decides no result: Snakemake reruns nothing when a function of `resources` gives another value."""
+    return lambda wildcards, resources: text
+
+
+def code_files(*names):
+    """Source files of this checkout as the working directory sees them."""
+    return [os.path.relpath(ROOT / name) for name in names]
+
+
+def run_of(wildcards):
+    """The run that the wildcards name."""
+    try:
+        return PROTOCOL.run(wildcards.variant, int(wildcards.seed))
+    except ValueError as error:
+        raise WorkflowError(f"protocol {PROTOCOL.name}: {error}") from None
+
+
+def run_sources(stage):
+    """Input function: the source files that decide the result of `stage` for a run or a baseline."""
+
+    def files(wildcards):
+        model = None if wildcards.variant in BASELINES else run_of(wildcards).model
+        return code_files(*sources(stage, model))
+
+    return files
+
+
+def identity(*parts):
+    """What decides the result of a run or a baseline, apart from code and files, as in `RunConfig.identity`."""
+
+    def of(wildcards):
+        if wildcards.variant in BASELINES:
+            return [PROTOCOL.data.model_dump(mode="json"), PROTOCOL.evaluation.model_dump(mode="json")]
+        return run_of(wildcards).identity(*parts)
+
+    return of
+
+
+def weights(wildcards):
+    """Input function: the weights to score; a baseline has none."""
+    return [] if wildcards.variant in BASELINES else f"{RUN}/model.safetensors"
+
+
+def of_runs(*names):
+    """These files of every run."""
+    runs = [RUN.format(variant=run.variant, seed=run.seed) for run in PROTOCOL.runs()]
+    return [f"{folder}/{name}" for folder in runs for name in names]
+
+
+def of_baselines(*names):
+    """These files of every baseline."""
+    folders = [RUN.format(variant=name, seed=BASELINE_SEED) for name in PROTOCOL.baselines]
+    return [f"{folder}/{name}" for folder in folders for name in names]
+
+
+def rows():
+    """What the tables and figures show, in their order."""
+    return [(run.variant, run.seed, run.label) for run in PROTOCOL.runs()] + [
+        *PROTOCOL.baselines,
+        PROTOCOL.about,
+    ]

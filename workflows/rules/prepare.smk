@@ -1,0 +1,75 @@
+"""What all runs share: the MLflow store, the count of parameters, the clips and the network under LPIPS."""
+
+
+rule init_store:
+    output:
+        touch(f"{FOLDER}/.store"),
+    log:
+        f"{FOLDER}/logs/init-store.log",
+    benchmark:
+        f"{FOLDER}/benchmarks/init-store.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        options=untracked(PROTOCOL_OPTION),
+        protocol=PROTOCOL.name,
+    shell:
+        "python -m benchmark init-store {params.options} > {log:q} 2>&1"
+
+
+rule plan:
+    input:
+        code_files(*sources("plan")),
+    output:
+        f"{FOLDER}/plan.csv",
+    log:
+        f"{FOLDER}/logs/plan.log",
+    benchmark:
+        f"{FOLDER}/benchmarks/plan.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        options=untracked(OPTIONS),
+        models=[run.model.to_dict() for run in PROTOCOL.runs()],
+        target=PROTOCOL.target_parameters,
+    shell:
+        "python -m benchmark plan {params.options} > {log:q} 2>&1"
+
+
+rule data:
+    input:
+        code_files(*sources("data")),
+    output:
+        f"{FOLDER}/data/digits.npz",
+        f"{FOLDER}/data/data.json",
+    log:
+        f"{FOLDER}/logs/data.log",
+    benchmark:
+        f"{FOLDER}/benchmarks/data.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        options=untracked(FETCH_OPTIONS),
+        data=PROTOCOL.data.model_dump(mode="json"),
+        where=[CONFIG.data_dir, CONFIG.download],
+    shell:
+        "python -m benchmark data {params.options} > {log:q} 2>&1"
+
+
+rule backbone:
+    input:
+        code_files(*sources("backbone")),
+    output:
+        f"{FOLDER}/lpips_backbone.json",
+    log:
+        f"{FOLDER}/logs/backbone.log",
+    benchmark:
+        f"{FOLDER}/benchmarks/backbone.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        options=untracked(FETCH_OPTIONS),
+        net=PROTOCOL.evaluation.lpips_backbone,
+        where=[CONFIG.data_dir, CONFIG.download],
+    shell:
+        "python -m benchmark backbone {params.options} > {log:q} 2>&1"

@@ -1,0 +1,42 @@
+"""What people look at: tables and figures of a whole protocol."""
+
+
+rule tables:
+    input:
+        code_files(*sources("tables")),
+        of_runs("frames.parquet", "probe.json"),
+        of_baselines("frames.parquet"),
+        f"{FOLDER}/plan.csv",
+    output:
+        expand(f"{FOLDER}/tables/{{name}}.{{ending}}", name=TABLES, ending=TABLE_FORMATS),
+    log:
+        f"{FOLDER}/logs/tables.log",
+    benchmark:
+        f"{FOLDER}/benchmarks/tables.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        options=untracked(OPTIONS),
+        rows=rows(),
+    shell:
+        "python -m benchmark tables {params.options} > {log:q} 2>&1"
+
+
+rule figures:
+    input:
+        code_files(*sources("figures")),
+        of_runs("frames.parquet", "probe.parquet", "probe.json", "examples.npz"),
+        of_baselines("frames.parquet", "examples.npz"),
+    output:
+        expand(f"{FOLDER}/figures/{{name}}.{{ending}}", name=FIGURES, ending=FIGURE_FORMATS),
+    log:
+        f"{FOLDER}/logs/figures.log",
+    benchmark:
+        f"{FOLDER}/benchmarks/figures.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        options=untracked(OPTIONS),
+        rows=rows(),
+    shell:
+        "python -m benchmark figures {params.options} > {log:q} 2>&1"
