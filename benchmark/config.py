@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from benchmark.errors import UserError, unknown
+from benchmark.errors import UserError, explain, unknown
 from benchmark.variants import BASELINES, SLOTS, VARIANTS
 from models.spec import ModelSpec
 
@@ -19,9 +18,9 @@ Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_lengt
 
 
 class Strict(BaseModel):
-    """Frozen, and an unknown key is an error."""
+    """Frozen, and an unknown key or a number that is not finite is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Strict):
@@ -131,20 +130,33 @@ class VariantEntry(ModelConfig):
 
     id: Identifier
     base: str | None = Field(None, description="Id in the registry; the id itself if not given.")
-    label: str | None = Field(None, description="Name in tables and figures.")
+    label: str | None = Field(None, pattern=r"^[^\n]+$", description="Name in tables and figures, one line.")
     training: dict[str, Any] = Field({}, description="Training keys this variant sets for itself.")
 
     @model_validator(mode="after")
     def _known(self) -> "VariantEntry":
         if (self.base or self.id) not in VARIANTS:
             raise ValueError(unknown("variant", self.base or self.id, VARIANTS))
+        for key in ("device", "threads"):
+            if key in self.training:
+                raise ValueError(f"training.{key}: is the same for all variants; set it in the protocol's training")
         return self
+
+
+ShortOrLong = Annotated[
+    VariantEntry,
+    BeforeValidator(
+        lambda entry: {"id": entry} if isinstance(entry, str) else entry,
+        json_schema_input_type=Literal[*VARIANTS] | VariantEntry,
+    ),
+]
+"""A variant by its id alone, or with what it changes."""
 
 
 class RunConfig(Strict):
     """One run, fully resolved: (protocol, variant, seed) and everything that decides its result."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     protocol: str
     variant: str
@@ -177,7 +189,9 @@ class RunConfig(Strict):
 
 
 class Protocol(Strict):
-    """One YAML file of `workflows/protocols`."""
+    """One YAML file of `workflows/protocols`; its name, if not given, is that of the file."""
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema["required"].remove("name"))
 
     name: Identifier
     about: str = Field(description="What it shows, in a sentence; stands above its tables.")
@@ -186,17 +200,10 @@ class Protocol(Strict):
     training: TrainingConfig
     evaluation: EvaluationConfig
     probe: ProbeConfig
-    variants: tuple[VariantEntry, ...] = Field(min_length=1)
+    variants: tuple[ShortOrLong, ...] = Field(min_length=1)
     baselines: tuple[Literal["last-frame", "context-mean", "black"], ...] = tuple(BASELINES)
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(min_length=1)
     target_parameters: int | None = Field(None, ge=1, description="Matched within 7 %; null = not matched.")
-
-    @field_validator("variants", mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        if not isinstance(value, list):
-            return value
-        return [{"id": entry} if isinstance(entry, str) else entry for entry in value]
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":
@@ -206,8 +213,10 @@ class Protocol(Strict):
                 raise ValueError(f"{name}: {values} names one twice")
         if set(ids) & set(BASELINES):
             raise ValueError(f"variants: {sorted(set(ids) & set(BASELINES))} are names of baselines")
-        if max(self.evaluation.film_clips) > self.data.test_clips or self.probe.clips > self.data.test_clips:
-            raise ValueError("evaluation.film_clips and probe.clips must lie within data.test_clips")
+        needed = {"evaluation.film_clips": max(self.evaluation.film_clips), "probe.clips": self.probe.clips}
+        for key, value in needed.items():
+            if value > self.data.test_clips:
+                raise ValueError(f"{key}: {value} is more than data.test_clips {self.data.test_clips}")
         for entry in self.variants:
             self.run(entry.id, self.seeds[0])
         return self
@@ -225,7 +234,7 @@ class Protocol(Strict):
             model = self._spec(entry)
             training = TrainingConfig.model_validate(merge(self.training.model_dump(), entry.training))
         except ValueError as error:
-            raise ValueError(f"variants: {variant}: {first_line(error)}") from None
+            raise ValueError(f"variants: {variant}: {explain(error, TrainingConfig)}") from None
         return RunConfig(
             protocol=self.name,
             variant=variant,
@@ -268,41 +277,14 @@ def run_path(results_dir: Path, protocol: str, variant: str, seed: int) -> Path:
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """`base` with `changes`, section by section."""
-    nested = {key: merge(base[key], value) for key, value in changes.items() if isinstance(base.get(key), dict)}
+    nested = {
+        key: merge(base[key], value)
+        for key, value in changes.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
     return base | changes | nested
 
 
-def first_line(error: ValueError) -> str:
-    """The first mistake of a validation error, in words."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    details = error.errors()
-    first, more = details[0], len(details) - 1
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        message = unknown("key", str(first["loc"][-1]), allowed_keys(error.title, first["loc"][:-1]))
-    elif first["type"] == "value_error":
-        message = str(first["ctx"]["error"])
-    elif first["type"] == "missing":
-        message = "is missing"
-    else:
-        message = f"{first['input']!r}: {first['msg'].lower()}"
-    return (f"{where}: {message}" if where else message) + (f" (and {more} more)" if more else "")
-
-
-def allowed_keys(title: str, location: tuple[str | int, ...]) -> list[str]:
-    """The keys of the section at `location` of the model called `title`."""
-    models: dict[str, type[BaseModel]] = {cls.__name__: cls for cls in (Protocol, TrainingConfig, WorkflowConfig)}
-    fields = models[title].model_fields
-    for part in location:
-        if isinstance(part, int) or part not in fields:
-            continue
-        annotation = fields[part].annotation
-        fields = (VariantEntry if part == "variants" else annotation).model_fields
-    return list(fields)
-
-
-@cache
 def load_protocol(name_or_file: str) -> Protocol:
     """The protocol called `name_or_file`, or in that YAML file.
 
@@ -324,7 +306,7 @@ def load_protocol(name_or_file: str) -> Protocol:
     try:
         return Protocol.model_validate({"name": path.stem} | values)
     except ValidationError as error:
-        raise UserError(f"{path}: {first_line(error)}") from None
+        raise UserError(f"{path}: {explain(error, Protocol)}") from None
 
 
 class WorkflowConfig(Strict):

@@ -37,7 +37,7 @@ def feed_mask(
     context: int,
     horizon: int,
     device: str,
-) -> Float[Tensor, "B T-1"]:
+) -> Float[Tensor, "{batch_size} {context}+{horizon}-1"]:
     """The feed mask of the batch at `step`: a pure function of its arguments, equal on every device."""
     context_rate, horizon_rate = feed_rates(sampling, step)
     columns = context + horizon - 1

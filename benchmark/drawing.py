@@ -1,6 +1,7 @@
 """What all figures share: one style file, one look a variant, and equal bytes for equal content."""
 
 import contextlib
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from benchmark.config import Protocol
 from benchmark.files import atomic_path
@@ -27,21 +29,21 @@ WIDTH = 7.0
 UNDATED = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
 """Metadata without which equal content gives equal bytes."""
 
-# Okabe and Ito's palette, from light to dark, so that cells stay apart when printed grey.
-PALETTE = ("#E69F00", "#009E73", "#0072B2", "#CC79A7", "#D55E00", "#56B4E9")
-MARKERS = "os^DvP"
+PALETTE = ("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's colours, one a cell in the order of `CELLS`."""
+MARKERS = "os^Dv*<>PpXd"
 HIGHLIGHT = "#D55E00"
 NOTE = "#404040"
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a variant is drawn: colour and marker say the cell, the line says where its highway sits."""
+    """How a variant is drawn: hue says the cell, line style where its highway sits, marker and shade which it is."""
 
     label: str
     color: str
-    marker: str
     line: Any
+    marker: str
     filled: bool
 
     def style(self, points: int, offset: int = 0) -> dict[str, Any]:
@@ -56,18 +58,40 @@ class Look:
         }
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What the figures of a protocol share."""
+
+    looks: dict[str, Look]
+    """Of the variants that are drawn."""
+    context: int
+    """Given frames."""
+    frames: int
+    """Given and predicted frames."""
+    note: str
+    """What may be said of the seeds."""
+
+
 def looks(protocol: Protocol) -> dict[str, Look]:
-    """The look of every variant of `protocol`; those alike in cell and highway differ in shade and marker's face."""
-    found: dict[str, Look] = {}
-    alike: dict[tuple[str, Any], int] = {}
-    for entry in protocol.variants:
-        run = protocol.run(entry.id, protocol.seeds[0])
-        key = (run.model.cell, highway_line(run.model))
-        shade = alike[key] = alike.get(key, -1) + 1
-        cell = list(CELLS).index(run.model.cell) % len(PALETTE)
-        color = lighten(PALETTE[cell], 1 - 0.72**shade)
-        found[run.variant] = Look(run.label, color, MARKERS[cell], key[1], shade % 2 == 0)
+    """The look of every variant of `protocol`; markers tell them apart where it is printed grey."""
+    specs = {entry.id: protocol.run(entry.id, protocol.seeds[0]) for entry in protocol.variants}
+    families: dict[str, list[str]] = {}
+    for variant, run in specs.items():
+        families.setdefault(run.model.cell, []).append(variant)
+    found = {}
+    for number, (variant, run) in enumerate(specs.items()):
+        family = families[run.model.cell]
+        color = shade(PALETTE[list(CELLS).index(run.model.cell) % len(PALETTE)], family.index(variant), len(family))
+        filled = number // len(MARKERS) % 2 == 0
+        line = highway_line(run.model)
+        found[variant] = Look(run.label, color, line, MARKERS[number % len(MARKERS)], filled)
     return found
+
+
+def shade(color: str, place: int, members: int) -> str:
+    """The shade of `color` for one of `members`, from dark (place 0) to light; further apart the more there are."""
+    tone = (2 * place - members + 1) / members  # in (-1, 1)
+    return lighten(color, 0.55 * tone) if tone > 0 else to_hex([(1 + 0.5 * tone) * value for value in to_rgb(color)])
 
 
 def highway_line(spec: ModelSpec) -> str | tuple[int, tuple[float, ...]]:
@@ -86,37 +110,49 @@ def lighten(color: str, by: float) -> str:
 
 @contextlib.contextmanager
 def page(paths: Sequence[Path], height: float, width: float = WIDTH) -> Iterator[Figure]:
-    """Yield an empty figure (sizes in inches) in our style and, once it is drawn, write it to `paths`."""
+    """Yield an empty figure (inches; `finish` adds to its height) in our style and, once drawn, write it to `paths`."""
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # all formats share the layout, which is most of the cost of drawing
         for path in paths:
             with atomic_path(path) as temporary:
                 figure.savefig(temporary, metadata=UNDATED[path.suffix])
 
 
-def finish(figure: Figure, title: str, notes: Sequence[str], handles: Sequence[Artist] = (), columns: int = 4) -> None:
-    """Put a title above the axes, a legend of `handles` and the notes below, and leave them room."""
-    width, height = figure.get_size_inches()
-    lines = textwrap.wrap(" ".join(note for note in notes if note), int(width * 19.5))
-    below = (0.06 + 0.135 * len(lines)) / height
-    above = 0.26 / height
-    figure.text(0.008, 1 - 0.05 / height, title, va="top", fontsize="x-large", fontweight="bold")
+def finish(figure: Figure, title: str, notes: Sequence[str], handles: Sequence[Artist] = ()) -> None:
+    """Put a title above the axes, a legend of `handles` and the notes below; the figure grows by what they need."""
+    width, body = figure.get_size_inches()
+    text = " ".join(note for note in notes if note).replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+    lines = textwrap.wrap(text, int(width * 19.5))
+    above, legend_at = 0.26, 0.06 + 0.135 * len(lines)
+    columns = int(width * 17 / (9 + max((len(handle.get_label()) for handle in handles), default=0))) or 1
+    below = legend_at + 0.145 * math.ceil(len(handles) / columns) + 0.05 * bool(handles)
+    height = body + above + below
+    figure.set_size_inches(width, height)
+    figure.text(0.008, 1 - 0.05 / height, title, va="top", fontsize=9, fontweight="bold")
     figure.text(0.008, 0.05 / height, "\n".join(lines), va="bottom", fontsize=7, color=NOTE, linespacing=1.25)
-    figure.get_layout_engine().set(rect=(0, below, 1, 1 - below - above))
+    figure.get_layout_engine().set(rect=(0, below / height, 1, body / height))
     if handles:
-        place = (0.5, below)
-        figure.legend(handles=handles, loc="outside lower center", bbox_to_anchor=place, ncols=columns)
+        place = (0.5, legend_at / height)
+        legend = figure.legend(handles=handles, loc="lower center", bbox_to_anchor=place, ncols=columns, borderpad=0.2)
+        legend.set_in_layout(False)
 
 
 def time_axis(axes: Axes, first: int, last: int, context: int | None = None) -> None:
     """Number the frames `first` to `last`; those after `context` lie on grey, behind a line where the context ends."""
-    step = next(step for step in (1, 2, 5, 10, 20, 50, 100) if (last - first) / step <= 5)
-    axes.set_xticks([first, *(t for t in range(step, last + 1, step) if t - first >= step / 2)])
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100) if (last - first) / step <= 4)
+    axes.set_xticks([first, *(t for t in range(step, last + 1, step) if t - first > step / 2)])
     axes.set_xlim(first - 0.5, last + 0.5)
     if context is not None and last > context:
         axes.axvspan(context + 0.5, last + 0.5, color="#F3F3F3", zorder=0)
         axes.axvline(context + 0.5, color="#666666", linewidth=0.7, zorder=1)
+
+
+def handles(looks: dict[str, Look]) -> list[Line2D]:
+    """Entries of a legend."""
+    return [Line2D([], [], label=look.label, **look.style(1)) for look in looks.values()]
 
 
 def draw_seeds(axes: Axes, values: pd.DataFrame, look: Look, number: int, *, log: bool = False) -> None:

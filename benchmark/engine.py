@@ -37,7 +37,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, training: TrainingConfig) ->
 
 
 def loss_of(
-    prediction: Float[Tensor, "B T-1 C H W"], target: Float[Tensor, "B T-1 C H W"], training: TrainingConfig
+    prediction: Float[Tensor, "B steps C H W"], target: Float[Tensor, "B steps C H W"], training: TrainingConfig
 ) -> Float[Tensor, ""]:
     """The training loss over all predicted frames (our Eq. 10)."""
     error = prediction.float() - target

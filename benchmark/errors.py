@@ -1,7 +1,10 @@
 """What reaches the user as a message instead of a traceback."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
 
 
 class UserError(ValueError):
@@ -14,3 +17,52 @@ def unknown(kind: str, value: object, allowed: Iterable[object]) -> str:
     near = difflib.get_close_matches(str(value), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"unknown {kind} {value!r}{hint} (allowed: {', '.join(names)})"
+
+
+def explain(error: ValueError, model: type[BaseModel]) -> str:
+    """The first mistake that validation as `model` found, in one line: key, value and what is allowed."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    details = error.errors()
+    first = details[0]
+    where, section = locate(first["loc"], model)
+    if first["type"] == "extra_forbidden":
+        message = unknown("key", first["loc"][-1], section.model_fields if section else ())
+    elif first["type"] == "value_error":
+        message = str(first["ctx"]["error"])
+    elif first["type"] == "missing":
+        message = "is missing"
+    elif first["type"] in {"model_type", "dict_type"}:
+        message = f"{first['input']!r} is not a mapping of keys to values"
+    else:  # the alternatives of a union are one mistake
+        same = [detail["msg"].lower() for detail in details if locate(detail["loc"], model)[0] == where]
+        message = f"{first['input']!r}: {', or '.join(same)}"
+    # Pydantic counts a list whose entries are wrong as too short as well.
+    places = {locate(detail["loc"], model)[0] for detail in details if detail["type"] != "too_short"} - {where}
+    return (f"{where}: {message}" if where else message) + (f" (and {len(places)} more)" if places else "")
+
+
+def locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[str, type[BaseModel] | None]:
+    """The dotted key at `location` of `model`, and the section that holds it; pydantic's names of types left out."""
+    keys: list[str] = []
+    section, inner = model, model
+    for part in location:
+        if isinstance(part, str):
+            if inner is None:
+                break
+            section, inner = inner, _section(inner, part)
+        keys.append(str(part))
+    return ".".join(keys), section
+
+
+def _section(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """The model that the values of `key` have; None for plain values."""
+    field = model.model_fields.get(key)
+    return next(_models(field.annotation), None) if field else None
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)

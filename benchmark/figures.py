@@ -27,35 +27,37 @@ def write_figures(protocol: Protocol, results_dir: Path) -> None:
     runs = read_runs(protocol, results_dir)
     kept = [run for run in runs if not run.diverged]
     trained = [run for run in kept if run.config]
-    note = seed_note(protocol, runs)
-    look = {variant: style for variant, style in looks(protocol).items() if variant in {run.variant for run in trained}}
+    drawn = {run.variant for run in trained}
+    setting = Setting(
+        looks={variant: look for variant, look in looks(protocol).items() if variant in drawn},
+        context=protocol.data.context,
+        frames=protocol.data.context + protocol.data.horizon,
+        note=seed_note(protocol, runs),
+    )
     folder = results_dir / protocol.name / "figures"
     paths = {name: [folder / f"{name}.{ending}" for ending in FIGURE_FORMATS] for name in FIGURES}
-    context, frames = protocol.data.context, protocol.data.context + protocol.data.horizon
 
-    mse_per_frame(kept, look, context, note, paths["mse_per_frame"])
-    film(protocol, kept, results_dir, note, paths["film"])
-    openness(trained, look, context, note, paths["openness"])
+    mse_per_frame(kept, setting, paths["mse_per_frame"])
+    film(protocol, kept, results_dir, setting, paths["film"])
+    openness(trained, setting, paths["openness"])
     if not trained:
         for name in ("gradient_norm", "gradient_norm_layers"):
-            empty_figure("Gradient norm", "Every run diverged.", note, paths[name])
+            empty_figure("Gradient norm", "Every run diverged.", setting, paths[name])
         return
     norms = pd.concat(
         read_norms(run.config.path(results_dir) / "probe.parquet").assign(variant=run.variant, seed=run.seed)
         for run in trained
     )
-    gradient_norm(norms, look, context, frames, note, paths["gradient_norm"])
-    gradient_norm_layers(norms, look, context, frames, note, paths["gradient_norm_layers"])
+    gradient_norm(norms, setting, paths["gradient_norm"])
+    gradient_norm_layers(norms, setting, paths["gradient_norm_layers"])
 
 
-def mse_per_frame(
-    runs: Sequence[FinishedRun], look: dict[str, Look], context: int, note: str, paths: Sequence[Path]
-) -> None:
+def mse_per_frame(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
     """MSE of each predicted frame: all with the baselines, and the variants alone on their own scale."""
     curves = pd.DataFrame({(run.variant, run.seed): run.frames.groupby("frame")["mse"].mean() for run in runs})
     curves.index += context
     baselines = [run for run in runs if not run.config]
-    with page(paths, height=3.7) as figure:
+    with page(paths, height=2.6) as figure:
         every, alone = figure.subplots(1, 2)
         handles = [Line2D([], [], label=style.label, **style.style(1)) for style in look.values()]
         for run, line in zip(baselines, BASELINE_LINES, strict=False):
@@ -74,19 +76,17 @@ def mse_per_frame(
             f"Mean over the test clips; prediction clipped to [0, 1]; t = {context + 1} is the first predicted frame.",
             note,
         ]
-        finish(figure, "Error by predicted frame", notes, handles, columns=4 if len(handles) > 12 else 3)
+        finish(figure, "Error by predicted frame", notes, handles)
 
 
-def openness(
-    runs: Sequence[FinishedRun], look: dict[str, Look], context: int, note: str, paths: Sequence[Path]
-) -> None:
+def openness(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
     """Highway openness by step, before and after training, of the variants with a highway."""
     runs = [run for run in runs if run.config.model.highway_slot]
     title = "Openness of the highway"
     if not runs:
         empty_figure(title, "No variant shown here has a highway.", note, paths)
         return
-    with page(paths, height=3.1) as figure:
+    with page(paths, height=2.2) as figure:
         grid = figure.subplots(1, len(STAGES), sharey=True)
         for axes, (stage, words) in zip(grid, STAGES.items(), strict=True):
             curves = pd.DataFrame({(run.variant, run.seed): run.probe[stage]["openness"] for run in runs})
@@ -105,7 +105,7 @@ def openness(
             note,
         ]
         handles = [Line2D([], [], label=look[variant].label, **look[variant].style(1)) for variant in shown]
-        finish(figure, title, notes, handles, columns=3)
+        finish(figure, title, notes, handles)
 
 
 def film(protocol: Protocol, runs: Sequence[FinishedRun], results_dir: Path, note: str, paths: Sequence[Path]) -> None:
@@ -121,15 +121,15 @@ def film(protocol: Protocol, runs: Sequence[FinishedRun], results_dir: Path, not
         mse = run.frames.loc[run.frames["clip"] == clip, "mse"].mean()
         rows.append(FilmRow(run.label, prediction, mse, baseline=run.config is None))
     notes = [
-        f"Test clip {clip}, chosen by its number; first seed of each variant. MSE: squared error summed over the pixels of"
-        " a frame, mean over the predicted frames of this clip, prediction clipped to [0, 1].",
+        f"Test clip {clip}, chosen by its number; first seed of each variant. MSE: squared error summed over the pixels"
+        " of a frame, mean over the predicted frames of this clip, prediction clipped to [0, 1].",
         note.split(":")[0] + ": one clip ranks nothing.",
     ]
-    film_figure(context, [FilmRow("Truth", truth), *rows], "One test clip", notes, paths)
+    film_figure(context, [FilmRow("Truth", truth), *rows], f"Test clip {clip}", notes, paths)
 
 
 def empty_figure(title: str, message: str, note: str, paths: Sequence[Path]) -> None:
     """A figure that says why there is nothing to show."""
-    with page(paths, height=1.2) as figure:
+    with page(paths, height=0.6) as figure:
         figure.text(0.5, 0.5, message, ha="center", va="center", fontsize=8)
         finish(figure, title, [note])

@@ -131,7 +131,7 @@ def animation_palette() -> np.ndarray:
 
 
 def index_colors(picture: Image.Image, palette: np.ndarray) -> Image.Image:
-    """An RGB picture in the nearest colours of `palette` (256, 3); Pillow's own search is inexact and loses pure white."""
+    """An RGB picture in the nearest colours of `palette` (256, 3); Pillow's own search is inexact and loses white."""
     red, green, blue = np.asarray(picture).astype(np.int64).transpose(2, 0, 1)
     packed, where = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
     colors = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1)
@@ -213,10 +213,11 @@ def film_figure(
     """
     first = len(context) + 1
     columns = max(min(len(context), MOST_COLUMNS), min(len(rows[0].frames), MOST_COLUMNS))
-    margin, pitch, head = 2.45, 1.06, 0.55
+    pitch, head = 1.06, 0.45
+    margin = 0.11 * max(len(row.label) for row in rows)
     depth = head + pitch + 0.25 + head + len(rows) * pitch + 0.2 * any(row.baseline for row in rows)
     span = margin + columns * pitch + 0.75
-    with page(paths, height=WIDTH * 0.985 * depth / span + 0.75) as figure:
+    with page(paths, height=WIDTH * depth / span) as figure:
         axes = figure.add_subplot()
         axes.set(xlim=(-margin, columns * pitch + 0.75), ylim=(depth, 0), aspect="equal")
         axes.set_axis_off()

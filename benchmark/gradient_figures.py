@@ -1,7 +1,9 @@
 """Figures of the probe: how the gradient of the last predicted frame falls with time, by state, layer and variant."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -9,11 +11,18 @@ import pandas as pd
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
-from benchmark.drawing import Look, draw_seeds, finish, lighten, page, time_axis
+from benchmark.drawing import Setting, draw_seeds, finish, handles, lighten, page, time_axis
 
-STATES = {"X": "given frame X", "H": "hidden state H", "C": "memory C", "M": "zigzag memory M", "Z": "highway Z"}
+STATES = {"X": "frame X", "H": "hidden H", "C": "memory C", "M": "zigzag M", "Z": "highway Z"}
 STAGES = {"init": "at initialisation", "trained": "after training"}
-WHAT = "Gradient of the squared error of the last predicted frame ({last}) with respect to a state at t, L2 norm"
+UNTRAINED_LINE = (0, (3, 1.2))
+HORIZON_NOTE = "Grey: horizon, where the network is fed its own predictions."
+
+
+def gradient_note(frames: int, rest: str) -> str:
+    """What a norm is, for clips of `frames` frames, and `rest`: how norms were put together."""
+    what = f"Gradient of the squared error of the last predicted frame (t = {frames}) with respect to a state at t"
+    return f"{what}, L2 norm; {rest}. {HORIZON_NOTE}"
 
 
 def read_norms(path: Path) -> pd.DataFrame:
@@ -25,50 +34,34 @@ def read_norms(path: Path) -> pd.DataFrame:
     return norms.groupby(keys, sort=False)["log_norm"].mean().reset_index()
 
 
-def gradient_norm(
-    norms: pd.DataFrame, look: dict[str, Look], context: int, frames: int, note: str, paths: Sequence[Path]
-) -> None:
+def gradient_norm(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) -> None:
     """Every variant in one panel a state, before and after training, relative to the last context frame.
 
     Args:
         norms: rows of `read_norms` of every run, with its `variant` and `seed`.
-        look: variant -> how it is drawn.
-        context: number of given frames.
-        frames: number of all frames of a clip.
-        note: what may be said of the seeds.
+        setting: of the protocol.
         paths: files to write.
     """
     states = [state for state in STATES if state in set(norms["state"])]
     last = {state: int(norms.loc[norms["state"] == state, "t"].max()) for state in states}
-    with page(paths, height=4.6) as figure:
-        grid = figure.subplots(
-            len(STAGES),
-            len(states),
-            sharey="row",
-            squeeze=False,
-            width_ratios=[max(last[state], frames / 2) for state in states],
-        )
+    with page(paths, height=4.3) as figure:
+        grid = figure.subplots(len(STAGES), len(states), sharey="row", squeeze=False)
         for row, (stage, words) in zip(grid, STAGES.items(), strict=True):
             for axes, state in zip(row, states, strict=True):
                 rows = norms[(norms["stage"] == stage) & (norms["state"] == state)]
-                for number, (variant, style) in enumerate(look.items()):
-                    relative = relative_to(context, rows[rows["variant"] == variant])
+                for number, (variant, style) in enumerate(setting.looks.items()):
+                    relative = relative_to(setting.context, rows[rows["variant"] == variant])
                     if len(relative):
                         draw_seeds(axes, relative, style, number, log=True)
                 axes.set_yscale("log", nonpositive="mask")
-                time_axis(axes, 1, last[state], context)
-            row[0].set_ylabel(f"{words}\nnorm at t / norm at t = {context}")
+                time_axis(axes, 1, last[state], setting.context)
+            row[0].set_ylabel(f"{words}\nnorm at t / norm at t = {setting.context}")
         for axes, state in zip(grid[0], states, strict=True):
             axes.set_title(STATES[state])
         for axes in grid[-1]:
             axes.set_xlabel("frame t")
-        notes = [
-            WHAT.format(last=f"t = {frames}") + "; geometric mean over clips and, for H, C and M, over layers.",
-            "Grey: horizon, where the network is fed its own predictions.",
-            note,
-        ]
-        handles = [Line2D([], [], label=style.label, **style.style(1)) for style in look.values()]
-        finish(figure, "How far back the gradient reaches", notes, handles, columns=3 if len(look) <= 9 else 4)
+        what = gradient_note(setting.frames, "geometric mean over clips and, for H, C and M, over layers")
+        finish(figure, "How far back the gradient reaches", [what, setting.note], handles(setting.looks))
 
 
 def relative_to(context: int, rows: pd.DataFrame) -> pd.DataFrame:
@@ -77,17 +70,15 @@ def relative_to(context: int, rows: pd.DataFrame) -> pd.DataFrame:
     return table.sub(table[context], axis=0).groupby(level="seed").mean() if len(table) else table
 
 
-def gradient_norm_layers(
-    norms: pd.DataFrame, look: dict[str, Look], context: int, frames: int, note: str, paths: Sequence[Path]
-) -> None:
+def gradient_norm_layers(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) -> None:
     """H by layer and Z, one panel a variant, before and after training; arguments as in `gradient_norm`."""
-    shown = [variant for variant in look if variant in set(norms["variant"])]
-    columns = min(3, max(1, len(shown)))
-    rows = max(1, -(-len(shown) // columns))
+    shown = list(setting.looks)
+    columns = min(3, len(shown))
+    rows = math.ceil(len(shown) / columns)
     norms = norms[norms["state"].isin(["H", "Z"])]
     mean = norms.groupby(["variant", "stage", "state", "layer", "t"])["log_norm"].mean()
-    layers = int(norms["layer"].max()) if len(norms) else 0
-    with page(paths, height=1.55 * rows + 1.2) as figure:
+    layers = int(norms["layer"].max())
+    with page(paths, height=1.5 * rows + 0.35) as figure:
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes in grid.flat[len(shown) :]:
             axes.set_axis_off()
@@ -96,19 +87,15 @@ def gradient_norm_layers(
                 points = logs.droplevel(["stage", "state", "layer"])
                 axes.plot(points.index, np.exp(points), **layer_style(state, layer, layers, stage))
             axes.set_yscale("log", nonpositive="mask")
-            axes.set_title(look[variant].label)
-            time_axis(axes, 1, frames - 1, context)
+            axes.set_title(setting.looks[variant].label)
+            time_axis(axes, 1, setting.frames - 1, setting.context)
         for axes in grid[:, 0]:
             axes.set_ylabel("gradient norm")
         for axes in grid[-1]:
             axes.set_xlabel("frame t")
-        notes = [
-            WHAT.format(last=f"t = {frames}") + "; geometric mean over clips and seeds, not normalised.",
-            "Grey: horizon, where the network is fed its own predictions.",
-            note.replace("band = 95 % t interval over seeds", "no band"),
-        ]
-        handles = layer_handles([("H", layer) for layer in range(1, layers + 1)], layers, "Z" in set(norms["state"]))
-        finish(figure, "Gradient norm by layer", notes, handles, columns=len(handles))
+        what = gradient_note(setting.frames, "geometric mean over clips and seeds, without a band")
+        legend = layer_handles(layers, highway="Z" in set(norms["state"]))
+        finish(figure, "Gradient norm of H by layer, and of the highway's Z", [what, setting.note], legend)
 
 
 def probe_figure(norms: pd.DataFrame, title: str, path: Path, context: int) -> None:
@@ -124,7 +111,7 @@ def probe_figure(norms: pd.DataFrame, title: str, path: Path, context: int) -> N
     states = [state for state in STATES if state in set(norms["state"])]
     layers, frames = int(norms["layer"].max()), int(norms["t"].max()) + 1
     last = norms.groupby("state")["t"].max()
-    with page([path], height=2.9, width=max(7.0, 2.1 * len(states))) as figure:
+    with page([path], height=2.1, width=max(7.0, 2.1 * len(states))) as figure:
         ratios = [max(last[state], frames / 2) for state in states]
         row = figure.subplots(1, len(states), sharey=True, squeeze=False, width_ratios=ratios)[0]
         for axes, state in zip(row, states, strict=True):
@@ -141,35 +128,23 @@ def probe_figure(norms: pd.DataFrame, title: str, path: Path, context: int) -> N
             axes.set_xlabel("frame t")
             time_axis(axes, 1, int(last[state]), context)
         row[0].set_ylabel("gradient norm")
-        notes = [
-            WHAT.format(last=f"t = {frames}") + f"; median and quartiles over {norms['clip'].nunique()} clips.",
-            "Grey: horizon, where the network is fed its own predictions. n = 1: ranks nothing.",
-        ]
-        handles = layer_handles([("H", layer) for layer in range(1, layers + 1)], layers, False)
-        finish(figure, title, notes, handles, columns=len(handles))
+        what = gradient_note(frames, f"median and quartiles over {norms['clip'].nunique()} clips")
+        finish(figure, title, [what, "n = 1: ranks nothing."], layer_handles(layers, highway=False))
 
 
-def layer_style(state: str, layer: int, layers: int, stage: str) -> dict:
+def layer_style(state: str, layer: int, layers: int, stage: str) -> dict[str, Any]:
     """Keywords for `Axes.plot`: shade by layer from dark at the bottom; X and Z black; untrained dashed and lighter."""
-    shade = 0.9 * (layer - 1) / max(1, layers - 1)
-    color = "#000000" if state in "XZ" else to_hex(matplotlib.colormaps["viridis"](shade))
+    depth = 0.9 * (layer - 1) / max(1, layers - 1)
+    color = "#000000" if state in "XZ" else to_hex(matplotlib.colormaps["viridis"](depth))
     if stage == "init":
-        return {"color": lighten(color, 0.45), "linestyle": (0, (3, 1.2)), "linewidth": 0.9}
-    return {"color": color, "linestyle": "-"} | ({"marker": "x", "markevery": 4} if state == "Z" else {})
+        return {"color": lighten(color, 0.45), "linestyle": UNTRAINED_LINE, "linewidth": 0.9}
+    return {"color": color, "linestyle": "-"} | ({"marker": "x", "markevery": (0, 4)} if state == "Z" else {})
 
 
-def layer_handles(lines: Sequence[tuple[str, int]], layers: int, highway: bool) -> list[Line2D]:
-    """Entries of a legend: the layers, the highway, and what solid and dashed mean."""
-    shown = [*lines, *([("Z", 1)] if highway else [])]
-    words = {"H": "layer {}", "Z": "highway Z"}
-    handles = [
-        Line2D(
-            [],
-            [],
-            label=words[state].format(layer),
-            **(layer_style(state, layer, layers, "trained") | {"markevery": 1}),
-        )
-        for state, layer in shown
-    ]
-    stages = {"init": (0, (3, 1.2)), "trained": "-"}
-    return handles + [Line2D([], [], color="#666666", linestyle=stages[key], label=STAGES[key]) for key in STAGES]
+def layer_handles(layers: int, *, highway: bool) -> list[Line2D]:
+    """Entries of a legend: the layers, the highway, and what dashed and solid mean."""
+    words = {("H", layer): f"layer {layer}" for layer in range(1, layers + 1)}
+    words |= {("Z", 1): "highway Z"} if highway else {}
+    lines = [Line2D([], [], label=label, **layer_style(*key, layers, "trained")) for key, label in words.items()]
+    stages = {"init": UNTRAINED_LINE, "trained": "-"}
+    return lines + [Line2D([], [], color="#666666", linestyle=stages[key], label=STAGES[key]) for key in STAGES]

@@ -81,7 +81,7 @@ def gradient_norms(
     *,
     cotangent: str = "residual",
     path: str = "all",
-) -> tuple[dict[tuple[str, int], Float[Tensor, "B T"]], Trace]:
+) -> tuple[dict[tuple[str, int], Float[Tensor, "B _"]], Trace]:
     """Per-clip L2 norms of the gradient of the last predicted frame, by one backward pass (our Eq. 11).
 
     Args:

@@ -93,11 +93,12 @@ def _train(run: RunConfig, folder: Path, data_folder: Path, device: str, resume_
         schedule.step()
 
         done, last = step + 1, step + 1 == training.steps
-        if done % training.log_every == 0 or last:
+        logs, saves = done % training.log_every == 0 or last, done % training.checkpoint_every == 0 and not last
+        if (logs or saves) and not (math.isfinite(loss) and math.isfinite(norm)):
+            diverged = True  # found before a checkpoint, so that the last one holds finite weights
+            break
+        if logs:
             point = {"step": done, "train/loss": loss.item(), "train/grad_norm": norm.item()}
-            if not all(map(math.isfinite, point.values())):
-                diverged = True
-                break
             context_rate, horizon_rate = feed_rates(training.sampling, step)
             rates = {
                 "train/learning_rate": rate,
@@ -114,7 +115,7 @@ def _train(run: RunConfig, folder: Path, data_folder: Path, device: str, resume_
         if done % training.validate_every == 0 or last:
             score = validate(network, validation, run, device)
             append_json_line(folder / "metrics.jsonl", {"step": done, "validation/mse": score})
-        if done % training.checkpoint_every == 0 and not last:
+        if saves:
             save_checkpoint(checkpoint, identity, snapshot(parts, done))
             write_status(folder, "running", done, training.steps)
             mirror_or_say(folder)

@@ -135,7 +135,9 @@ def record(trace: Trace | None, layer: int, **states: Tensor | None) -> None:
             trace.setdefault((name, layer), []).append(state)
 
 
-def free_running_mask(batch: int, context: int, horizon: int, like: Tensor) -> Float[Tensor, "B T-1"]:
+def free_running_mask(
+    batch: int, context: int, horizon: int, like: Tensor
+) -> Float[Tensor, "{batch} {context}+{horizon}-1"]:
     """The feed mask that shows the context frames and then only the network's own predictions."""
     mask = torch.zeros(batch, context + horizon - 1, dtype=like.dtype, device=like.device)
     mask[:, :context] = 1

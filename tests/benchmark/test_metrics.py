@@ -132,6 +132,14 @@ def test_clips_give_one_value_a_clip_and_frame():
         assert torch.equal(values.flatten(), by_frame[name])
 
 
+def test_scores_do_not_depend_on_the_memory_layout():
+    prediction, truth = hard_frames("noisy", (4, 16, 12))
+    strided = prediction.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    plain = score(prediction, truth, conventions=True)
+    for name, values in score(strided, truth, conventions=True).items():
+        torch.testing.assert_close(values, plain[name], rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_pixel_that_is_no_number_makes_its_frame_nan_and_no_other(bad):
     prediction, truth = hard_frames("noisy", (3, 16, 16))

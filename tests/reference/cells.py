@@ -25,6 +25,11 @@ def details(
     )
 
 
+def unchanged(name, value):
+    """Stands where a caller may look at the states H, C, M as they are made and put another value in their place."""
+    return value
+
+
 def sigmoid(a):
     return 1 / (1 + np.exp(-a))
 
@@ -44,15 +49,11 @@ def convolve(weight, bias, source):
     return a
 
 
-def normalise(a, scale, shift, norm):
-    """N of Eq. 6."""
+def normalise(a, scale, shift):
+    """N of Eq. 6; scale[j] and shift[j] are numbers (`channel`) or maps of height and width (`element`)."""
     mean = a.sum() / a.size
     variance = ((a - mean) ** 2).sum() / a.size
-    out = np.zeros_like(a)
-    for j, y, x in np.ndindex(a.shape):
-        place = j if norm == "channel" else (j, y, x)
-        out[j, y, x] = scale[place] * (a[j, y, x] - mean) / np.sqrt(variance + 1e-5) + shift[place]
-    return out
+    return np.stack([scale[j] * (a[j] - mean) / np.sqrt(variance + 1e-5) + shift[j] for j in range(len(a))])
 
 
 def conv1x1(w: Weights, d, name, source):
@@ -65,43 +66,45 @@ def gates(w: Weights, d, name, source, letters):
     weight = w[f"{name}.conv.weight"]
     a = convolve(weight, w[f"{name}.conv.bias"] if d.conv_bias else 0.0, source)
     if d.norm != "none" and weight.shape[-1] > 1:
-        a = normalise(a, w[f"{name}.norm.weight"], w[f"{name}.norm.bias"], d.norm)
+        scale, shift = w[f"{name}.norm.weight"], w[f"{name}.norm.bias"]
+        assert scale.shape == (a.shape[:1] if d.norm == "channel" else a.shape)
+        a = normalise(a, scale, shift)
     letters = letters.split()
     n = len(a) // len(letters)
     return {letter: a[j * n : (j + 1) * n] for j, letter in enumerate(letters)}
 
 
-def convlstm(w: Weights, d, x, h, c, m):
+def convlstm(w: Weights, d, x, h, c, m, visit=unchanged):
     X = gates(w, d, "conv_x", x, "i f g o")
     H = gates(w, d, "conv_h", h, "i f g o")
     i = sigmoid(X["i"] + H["i"])  # 1a
     f = sigmoid(X["f"] + H["f"] + d.forget_bias)  # 1b
     g = np.tanh(X["g"] + H["g"])  # 1c
     o = sigmoid(X["o"] + H["o"])  # 1d
-    c = f * c + i * g  # 1e
-    h = o * np.tanh(c)  # 1f
+    c = visit("C", f * c + i * g)  # 1e
+    h = visit("H", o * np.tanh(c))  # 1f
     return h, c, m
 
 
-def st_lstm(w: Weights, d, x, h, c, m):
+def st_lstm(w: Weights, d, x, h, c, m, visit=unchanged):
     X = gates(w, d, "conv_x", x, "i f g i' f' g' o")
     H = gates(w, d, "conv_h", h, "i f g o")
     M = gates(w, d, "conv_m", m, "i' f' g'")
     i = sigmoid(X["i"] + H["i"])  # 2a
     f = sigmoid(X["f"] + H["f"] + d.forget_bias)  # 2b
     g = np.tanh(X["g"] + H["g"])  # 2c
-    c = f * c + i * g  # 2d
+    c = visit("C", f * c + i * g)  # 2d
     i2 = sigmoid(X["i'"] + M["i'"])  # 2e
     f2 = sigmoid(X["f'"] + M["f'"] + d.forget_bias)  # 2f
     g2 = np.tanh(X["g'"] + M["g'"])  # 2g
-    m = f2 * m + i2 * g2  # 2h
+    m = visit("M", f2 * m + i2 * g2)  # 2h
     both = np.concatenate([c, m])
     o = sigmoid(X["o"] + H["o"] + gates(w, d, "conv_o", both, "o")["o"])  # 2i
-    h = o * np.tanh(conv1x1(w, d, "conv_last", both))  # 2j
+    h = visit("H", o * np.tanh(conv1x1(w, d, "conv_last", both)))  # 2j
     return h, c, m
 
 
-def causal_lstm(w: Weights, d, x, h, c, m):
+def causal_lstm(w: Weights, d, x, h, c, m, visit=unchanged):
     w3_in_m = d.w3_kernel == d.kernel_size
     X = gates(w, d, "conv_x", x, "i f g i' f' g' o")
     H = gates(w, d, "conv_h", h, "i f g o" if d.o_sees_h else "i f g")
@@ -114,13 +117,13 @@ def causal_lstm(w: Weights, d, x, h, c, m):
         i = sigmoid(X["i"] + H["i"] + C["i"] + new_m.get("i", nothing))  # 3a, 4e
         f = sigmoid(X["f"] + H["f"] + C["f"] + new_m.get("f", nothing) + d.forget_bias)  # 3b, 4f
         g = np.tanh(X["g"] + H["g"] + C["g"] + new_m.get("g", nothing))  # 3c, 4g
-        return f * c + i * g  # 3d, 4h
+        return visit("C", f * c + i * g)  # 3d, 4h
 
     def spatial(new_c):
         i2 = sigmoid(X["i'"] + new_c.get("i'", nothing) + M["i'"])  # 3e, 4a
         f2 = sigmoid(X["f'"] + new_c.get("f'", nothing) + M["f'"] + d.forget_bias)  # 3f, 4b
         g2 = np.tanh(X["g'"] + new_c.get("g'", nothing) + M.get("g'", nothing))  # 3g, 4c
-        return f2 * np.tanh(w3) + i2 * g2  # 3h, 4d
+        return visit("M", f2 * np.tanh(w3) + i2 * g2)  # 3h, 4d
 
     if d.spatial_first:
         new_m = spatial({})
@@ -134,7 +137,7 @@ def causal_lstm(w: Weights, d, x, h, c, m):
         second = gates(w, d, "conv_second", new_m, "o")
     o = np.tanh(X["o"] + H.get("o", nothing) + first["o"] + second["o"])  # 3i
     h = o * np.tanh(conv1x1(w, d, "conv_last", np.concatenate([new_c, new_m])))  # 3j
-    return h, new_c, new_m
+    return visit("H", h), new_c, new_m
 
 
 def highway(w: Weights, d, x, z):

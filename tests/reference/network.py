@@ -75,10 +75,9 @@ def roll_out(
         x = shown if feed_mask[t - 1] == 1 else last  # 7
         M[0] = M[top]
         for k in range(1, top + 1):  # 8
-            H[k], C[k], M[k] = CELLS[cell](inside(w, f"cells.{k - 1}."), d, x, H[k], C[k], M[k - 1])
-            H[k], C[k] = visit("H", k, t, H[k]), visit("C", k, t, C[k])
-            if cell != "convlstm":
-                M[k] = visit("M", k, t, M[k])
+            H[k], C[k], M[k] = CELLS[cell](
+                inside(w, f"cells.{k - 1}."), d, x, H[k], C[k], M[k - 1], lambda name, v, k=k, t=t: visit(name, k, t, v)
+            )
             x = H[k]
             if k == slot:
                 Z, switch = highway(inside(w, "highway."), d, H[k], Z)

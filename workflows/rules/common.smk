@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from benchmark.config import WorkflowConfig, first_line, load_protocol
+from benchmark.config import WorkflowConfig, load_protocol
 from benchmark.device import resolve_device
-from benchmark.errors import UserError
+from benchmark.errors import UserError, explain
 from benchmark.lock import hold
 from benchmark.outputs import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
 from benchmark.provenance import ROOT, sources
@@ -31,7 +31,7 @@ def read_configuration():
             resolve_device(protocol.training.device, f"{settings.protocol}: training.device"),
         )
     except ValidationError as error:
-        raise WorkflowError(f"--config: {first_line(error)}") from None
+        raise WorkflowError(f"--config: {explain(error, WorkflowConfig)}") from None
     except UserError as error:
         raise WorkflowError(str(error)) from None
 

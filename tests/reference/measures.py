@@ -1,0 +1,82 @@
+"""Eq. 10 to 13 of docs/equations.md in plain loops; shares nothing with `benchmark`."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from scipy import stats
+
+from tests.reference.complex_step import STEP
+
+
+def training_loss(prediction, target, loss, reduction):
+    """Eq. 10."""
+    total = 0.0
+    for place in np.ndindex(target.shape):
+        error = float(prediction[place]) - float(target[place])
+        total += error**2 + (abs(error) if loss == "l1+l2" else 0.0)
+    return total / target.size if reduction == "mean" else total / 2
+
+
+def gradient_norms(run: Callable, frames: np.ndarray, context: int, direction: np.ndarray | None) -> dict:
+    """Eq. 11 by one complex step for every single element.
+
+    Args:
+        run: (frames, visit) -> predictions; the free-running network.
+        frames: one clip (T, C, H, W).
+        direction: U of `fixed`; None for the squared error.
+
+    Returns:
+        (state, layer, t) -> norm; ("X", 0, t) for context frames.
+    """
+    states: dict = {}
+
+    def scalar(frames_used, visit):
+        last = run(frames_used, visit)[-1]
+        return ((last - frames[-1]) ** 2).sum() if direction is None else (last * direction).sum()
+
+    def note(name, layer, t, value):
+        if name != "S":
+            states[name, layer, t] = value.shape
+        return value
+
+    scalar(frames, note)
+    squares = dict.fromkeys([*(("X", 0, t) for t in range(1, context + 1)), *states], 0.0)
+    for t in range(1, context + 1):
+        for place in np.ndindex(frames.shape[1:]):
+            nudged = frames.astype(complex)
+            nudged[(t - 1, *place)] += 1j * STEP
+            squares["X", 0, t] += (scalar(nudged, lambda *made: made[-1]).imag / STEP) ** 2
+    for key, shape in states.items():
+        for place in np.ndindex(shape):
+
+            def visit(name, layer, t, value, key=key, place=place):
+                if (name, layer, t) != key:
+                    return value
+                nudged = value.astype(complex)
+                nudged[place] += 1j * STEP
+                return nudged
+
+            squares[key] += (scalar(frames, visit).imag / STEP) ** 2
+    return {key: math.sqrt(square) for key, square in squares.items()}
+
+
+def reach(norms):
+    """Eq. 12, from norms (B, K)."""
+    product = 1.0
+    for clip in norms:
+        product *= clip[0] / clip[-1]
+    return product ** (1 / len(norms))
+
+
+def half_life(norms):
+    """Eq. 13, from norms (B, K); None for no decay."""
+    clips, frames = norms.shape
+    age = [frames - t for t in range(1, frames + 1)]
+    level = [sum(math.log2(norms[b, t]) for b in range(clips)) / clips for t in range(frames)]
+    mean_age, mean_level = sum(age) / frames, sum(level) / frames
+    spread = sum((a - mean_age) ** 2 for a in age)
+    q = sum((a - mean_age) * (v - mean_level) for a, v in zip(age, level, strict=True)) / spread
+    left = sum((v - mean_level - q * (a - mean_age)) ** 2 for a, v in zip(age, level, strict=True))
+    error = math.sqrt(left / (frames - 2) / spread)
+    return -1 / q if q + stats.t.ppf(0.975, frames - 2) * error < 0 else None
