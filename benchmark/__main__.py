@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmark.config import Protocol, RunConfig, load_protocol
 from benchmark.device import resolve_device
 from benchmark.errors import UserError, unknown
-from benchmark.variants import BASELINES
+from benchmark.variants import BASELINE_SEED, BASELINES
 
 
 def init_store(options: argparse.Namespace) -> None:
@@ -49,13 +49,30 @@ def train(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Score one run, or a baseline, on the test clips."""
+    """Score one run, a baseline, or a file of weights on the test clips."""
+    if options.weights is not None:
+        print_scores(options)
+        return
+    if options.variant is None or options.seed is None:
+        raise UserError("evaluate: say which run with --variant and --seed, or which weights with --weights")
     if options.variant not in BASELINES:
         run_of(options)
+    elif options.seed != BASELINE_SEED:
+        raise UserError(f"--seed: {unknown('seed', options.seed, [BASELINE_SEED])}: a baseline has none")
     device = device_of(options)
     from benchmark.evaluate import evaluate as evaluate_one
 
     evaluate_one(options.protocol, options.variant, options.seed, options.results_dir, options.data_dir, device)
+
+
+def print_scores(options: argparse.Namespace) -> None:
+    """Score the file of --weights and print its table."""
+    device = device_of(options)
+    from benchmark.rendering import to_markdown
+    from benchmark.score_weights import score_weights
+
+    table = score_weights(options.weights, options.protocol, options.results_dir, options.data_dir, device)
+    print(to_markdown(table), end="")
 
 
 def probe(options: argparse.Namespace) -> None:
@@ -106,22 +123,67 @@ def compare(options: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
-RUN = ("protocol", "variant", "seed", "results_dir", "data_dir", "device")
+def verify(options: argparse.Namespace) -> None:
+    """Hold cells, networks, probe, clips and metrics against the cases in DIR; exit status 1 where one fails."""
+    from benchmark.verify import verify as run_cases
+
+    states = []
+    for outcome in run_cases(options.DIR, options.data_dir):
+        print(outcome, flush=True)
+        states.append(outcome.state)
+    print(", ".join(f"{states.count(state)} {state}" for state in ("pass", "fail", "skipped")))
+    if "fail" in states:
+        raise SystemExit(1)
+
+
+def import_weights(options: argparse.Namespace) -> None:
+    """Bring weights of another code base into a file of ours, with their spec."""
+    from benchmark.exchange import import_weights as bring_in
+
+    sizes = {name: getattr(options, name) for name in ("patch_size", "channels", "frame_size", "context")}
+    print(bring_in(options.code_base, options.input, options.output, **sizes))
+
+
+def export_weights(options: argparse.Namespace) -> None:
+    """Write a file of our weights as another code base reads them."""
+    from benchmark.exchange import export_weights as write_out
+
+    print(write_out(options.code_base, options.input, options.output))
+
+
+RUN = ("protocol", "variant", "seed", "results_dir", "data_dir", "device?")
 VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] = {
     "init-store": (init_store, ("protocol",)),
     "plan": (plan, ("protocol", "results_dir")),
     "data": (data, ("protocol", "results_dir", "data_dir", "download")),
     "backbone": (backbone, ("protocol", "results_dir", "data_dir", "download")),
     "train": (train, (*RUN, "resume_only")),
-    "evaluate": (evaluate, RUN),
+    "evaluate": (evaluate, ("weights?", "protocol", "variant?", "seed?", *RUN[3:])),
     "probe": (probe, RUN),
     "sync": (sync, ("protocol?", "variant?", "seed?", "results_dir")),
     "tables": (tables, ("protocol", "results_dir")),
     "figures": (figures, ("protocol", "results_dir")),
     "publish": (publish, ("protocol", "results_dir")),
     "compare": (compare, ("protocol", "results_dir")),
+    "verify": (verify, ("DIR", "data_dir")),
+    "import-weights": (
+        import_weights,
+        ("from", "input", "output", "patch_size?", "channels?", "frame_size?", "context?"),
+    ),
+    "export-weights": (export_weights, ("to", "input", "output")),
 }
-"""Verb -> what it does and the options it takes; `?` = may be left out."""
+"""Verb -> what it does and the options it takes; `?` = may be left out, capitals = an argument without a flag."""
+
+CODE_BASES = ("openstl", "predrnn-pytorch")
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, as argparse takes it."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
 
 OPTIONS = {
     "protocol": {"metavar": "NAME|FILE", "help": "protocol: a name in workflows/protocols, or a YAML file"},
@@ -136,6 +198,24 @@ OPTIONS = {
     },
     "device": {"choices": ("auto", "cpu", "cuda"), "help": "default: what the protocol says"},
     "download": {"action": "store_true", "help": "fetch published files that data_dir lacks"},
+    "weights": {"metavar": "FILE", "type": Path, "help": "weights of `train` or `import-weights`, in place of a run"},
+    "DIR": {"type": Path, "help": "cases, as in tests/golden"},
+    "from": {"dest": "code_base", "choices": CODE_BASES, "help": "code base the weights are of"},
+    "to": {"dest": "code_base", "choices": CODE_BASES, "help": "code base to write for"},
+    "input": {"metavar": "FILE", "type": Path, "help": "weights to read"},
+    "output": {"metavar": "FILE", "type": Path, "help": "weights to write"},
+    "patch_size": {"metavar": "N", "type": positive, "help": "side of a patch; default: as for --channels 1"},
+    "channels": {"metavar": "N", "type": positive, "help": "channels of a frame; default: what the patches leave"},
+    "frame_size": {
+        "metavar": "N",
+        "type": positive,
+        "help": "side of a frame; default: that of the norms, or 16 patches",
+    },
+    "context": {
+        "metavar": "N",
+        "type": positive,
+        "help": "frames the weights were trained to see first, for the record",
+    },
     "resume_only": {"action": "store_true", "help": "it is an error if there is no checkpoint to go on from"},
 }
 
@@ -173,16 +253,19 @@ def parser() -> argparse.ArgumentParser:
         for option in takes:
             key = option.rstrip("?")
             settings = OPTIONS[key]
-            needed = not option.endswith("?") and not {"default", "action", "choices"} & set(settings)
+            if key.isupper():
+                verb.add_argument(key, **settings)
+                continue
+            needed = not option.endswith("?") and not {"default", "action"} & set(settings)
             verb.add_argument(f"--{key.replace('_', '-')}", required=needed, **settings)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; 0 = done, 1 = `compare` found a difference, 2 = the user's mistake, said in a line or two."""
+    """Run one verb; 0 = done, 1 = `compare` or `verify` found a difference, 2 = the user's mistake, said shortly."""
     options = parser().parse_args(arguments)
     try:
-        if options.protocol is not None:
+        if getattr(options, "protocol", None) is not None:
             options.protocol = load_protocol(options.protocol)
         VERBS[options.verb][0](options)
     except UserError as error:

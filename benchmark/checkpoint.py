@@ -13,6 +13,9 @@ from benchmark.files import atomic_path
 from models.predictor import Predictor
 from models.spec import ModelSpec
 
+_ABOUT = "benchmark"
+"""Key of what a file of weights says about them, as JSON."""
+
 
 def save_checkpoint(path: Path, identity: dict[str, str], state: dict[str, Any]) -> None:
     """Write a checkpoint, whole or not at all; `identity` holds the hashes of the run's config and code."""
@@ -45,30 +48,46 @@ def load_checkpoint(path: Path, identity: dict[str, str], *, resume_only: bool =
     return None
 
 
-def save_weights(path: Path, network: Predictor, config_hash: str) -> None:
-    """Write the weights with their spec and the hash of their run's config."""
+def save_weights(path: Path, network: Predictor, config_hash: str | None = None, context: int | None = None) -> None:
+    """Write the weights with their spec.
+
+    Args:
+        config_hash: of the config of their run; None for weights from elsewhere.
+        context: number of frames they were trained to see first, if it is known and stands in no config.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    metadata = {"spec": json.dumps(network.spec.to_dict()), "config_hash": config_hash}
+    about = {"spec": network.spec.to_dict(), "config_hash": config_hash, "context": context}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        # One entry: safetensors writes several in an order that changes from process to process.
+        save_file(tensors, temporary, metadata={_ABOUT: json.dumps(about, sort_keys=True)})
 
 
 def load_weights(path: Path, config_hash: str | None = None) -> Predictor:
     """The network stored at `path`, on the CPU.
 
     Raises:
-        UserError: no such file, not readable, or of a run with another config than `config_hash`.
+        UserError: no such file, not readable, not ours, or of a run with another config than `config_hash`.
     """
     try:
         with safe_open(path, framework="pt") as stored:
-            metadata = stored.metadata()
+            metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path}: no trained weights here; run `train` first") from None
     except Exception as error:  # safetensors raises its own type, which it does not export in all versions
         raise UserError(f"{path}: cannot be read as weights ({error}); remove it and train again") from None
-    if config_hash is not None and metadata["config_hash"] != config_hash:
+    if _ABOUT not in metadata:
+        raise UserError(f"{path}: says not which network it is of, so was not written by this benchmark")
+    about = json.loads(metadata[_ABOUT])
+    if config_hash is not None and about["config_hash"] != config_hash:
         raise UserError(f"{path}: weights of another configuration of this run; run `train` again")
-    network = Predictor(ModelSpec(**json.loads(metadata["spec"])))
+    spec = about["spec"]
+    network = Predictor(ModelSpec(**spec | {"hidden_channels": tuple(spec["hidden_channels"])}))
     network.load_state_dict(tensors)
     return network
+
+
+def trained_context(path: Path) -> int | None:
+    """The number of context frames that `save_weights` was told of for the weights at `path`, if it was."""
+    with safe_open(path, framework="pt") as stored:
+        return json.loads(stored.metadata()[_ABOUT])["context"]

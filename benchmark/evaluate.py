@@ -15,6 +15,7 @@ from benchmark.checkpoint import load_weights
 from benchmark.config import Protocol, run_path
 from benchmark.data.clips import load_clips
 from benchmark.data.stream import to_float
+from benchmark.errors import UserError
 from benchmark.files import atomic_path, read_json
 from benchmark.films import film_animation, film_strip
 from benchmark.metrics import score
@@ -49,7 +50,7 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
         network = load_weights(folder / "model.safetensors", run.identity()).to(device)
         title, forecast = f"{run.label}, seed {seed}", lambda context: engine.roll_out(network, context, run)
     clips = load_clips(results_dir / protocol.name / "data", protocol.data, "test")
-    lpips = load_lpips(read_json(results_dir / protocol.name / "lpips_backbone.json"), data_dir, device)
+    lpips = recorded_lpips(protocol, results_dir, data_dir, device)
     table, examples = score_clips(forecast, clips, protocol, lpips, device)
     table.insert(0, "variant", variant)
     table.insert(1, "seed", seed)
@@ -59,6 +60,18 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
         np.savez_compressed(temporary, **examples)
     film_strip(examples, title, folder / "film.png")
     film_animation(examples, folder / "film.gif")
+
+
+def recorded_lpips(protocol: Protocol, results_dir: Path, data_dir: Path, device: str) -> torch.nn.Module | None:
+    """LPIPS with the backbone that `backbone` recorded, None where it found none.
+
+    Raises:
+        UserError: it has not run, or its file is gone or another.
+    """
+    record = results_dir / protocol.name / "lpips_backbone.json"
+    if not record.exists():
+        raise UserError(f"{record}: is missing; run the verb `backbone` first")
+    return load_lpips(read_json(record), data_dir, device)
 
 
 def score_clips(

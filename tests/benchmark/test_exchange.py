@@ -1,0 +1,183 @@
+"""Weights come from files of other code bases and go back, from the command line, and are scored."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.__main__ import CODE_BASES, main
+from benchmark.backbone import prepare
+from benchmark.checkpoint import load_weights, save_weights, trained_context
+from benchmark.config import load_protocol
+from benchmark.data.clips import load_clips
+from benchmark.data.stream import to_float
+from benchmark.exchange import read_state_dict
+from models import interop
+from models.predictor import build
+from models.spec import ModelSpec
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SPEC = ModelSpec(cell="st_lstm", hidden_channels=(3, 3), frame_size=12, patch_size=4, kernel_size=3, conv_bias=False)
+
+
+@pytest.fixture
+def weights() -> dict[str, torch.Tensor]:
+    with np.load(GOLDEN / "predrnnpp_network.npz") as arrays:
+        names = [name for name in arrays if name.startswith("param.")]
+        return {name.removeprefix("param."): torch.from_numpy(arrays[name]).float() for name in names}
+
+
+@pytest.fixture
+def bring_in(tmp_path):
+    """Save `stored` with torch, run `import-weights` on it and return the exit status and the file it made."""
+
+    def run(stored, code_base="openstl", *options) -> tuple[int, Path]:
+        torch.save(stored, tmp_path / "theirs.pt")
+        ours = tmp_path / "ours.safetensors"
+        files = ["--input", str(tmp_path / "theirs.pt"), "--output", str(ours)]
+        return main(["import-weights", "--from", code_base, *files, *options]), ours
+
+    return run
+
+
+def test_the_command_line_knows_the_code_bases():
+    assert tuple(interop.CODE_BASES) == CODE_BASES
+
+
+@pytest.mark.parametrize("form", ["plain", "net_param", "lightning"])
+def test_every_form_of_file_gives_the_same_network(bring_in, weights, form, capsys):
+    stored = {
+        "plain": weights,
+        "net_param": {"net_param": weights},
+        "lightning": {"state_dict": {f"model.{name}": w for name, w in weights.items()}, "epoch": 3},
+    }[form]
+    status, path = bring_in(stored, "openstl", "--patch-size", "2", "--context", "4")
+    assert status == 0
+    network = load_weights(path)
+    assert (network.spec.cell, network.spec.patch_size, network.spec.channels) == ("causal_lstm", 2, 1)
+    assert trained_context(path) == 4
+    assert interop.to_reference(network.state_dict()).keys() < weights.keys()
+    assert torch.equal(network.to_frame.weight, weights["conv_last.weight"])
+    said = capsys.readouterr().out
+    assert "causal_lstm of 4, 4, 4 hidden channels, highway above layer 1, kernel 3, patches of 2x2x1" in said
+    assert "never uses them: cell_list.0.conv_o.0.weight, cell_list.1.conv_o.0.weight, cell_list.2" in said
+
+
+@pytest.mark.parametrize("code_base", CODE_BASES)
+def test_exported_weights_come_back_as_they_were_in_the_form_of_their_code_base(tmp_path, bring_in, code_base):
+    network = build(SPEC, seed=1)
+    save_weights(tmp_path / "mine.safetensors", network)
+    files = ["--input", str(tmp_path / "mine.safetensors"), "--output", str(tmp_path / "out.pt")]
+    assert main(["export-weights", "--to", code_base, *files]) == 0
+    stored = torch.load(tmp_path / "out.pt", weights_only=True)
+    name = {"openstl": "model.conv_last.weight", "predrnn-pytorch": "conv_last.weight"}[code_base]
+    assert name in stored[{"openstl": "state_dict", "predrnn-pytorch": "net_param"}[code_base]]
+    status, path = bring_in(stored, code_base, "--frame-size", "12")
+    assert status == 0
+    again, context = load_weights(path), torch.rand(2, 3, 1, 12, 12)
+    assert again.spec == SPEC
+    assert torch.equal(again.predict(context, horizon=2), network.predict(context, horizon=2))
+
+
+def test_the_same_weights_give_the_same_file(tmp_path):
+    network = build(SPEC, seed=1)
+    for number in range(8):
+        save_weights(tmp_path / f"{number}.safetensors", network, "c0ff1c", context=4)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
+class Trap:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path, bring_in, capsys):
+    status, path = bring_in({"net_param": Trap(tmp_path / "trapped")})
+    assert status == 2
+    assert (
+        "theirs.pt: refused, since it holds more than tensors, which could run code (posix.mkdir)"
+        in capsys.readouterr().err
+    )
+    assert not path.exists()
+    assert not (tmp_path / "trapped").exists()
+
+
+@pytest.mark.parametrize("stored", [torch.zeros(2), {"weights": 1}, {"net_param": 3}, {1: torch.zeros(1)}])
+def test_a_file_without_a_state_dict_is_named(bring_in, stored, capsys):
+    assert bring_in(stored)[0] == 2
+    assert "theirs.pt: holds no state dict" in capsys.readouterr().err
+
+
+def test_missing_and_damaged_files_are_named(tmp_path, capsys):
+    files = ["--input", str(tmp_path / "theirs.pt"), "--output", str(tmp_path / "ours.safetensors")]
+    assert main(["import-weights", "--from", "openstl", *files]) == 2
+    (tmp_path / "theirs.pt").write_bytes(b"no weights")
+    assert main(["import-weights", "--from", "openstl", *files]) == 2
+    said = capsys.readouterr().err
+    assert "theirs.pt: no such file" in said
+    assert "theirs.pt: cannot be read safely as a file of torch.save" in said
+
+
+def test_what_does_not_fit_is_the_users_mistake(bring_in, weights, capsys):
+    del weights["conv_last.weight"]
+    assert bring_in(weights)[0] == 2
+    assert "theirs.pt: missing keys: conv_last.weight" in capsys.readouterr().err
+
+
+def test_a_prefix_is_taken_off_only_where_all_names_have_it(tmp_path):
+    torch.save({"model.a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "mixed.pt")
+    assert read_state_dict(tmp_path / "mixed.pt").keys() == {"model.a", "b"}
+
+
+@pytest.fixture
+def score(results, write_protocol, tmp_path, monkeypatch):
+    """Run `evaluate --weights` on a network with the tiny protocol: clips of 12 pixels, 3 frames given."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch_home"))
+    prepare("squeeze", None, results / "tiny" / "lpips_backbone.json", download=False)
+
+    def run(network, context=None) -> int:
+        save_weights(tmp_path / "ours.safetensors", network, context=context)
+        places = ["--results-dir", str(results), "--data-dir", str(tmp_path)]
+        weights = ["--weights", str(tmp_path / "ours.safetensors")]
+        return main(["evaluate", *weights, "--protocol", str(write_protocol()), *places])
+
+    return run
+
+
+def test_imported_weights_are_scored_on_the_test_clips(score, results, write_protocol, capsys):
+    network = build(SPEC, seed=1)
+    with torch.no_grad():
+        network.to_frame.weight.zero_()  # a black prediction, whose score is known
+    assert score(network, context=7) == 0
+    said = capsys.readouterr().out
+    clips = to_float(load_clips(results / "tiny" / "data", load_protocol(str(write_protocol())).data, "test"))
+    mse = clips[:, 3:].square().sum((2, 3, 4)).mean().item()
+    assert f"| ours.safetensors | {mse:>19.1f} |" in said
+    assert "5 test clips of protocol tiny: 3 frames given, 2 predicted." in said
+    assert "trained with 7 frames given" in said
+
+
+def test_evaluate_asks_for_a_run_or_weights(write_protocol, capsys):
+    assert main(["evaluate", "--protocol", str(write_protocol())]) == 2
+    assert "--variant and --seed, or which weights with --weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"channels": 2}, "have 1 channel(s), the network takes 2"),
+        ({"patch_size": 5, "frame_size": 10}, "have frames of 12 pixels, which patches of 5 do not divide"),
+        ({"norm": "element", "frame_size": 16}, "have frames of 12 pixels, the norms of the network are for 16"),
+    ],
+)
+def test_a_network_for_other_frames_is_refused(score, capsys, fields, fault):
+    assert score(build(dataclasses.replace(SPEC, **fields), seed=1)) == 2
+    assert f"the clips of protocol tiny {fault}" in capsys.readouterr().err
