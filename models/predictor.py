@@ -83,7 +83,7 @@ class Predictor(nn.Module):
     def predict(self, context: Float[Tensor, "B K C H W"], horizon: int) -> Float[Tensor, "B horizon C H W"]:
         """Predict `horizon` frames after `context`, fed with the network's own predictions; not clipped."""
         batch, given = context.shape[:2]
-        unseen = context.new_zeros(batch, horizon - 1, *context.shape[2:])
+        unseen = context.new_zeros(batch, horizon, *context.shape[2:])
         mask = free_running_mask(batch, given, horizon, context)
         return self(torch.cat([context, unseen], dim=1), mask)[:, given - 1 :]
 

@@ -85,6 +85,8 @@ class ModelSpec:
         self._default("g2_sees_m", not code or self.memory_order == "spatial_to_temporal")
         self._default("w3_kernel", self.kernel_size if code else 1)
         self._default("forget_bias", 1.0 if code else 0.0)
+        if self.w3_kernel < 1:
+            raise ValueError(f"w3_kernel: {self.w3_kernel} is below 1")
         if self.w3_kernel % 2 == 0:
             raise ValueError(f"w3_kernel: {self.w3_kernel} is even; an odd number is needed")
 
