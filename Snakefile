@@ -17,7 +17,7 @@ wildcard_constraints:
 
 
 onstart:
-    lock_results()
+    begin()
 
 
 rule all:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from benchmark.errors import UserError, explain, unknown
 from benchmark.variants import BASELINES, SLOTS, VARIANTS
-from models.spec import ModelSpec
+from models.spec import EQUATIONS, INITS, MEMORY_ORDERS, NORMS, ModelSpec
 
 PROTOCOLS = Path(__file__).parents[1] / "workflows" / "protocols"
 
@@ -107,22 +107,21 @@ class ModelConfig(Strict):
     hidden_channels: int | tuple[int, ...] | None = Field(None, description="Width of all layers, or of each.")
     kernel_size: int | None = None
     patch_size: int | None = None
-    norm: str | None = None
-    equations: str | None = None
-    memory_order: str | None = None
-    init: str | None = None
+    norm: Literal[*NORMS] | None = None
+    equations: Literal[*EQUATIONS] | None = None
+    memory_order: Literal[*MEMORY_ORDERS] | None = None
+    init: Literal[*INITS] | None = None
     o_sees_h: bool | None = None
     g2_sees_m: bool | None = None
     w3_kernel: int | None = None
     forget_bias: float | None = None
     conv_bias: bool | None = None
-    highway_slot: int | Literal["bottom", "middle", "top"] | None = None
     highway_channels: int | None = None
     highway_gate_bias: float | None = None
 
     def given(self) -> dict[str, Any]:
         """The fields that are set."""
-        return self.model_dump(exclude_none=True, include=set(ModelConfig.model_fields))
+        return self.model_dump(exclude_none=True, exclude={"id", "base", "label", "training"})
 
 
 class VariantEntry(ModelConfig):
@@ -131,6 +130,7 @@ class VariantEntry(ModelConfig):
     id: Identifier
     base: str | None = Field(None, description="Id in the registry; the id itself if not given.")
     label: str | None = Field(None, pattern=r"^[^\n]+$", description="Name in tables and figures, one line.")
+    highway_slot: int | Literal["bottom", "middle", "top"] | None = Field(None, description="0 = none.")
     training: dict[str, Any] = Field({}, description="Training keys this variant sets for itself.")
 
     @model_validator(mode="after")

@@ -16,6 +16,8 @@ Curves = dict[str, dict[int, float]]
 """Metric -> step -> value."""
 
 ARTIFACTS = ("run.yaml", "provenance.json", "frames.parquet", "probe.parquet", "probe.json", "*.png", "*.gif")
+NO_STEP = 0
+"""Step of what is measured once: MLflow draws a metric that has only this step as bars, a bar a run."""
 IDENTITY = ("protocol", "variant", "label", "seed")
 """Keys of `run.yaml` that become tags; all others become parameters."""
 PROBED_STATES = ("X", "H", "Z")
@@ -53,8 +55,8 @@ def read_snapshot(folder: Path) -> Snapshot:
     curves = _curves(read_json_lines(folder / "metrics.jsonl"))
     curves |= _curves(timing, "system/", ("clips_per_s", "peak_memory_mib"))
     if status["state"] != "running":
-        curves |= _test_curves(folder / "frames.parquet", status["step"])
-        curves |= _probe_curves(folder, status["step"])
+        curves |= _test_curves(folder / "frames.parquet")
+        curves |= _probe_curves(folder)
     seconds = itertools.accumulate(line["elapsed_s"] for line in timing)
     return Snapshot(
         protocol=run["protocol"],
@@ -109,7 +111,7 @@ def _curves(lines: Iterable[dict[str, Any]], prefix: str = "", only: tuple[str, 
     return curves
 
 
-def _test_curves(path: Path, step: int) -> Curves:
+def _test_curves(path: Path) -> Curves:
     """Means over `frames.parquet` as the tables state them, and the mean squared error by frame."""
     if not path.exists():
         return {}
@@ -120,19 +122,19 @@ def _test_curves(path: Path, step: int) -> Curves:
     frames = pd.read_parquet(path)
     means = summarise(frames).set_index("metric")["mean"]
     per_frame = frames.groupby("frame")["mse"].mean()
-    return {f"test/{metric}": {step: float(mean)} for metric, mean in means.items()} | {
+    return {f"test/{metric}": {NO_STEP: float(mean)} for metric, mean in means.items()} | {
         "test_per_frame/mse": {int(frame): float(mean) for frame, mean in per_frame.items()}
     }
 
 
-def _probe_curves(folder: Path, step: int) -> Curves:
+def _probe_curves(folder: Path) -> Curves:
     """Reach and half-life where they exist, and the mean gradient norm of `PROBED_STATES` by time step t."""
     curves: Curves = {}
     if (folder / "probe.json").exists():
         for stage, results in read_json(folder / "probe.json").items():
             for name in ("reach", "half_life"):
                 if results["residual"][name] is not None:
-                    curves[f"probe/{name}_{stage}"] = {step: float(results["residual"][name])}
+                    curves[f"probe/{name}_{stage}"] = {NO_STEP: float(results["residual"][name])}
     if (folder / "probe.parquet").exists():
         import pandas as pd
 

@@ -132,7 +132,7 @@ def compute_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFra
         "several runs may have shared the machine, so times are no comparison of speed.",
         f"MACs: multiply-accumulates of the convolutions in one forward pass over a clip of {frames} frames.",
         "Parameters: every one of them receives gradient. Clips/s: median over the logged intervals of training.",
-        "Peak memory: of the training process, or on a GPU what it allocated there.",
+        "Peak memory: of the whole training process with its libraries, or on a GPU what PyTorch allocated there.",
     ]
     return Table("Cost", pd.DataFrame(values), pd.DataFrame(cells), notes)
 

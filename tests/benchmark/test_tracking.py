@@ -208,11 +208,11 @@ def test_curves_in_the_store_equal_the_logs_point_by_point(store, tmp_path):
 
 def test_scores_and_probe_become_metrics(store, tmp_path):
     found = points(store, mirror(finished_run(tmp_path), store=store))
-    assert found["test/mse"] == [(60, pytest.approx(1.0))]
-    assert found["test/psnr"] == [(60, 20.5)]
+    assert found["test/mse"] == [(0, pytest.approx(1.0))]
+    assert found["test/psnr"] == [(0, 20.5)]
     assert found["test_per_frame/mse"] == [(frame, pytest.approx(frame / 2)) for frame in (1, 2, 3)]
-    assert found["probe/reach_init"] == found["probe/reach_trained"] == [(60, 0.125)]
-    assert found["probe/half_life_trained"] == [(60, 4.5)]
+    assert found["probe/reach_init"] == found["probe/reach_trained"] == [(0, 0.125)]
+    assert found["probe/half_life_trained"] == [(0, 4.5)]
     assert "probe/half_life_init" not in found
     assert found["probe_trained/H.2"] == [(t, pytest.approx(1.5 * t / 7)) for t in range(1, 7)]
     assert {key for key in found if key.startswith("probe_init/")} == {

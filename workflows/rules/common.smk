@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from benchmark.config import WorkflowConfig, load_protocol
-from benchmark.device import resolve_device
+from benchmark.device import cuda_count, resolve_device
 from benchmark.errors import UserError, explain
 from benchmark.lock import hold
 from benchmark.outputs import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
@@ -21,23 +21,18 @@ min_version("9.0")
 
 
 def read_configuration():
-    """Workflow configuration, protocol and device kind; a mistake is one line that says where it is."""
+    """Workflow configuration and protocol; a mistake is one line that says where it is."""
     try:
         settings = WorkflowConfig.model_validate(config)
-        protocol = load_protocol(settings.protocol)
-        return (
-            settings,
-            protocol,
-            resolve_device(protocol.training.device, f"{settings.protocol}: training.device"),
-        )
+        return settings, load_protocol(settings.protocol)
     except ValidationError as error:
-        raise WorkflowError(f"--config: {explain(error, WorkflowConfig)}") from None
+        sys.exit(f"error: --config: {explain(error, WorkflowConfig)}")
     except UserError as error:
-        raise WorkflowError(str(error)) from None
+        sys.exit(f"error: {error}")
 
 
-CONFIG, PROTOCOL, DEVICE = read_configuration()
-GPU = int(DEVICE == "cuda")
+CONFIG, PROTOCOL = read_configuration()
+GPU = int(PROTOCOL.training.device == "cuda" or (PROTOCOL.training.device == "auto" and cuda_count() > 0))
 FOLDER = f"{CONFIG.results_dir}/{PROTOCOL.name}"
 RUN = f"{FOLDER}/runs/{{variant}}/seed={{seed}}"
 LOCK = ExitStack()
@@ -52,12 +47,13 @@ FETCH_OPTIONS = f"{RUN_OPTIONS} --download" if CONFIG.download else RUN_OPTIONS
 shell.prefix(f"PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
 
 
-def lock_results():
-    """Hold the protocol's folder until this process ends, however it ends."""
+def begin():
+    """Check that the protocol's device is here, and hold its folder until this process ends, however it ends."""
     try:
+        resolve_device(PROTOCOL.training.device, f"protocol {PROTOCOL.name}: training.device")
         LOCK.enter_context(hold(CONFIG.results_dir / PROTOCOL.name))
     except UserError as error:
-        raise WorkflowError(str(error)) from None
+        sys.exit(f"error: {error}")
 
 
 def untracked(text):
