@@ -47,19 +47,17 @@ def _read(
     variant: str, label: str, seed: int, config: RunConfig | None, protocol: Protocol, results_dir: Path
 ) -> FinishedRun:
     folder = run_path(results_dir, protocol.name, variant, seed)
-    try:
-        frames = pd.read_parquet(folder / "frames.parquet")
-        files = ("status", "probe", "provenance") if config else ()
-        records = {name: read_json(folder / f"{name}.json") for name in files}
-    except FileNotFoundError as error:
-        missing = Path(error.filename).name if error.filename else "a file"
-        raise UserError(f"{folder}: not finished ({missing} is missing); run the workflow first") from None
+    names = ("status", "probe", "provenance") if config else ()
+    for file in ("frames.parquet", *(f"{name}.json" for name in names)):
+        if not (folder / file).exists():
+            raise UserError(f"{folder}: not finished ({file} is missing); run the workflow first")
+    records = {name: read_json(folder / f"{name}.json") for name in names}
     return FinishedRun(
         variant=variant,
         label=label,
         seed=seed,
         config=config,
-        frames=frames,
+        frames=pd.read_parquet(folder / "frames.parquet"),
         status=records.get("status", {}),
         probe=records.get("probe", {}),
         timing=read_json_lines(folder / "timing.jsonl"),
