@@ -35,6 +35,8 @@ MARKERS = "os^Dv*<>PpXd"
 HIGHLIGHT = "#D55E00"
 NOTE = "#404040"
 
+LineStyle = str | tuple[int, tuple[float, ...]]
+
 
 @dataclass(frozen=True)
 class Look:
@@ -42,7 +44,7 @@ class Look:
 
     label: str
     color: str
-    line: Any
+    line: LineStyle
     marker: str
     filled: bool
 
@@ -68,8 +70,20 @@ class Setting:
     """Given frames."""
     frames: int
     """Given and predicted frames."""
-    note: str
-    """What may be said of the seeds."""
+    seeds: int
+    """n, diverged runs included."""
+    left_out: str
+    """Names the runs that diverged, in a sentence; empty if none did."""
+
+    def seed_note(self, shown: str, *, bands: bool = False) -> str:
+        """How many seeds there are, what is `shown` of them, whether with `bands`, and what that allows to be said."""
+        if self.seeds == 1:
+            note = "n = 1: ranks nothing."
+        elif self.seeds < SMALLEST_N:
+            note = f"n = {self.seeds} seeds, {shown}: too few for an interval, ranks nothing."
+        else:
+            note = f"n = {self.seeds} seeds, {shown}{'; band: 95 % t interval over seeds' * bands}."
+        return f"{note} {self.left_out}".strip()
 
 
 def looks(protocol: Protocol) -> dict[str, Look]:
@@ -94,13 +108,13 @@ def shade(color: str, place: int, members: int) -> str:
     return lighten(color, 0.55 * tone) if tone > 0 else to_hex([(1 + 0.5 * tone) * value for value in to_rgb(color)])
 
 
-def highway_line(spec: ModelSpec) -> str | tuple[int, tuple[float, ...]]:
+def highway_line(spec: ModelSpec) -> LineStyle:
     """Line style: solid without a highway, dashed at the bottom, dash-dotted between, dotted at the top."""
     if not spec.highway_slot:
         return "-"
     if spec.highway_slot == 1:
-        return (0, (5, 1.5))
-    return (0, (1, 1.3)) if spec.highway_slot == spec.layers - 1 else (0, (4, 1.5, 1, 1.5))
+        return (0, (5.0, 1.5))
+    return (0, (1.0, 1.3)) if spec.highway_slot == spec.layers - 1 else (0, (4.0, 1.5, 1.0, 1.5))
 
 
 def lighten(color: str, by: float) -> str:
@@ -142,7 +156,7 @@ def finish(figure: Figure, title: str, notes: Sequence[str], handles: Sequence[A
 
 def time_axis(axes: Axes, first: int, last: int, context: int | None = None) -> None:
     """Number the frames `first` to `last`; those after `context` lie on grey, behind a line where the context ends."""
-    step = next(step for step in (1, 2, 5, 10, 20, 50, 100) if (last - first) / step <= 4)
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100) if (last - first) / step <= (6 if step == 1 else 4))
     axes.set_xticks([first, *(t for t in range(step, last + 1, step) if t - first > step / 2)])
     axes.set_xlim(first - 0.5, last + 0.5)
     if context is not None and last > context:
@@ -172,14 +186,7 @@ def draw_seeds(axes: Axes, values: pd.DataFrame, look: Look, number: int, *, log
     axes.fill_between(values.columns, low, high, color=look.color, alpha=0.15, linewidth=0)
 
 
-def seed_note(protocol: Protocol, runs: Sequence[FinishedRun]) -> str:
-    """How many seeds a figure shows, what that allows to be said, and which runs are left out."""
-    n = len(protocol.seeds)
-    if n == 1:
-        note = "n = 1: ranks nothing."
-    elif n < SMALLEST_N:
-        note = f"n = {n} seeds, mean: too few for an interval, ranks nothing."
-    else:
-        note = f"n = {n} seeds: mean, band = 95 % t interval over seeds."
+def left_out(runs: Sequence[FinishedRun]) -> str:
+    """A sentence that names the runs that diverged; empty if none did."""
     gone = ", ".join(f"{run.label} (seed {run.seed})" for run in runs if run.diverged)
-    return f"{note} Diverged and left out: {gone}." if gone else note
+    return f"Diverged and left out: {gone}." if gone else ""

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.lines import Line2D
 
 from benchmark.config import Protocol, run_path
-from benchmark.drawing import Look, draw_seeds, finish, looks, page, seed_note, time_axis
+from benchmark.drawing import Setting, draw_seeds, finish, handles, left_out, looks, page, time_axis
 from benchmark.films import FilmRow, film_figure
-from benchmark.gradient_figures import STAGES, gradient_norm, gradient_norm_layers, read_norms
+from benchmark.gradient_figures import HORIZON_NOTE, STAGES, gradient_norm, gradient_norm_layers, read_norms
 from benchmark.outputs import FIGURE_FORMATS, FIGURES
 from benchmark.runs import FinishedRun, read_runs
 
@@ -32,7 +31,8 @@ def write_figures(protocol: Protocol, results_dir: Path) -> None:
         looks={variant: look for variant, look in looks(protocol).items() if variant in drawn},
         context=protocol.data.context,
         frames=protocol.data.context + protocol.data.horizon,
-        note=seed_note(protocol, runs),
+        seeds=len(protocol.seeds),
+        left_out=left_out(runs),
     )
     folder = results_dir / protocol.name / "figures"
     paths = {name: [folder / f"{name}.{ending}" for ending in FIGURE_FORMATS] for name in FIGURES}
@@ -55,60 +55,62 @@ def write_figures(protocol: Protocol, results_dir: Path) -> None:
 def mse_per_frame(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
     """MSE of each predicted frame: all with the baselines, and the variants alone on their own scale."""
     curves = pd.DataFrame({(run.variant, run.seed): run.frames.groupby("frame")["mse"].mean() for run in runs})
-    curves.index += context
-    baselines = [run for run in runs if not run.config]
+    curves.index += setting.context
     with page(paths, height=2.6) as figure:
         every, alone = figure.subplots(1, 2)
-        handles = [Line2D([], [], label=style.label, **style.style(1)) for style in look.values()]
-        for run, line in zip(baselines, BASELINE_LINES, strict=False):
-            handles += every.plot(curves[run.variant, run.seed], color=GREY, linestyle=line, label=run.label)
-        for number, (variant, style) in enumerate(look.items()):
+        legend = handles(setting.looks)
+        for run, line in zip((run for run in runs if not run.config), BASELINE_LINES, strict=False):
+            legend += every.plot(curves[run.variant, run.seed], color=GREY, linestyle=line, label=run.label)
+        for number, (variant, look) in enumerate(setting.looks.items()):
             for axes in (every, alone):
-                draw_seeds(axes, curves[variant].T, style, number)
+                draw_seeds(axes, curves[variant].T, look, number)
         every.set_title("with the baselines")
         every.set_ylim(bottom=0)
         every.set_ylabel("MSE per frame ↓\n(squared error summed over pixels)")
         alone.set_title("variants alone, enlarged")
         for axes in (every, alone):
             axes.set_xlabel("frame t")
-            time_axis(axes, context + 1, int(curves.index[-1]))
+            time_axis(axes, setting.context + 1, setting.frames)
         notes = [
-            f"Mean over the test clips; prediction clipped to [0, 1]; t = {context + 1} is the first predicted frame.",
-            note,
+            f"t = {setting.context + 1} is the first predicted frame.",
+            "Mean over the test clips, prediction clipped to [0, 1].",
+            setting.seed_note("mean", bands=True),
         ]
-        finish(figure, "Error by predicted frame", notes, handles)
+        finish(figure, "Error by predicted frame", notes, legend)
 
 
 def openness(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
     """Highway openness by step, before and after training, of the variants with a highway."""
-    runs = [run for run in runs if run.config.model.highway_slot]
+    runs = [run for run in runs if run.config and run.config.model.highway_slot]
+    shown = {variant: look for variant, look in setting.looks.items() if variant in {run.variant for run in runs}}
     title = "Openness of the highway"
     if not runs:
-        empty_figure(title, "No variant shown here has a highway.", note, paths)
+        empty_figure(title, "No variant shown here has a highway.", setting, paths)
         return
     with page(paths, height=2.2) as figure:
         grid = figure.subplots(1, len(STAGES), sharey=True)
         for axes, (stage, words) in zip(grid, STAGES.items(), strict=True):
             curves = pd.DataFrame({(run.variant, run.seed): run.probe[stage]["openness"] for run in runs})
             curves.index += 1
-            shown = list(dict.fromkeys(run.variant for run in runs))
-            for number, variant in enumerate(shown):
-                draw_seeds(axes, curves[variant].T, look[variant], number)
+            for number, (variant, look) in enumerate(shown.items()):
+                draw_seeds(axes, curves[variant].T, look, number)
             axes.set_title(words)
             axes.set_xlabel("frame t")
-            time_axis(axes, 1, int(curves.index[-1]), context)
+            time_axis(axes, 1, setting.frames - 1, setting.context)
         grid[0].set_ylabel("openness: mean of 1 \N{MINUS SIGN} S")
         grid[0].set_ylim(0, 1)
         notes = [
-            "S: switch gate of the highway, mean over units and clips; at 1 it keeps its past, at 0 it replaces it.",
-            "Grey: horizon, where the network is fed its own predictions.",
-            note,
+            "S: switch gate of the highway, mean over units and clips.",
+            "At openness 1 the highway keeps its past, at 0 it replaces it.",
+            HORIZON_NOTE,
+            setting.seed_note("mean", bands=True),
         ]
-        handles = [Line2D([], [], label=look[variant].label, **look[variant].style(1)) for variant in shown]
-        finish(figure, title, notes, handles)
+        finish(figure, title, notes, handles(shown))
 
 
-def film(protocol: Protocol, runs: Sequence[FinishedRun], results_dir: Path, note: str, paths: Sequence[Path]) -> None:
+def film(
+    protocol: Protocol, runs: Sequence[FinishedRun], results_dir: Path, setting: Setting, paths: Sequence[Path]
+) -> None:
     """The first of `evaluation.film_clips` as every variant (its first seed) and every baseline predicts it."""
     clip = min(protocol.evaluation.film_clips)
     first = {run.variant: run for run in reversed(runs)}
@@ -121,15 +123,16 @@ def film(protocol: Protocol, runs: Sequence[FinishedRun], results_dir: Path, not
         mse = run.frames.loc[run.frames["clip"] == clip, "mse"].mean()
         rows.append(FilmRow(run.label, prediction, mse, baseline=run.config is None))
     notes = [
-        f"Test clip {clip}, chosen by its number; first seed of each variant. MSE: squared error summed over the pixels"
-        " of a frame, mean over the predicted frames of this clip, prediction clipped to [0, 1].",
-        note.split(":")[0] + ": one clip ranks nothing.",
+        "The first of the clips that the protocol names, so not chosen by its result.",
+        "MSE: squared error summed over the pixels of a frame, mean over the predicted frames of this clip, prediction"
+        " clipped to [0, 1].",
+        setting.seed_note("of which the first is shown"),
     ]
     film_figure(context, [FilmRow("Truth", truth), *rows], f"Test clip {clip}", notes, paths)
 
 
-def empty_figure(title: str, message: str, note: str, paths: Sequence[Path]) -> None:
+def empty_figure(title: str, message: str, setting: Setting, paths: Sequence[Path]) -> None:
     """A figure that says why there is nothing to show."""
     with page(paths, height=0.6) as figure:
         figure.text(0.5, 0.5, message, ha="center", va="center", fontsize=8)
-        finish(figure, title, [note])
+        finish(figure, title, [setting.seed_note("none shown")])

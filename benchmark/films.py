@@ -21,8 +21,10 @@ STRIP_WIDTH = 2000
 LARGEST_CELL = 128
 PANEL_WIDTH = 128
 """About how many pixels wide a frame of an animation is."""
-MOST_COLUMNS = 10
-"""Frames side by side in the figure of all variants."""
+FEWEST_COLUMNS, MOST_COLUMNS = 8, 10
+"""Frames side by side for which the figure of all variants has room."""
+PITCH = 1.06
+"""From frame to frame in that figure, in sides of a frame."""
 FRAME_MS, LAST_FRAME_MS = 200, 2000
 TEXT, FAINT = "#202020", "#707070"
 ERRORS = matplotlib.colormaps["RdBu_r"]
@@ -63,46 +65,82 @@ def film_strip(examples: dict[str, np.ndarray], title: str, path: Path) -> None:
         title: the run.
         path: PNG to write.
     """
-    context, horizon = examples["context"].shape[1], examples["truth"].shape[1]
-    height, width = examples["truth"].shape[2:4]
-    scale = max(1, min(round(STRIP_WIDTH / ((context + horizon) * width)), LARGEST_CELL // width))
-    cell_w, cell_h = width * scale + 4, height * scale + 4
-    size = max(14, min(24, round(0.26 * cell_w)))
-    font, bold = ImageFont.truetype(FONT, size), ImageFont.truetype(FONT, round(1.2 * size))
-    left, between, top = 7 * size, 2 * size, 3 * size
-    block = round(3.4 * size) + 3 * cell_h
-    canvas = Image.new(
-        "RGB",
-        (left + (context + horizon) * cell_w + between + size, top + len(examples["clip"]) * block + 3 * size),
-        "white",
-    )
-    draw = ImageDraw.Draw(canvas)
-    draw.text((size, top // 2), title, TEXT, bold, anchor="lm")
-
-    def x_of(t: int) -> int:
-        return left + (t - 1) * cell_w + (between if t > context else 0)
-
-    for index, clip in enumerate(examples["clip"]):
-        y = top + index * block + round(2.6 * size)
-        true = np.concatenate([examples["context"][index], examples["truth"][index]])
-        for t in range(1, context + horizon + 1):
-            draw.text((x_of(t) + cell_w // 2, y - size // 2 - 4), str(t), TEXT, font, anchor="mm")
-            canvas.paste(as_rgb(true[t - 1], scale), (x_of(t), y))
-        for step in range(horizon):
-            predicted, x = examples["prediction"][index, step], x_of(context + step + 1)
-            canvas.paste(as_rgb(predicted, scale), (x, y + cell_h))
-            canvas.paste(as_rgb(error_colors(predicted, true[context + step]), scale), (x, y + 2 * cell_h))
-            draw.rectangle((x - 1, y + 2 * cell_h - 1, x + cell_w - 4, y + 3 * cell_h - 4), outline="#C8C8C8")
-        start = x_of(context + 1) - between // 2 - 2
-        draw.line((start, y - 2 * size, start, y + 3 * cell_h), HIGHLIGHT, 3)
-        heads = {size: f"test clip {clip}", left: "context", x_of(context + 1): "horizon"}
-        for x, words in heads.items():
-            draw.text((x, y - 2 * size), words, TEXT, font, anchor="lm")
-        for row, words in enumerate(("truth", "prediction", "error")):
-            draw.text((left - size // 2, y + row * cell_h + cell_h // 2), words, TEXT, font, anchor="rm")
-    color_bar(canvas, left, canvas.height - round(1.6 * size), 8 * size, size)
+    grid = StripGrid.of(examples)
+    bold = ImageFont.truetype(FONT, round(1.2 * grid.size))
+    width = max(grid.x_of(grid.context + grid.horizon + 1), grid.left + 46 * grid.size)  # or the legend would not fit
+    top = 3 * grid.size
+    canvas = Image.new("RGB", (width + grid.size, top + len(examples["clip"]) * grid.block + 3 * grid.size), "white")
+    ImageDraw.Draw(canvas).text((grid.size, top // 2), title, TEXT, bold, anchor="lm")
+    for index in range(len(examples["clip"])):
+        draw_clip(canvas, examples, index, grid, top + index * grid.block)
+    color_bar(canvas, grid.left, canvas.height - round(1.6 * grid.size), 8 * grid.size, grid.size)
     with atomic_path(path) as temporary:
         canvas.save(temporary)
+
+
+@dataclass(frozen=True)
+class StripGrid:
+    """Where things lie in a film strip, in pixels of the image."""
+
+    context: int
+    horizon: int
+    scale: int
+    """Side of the square that a pixel of a frame becomes."""
+    cell_w: int
+    cell_h: int
+    size: int
+    """Of the text."""
+
+    @classmethod
+    def of(cls, examples: dict[str, np.ndarray]) -> "StripGrid":
+        """The grid for these clips: frames as large as `STRIP_WIDTH` and `LARGEST_CELL` allow."""
+        horizon, height, width = examples["truth"].shape[1:4]
+        context = examples["context"].shape[1]
+        scale = max(1, min(round(STRIP_WIDTH / ((context + horizon) * width)), LARGEST_CELL // width))
+        cell_w, cell_h = width * scale + 4, height * scale + 4
+        return cls(context, horizon, scale, cell_w, cell_h, size=max(14, min(24, round(0.26 * cell_w))))
+
+    @property
+    def left(self) -> int:
+        """Width of the labels."""
+        return 7 * self.size
+
+    @property
+    def between(self) -> int:
+        """Width of the gap between context and horizon."""
+        return 2 * self.size
+
+    @property
+    def block(self) -> int:
+        """Height of one clip."""
+        return round(3.4 * self.size) + 3 * self.cell_h
+
+    def x_of(self, t: int) -> int:
+        """Left edge of the frame at time `t`."""
+        return self.left + (t - 1) * self.cell_w + (self.between if t > self.context else 0)
+
+
+def draw_clip(canvas: Image.Image, examples: dict[str, np.ndarray], index: int, grid: StripGrid, top: int) -> None:
+    """Draw clip `index` of a film strip: from `top` on heads and frame numbers, then truth, prediction and error."""
+    draw, font = ImageDraw.Draw(canvas), ImageFont.truetype(FONT, grid.size)
+    y, first = top + round(2.6 * grid.size), grid.context + 1
+    true = np.concatenate([examples["context"][index], examples["truth"][index]])
+    for t in range(1, first + grid.horizon):
+        draw.text((grid.x_of(t) + grid.cell_w // 2, y - grid.size // 2 - 4), str(t), TEXT, font, anchor="mm")
+        canvas.paste(as_rgb(true[t - 1], grid.scale), (grid.x_of(t), y))
+    for t, predicted in enumerate(examples["prediction"][index], start=first):
+        x, error_y = grid.x_of(t), y + 2 * grid.cell_h
+        canvas.paste(as_rgb(predicted, grid.scale), (x, y + grid.cell_h))
+        canvas.paste(as_rgb(error_colors(predicted, true[t - 1]), grid.scale), (x, error_y))
+        draw.rectangle((x - 1, error_y - 1, x + grid.cell_w - 4, error_y + grid.cell_h - 4), outline="#C8C8C8")
+    start = grid.x_of(first) - grid.between // 2 - 2
+    draw.line((start, y - 2 * grid.size, start, y + 3 * grid.cell_h), HIGHLIGHT, 3)
+    heads = {grid.size: f"test clip {examples['clip'][index]}", grid.left: "context", grid.x_of(first): "horizon"}
+    for x, words in heads.items():
+        draw.text((x, y - 2 * grid.size), words, TEXT, font, anchor="lm")
+    for row, words in enumerate(("truth", "prediction", "error")):
+        middle = y + row * grid.cell_h + grid.cell_h // 2
+        draw.text((grid.left - grid.size // 2, middle), words, TEXT, font, anchor="rm")
 
 
 def film_animation(examples: dict[str, np.ndarray], path: Path) -> None:
@@ -211,49 +249,45 @@ def film_figure(
         notes: stand below.
         paths: files to write.
     """
-    first = len(context) + 1
-    columns = max(min(len(context), MOST_COLUMNS), min(len(rows[0].frames), MOST_COLUMNS))
-    pitch, head = 1.06, 0.45
-    margin = 0.11 * max(len(row.label) for row in rows)
-    depth = head + pitch + 0.25 + head + len(rows) * pitch + 0.2 * any(row.baseline for row in rows)
-    span = margin + columns * pitch + 0.75
+    given, predicted = columns_of(len(context)), columns_of(len(rows[0].frames))
+    margin, head = 0.11 * max(len(row.label) for row in rows), 0.45
+    span = margin + max(len(given), len(predicted), FEWEST_COLUMNS) * PITCH + 0.75
+    depth = 2 * head + 0.25 + (1 + len(rows)) * PITCH + 0.2 * any(row.baseline for row in rows)
     with page(paths, height=WIDTH * depth / span) as figure:
         axes = figure.add_subplot()
-        axes.set(xlim=(-margin, columns * pitch + 0.75), ylim=(depth, 0), aspect="equal")
+        axes.set(xlim=(-margin, span - margin), ylim=(depth, 0), aspect="equal")
         axes.set_axis_off()
-        y = head
-        draw_numbers(axes, shown(len(context)), 1, y, pitch)
-        draw_row(axes, FilmRow("Context", context), y, pitch)
-        y += pitch + 0.25 + head
-        draw_numbers(axes, shown(len(rows[0].frames)), first, y, pitch)
-        axes.text(columns * pitch + 0.7, y - 0.12, "MSE ↓", ha="right", fontsize=7)
-        for above, row in zip([None, *rows], rows, strict=False):
-            y += 0.2 * (row.baseline and not above.baseline)
-            draw_row(axes, row, y, pitch)
-            y += pitch
+        draw_numbers(axes, given + 1, head)
+        draw_row(axes, FilmRow("Context", context), head)
+        y = 2 * head + PITCH + 0.25
+        draw_numbers(axes, predicted + len(context) + 1, y)
+        axes.text(len(predicted) * PITCH + 0.7, y - 0.12, "MSE ↓", ha="right", fontsize=7)
+        for number, row in enumerate(rows):
+            y += 0.2 * (row.baseline and not rows[number - 1].baseline)
+            draw_row(axes, row, y)
+            y += PITCH
         finish(figure, title, notes)
 
 
-def shown(frames: int) -> np.ndarray:
-    """Which of `frames` frames have a column, counted from 0: all, or `MOST_COLUMNS` evenly spaced with both ends."""
+def columns_of(frames: int) -> np.ndarray:
+    """Which of `frames` frames are shown, counted from 0: all, or `MOST_COLUMNS` evenly spaced with both ends."""
     return np.linspace(0, frames - 1, min(frames, MOST_COLUMNS)).round().astype(int)
 
 
-def draw_numbers(axes: Axes, places: np.ndarray, first: int, y: float, pitch: float) -> None:
-    """The frame numbers over a row whose frame 0 is number `first`."""
+def draw_numbers(axes: Axes, times: np.ndarray, y: float) -> None:
+    """The frame numbers above a row that begins at `y`."""
     axes.text(-0.15, y - 0.12, "frame t", ha="right", fontsize=7)
-    for column, place in enumerate(places):
-        axes.text(column * pitch + 0.5, y - 0.12, str(first + place), ha="center", fontsize=7)
+    for column, t in enumerate(times):
+        axes.text(column * PITCH + 0.5, y - 0.12, str(t), ha="center", fontsize=7)
 
 
-def draw_row(axes: Axes, row: FilmRow, y: float, pitch: float) -> None:
-    """The shown frames of `row`, its label on the left and its error on the right."""
-    color = "#606060" if row.baseline else "black"
-    axes.text(-0.15, y + 0.5, row.label, ha="right", va="center", fontsize=7, color=color)
-    for column, place in enumerate(shown(len(row.frames))):
-        left = column * pitch
-        axes.imshow(as_rgb(row.frames[place], 1), extent=(left, left + 1, y + 1, y), aspect="equal")
+def draw_row(axes: Axes, row: FilmRow, y: float) -> None:
+    """The shown frames of `row` from `y` down, its label on the left and its error on the right."""
+    style = {"va": "center", "ha": "right", "fontsize": 7, "color": "#606060" if row.baseline else "black"}
+    axes.text(-0.15, y + 0.5, row.label, **style)
+    columns = columns_of(len(row.frames))
+    for column, place in enumerate(columns):
+        picture = as_rgb(row.frames[place], LARGEST_CELL // row.frames.shape[2] or 1)  # many viewers blur few pixels
+        axes.imshow(picture, extent=(column * PITCH, column * PITCH + 1, y + 1, y))
     if row.mse is not None:
-        axes.text(
-            axes.get_xlim()[1] - 0.05, y + 0.5, f"{row.mse:.1f}", ha="right", va="center", fontsize=7, color=color
-        )
+        axes.text(len(columns) * PITCH + 0.7, y + 0.5, f"{row.mse:.1f}", **style)

@@ -61,7 +61,8 @@ def gradient_norm(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) 
         for axes in grid[-1]:
             axes.set_xlabel("frame t")
         what = gradient_note(setting.frames, "geometric mean over clips and, for H, C and M, over layers")
-        finish(figure, "How far back the gradient reaches", [what, setting.note], handles(setting.looks))
+        notes = [what, setting.seed_note("geometric mean", bands=True)]
+        finish(figure, "How far back the gradient reaches", notes, handles(setting.looks))
 
 
 def relative_to(context: int, rows: pd.DataFrame) -> pd.DataFrame:
@@ -91,11 +92,17 @@ def gradient_norm_layers(norms: pd.DataFrame, setting: Setting, paths: Sequence[
             time_axis(axes, 1, setting.frames - 1, setting.context)
         for axes in grid[:, 0]:
             axes.set_ylabel("gradient norm")
-        for axes in grid[-1]:
+        for axes in grid.flat[max(0, len(shown) - columns) : len(shown)]:  # nothing is drawn below these
             axes.set_xlabel("frame t")
-        what = gradient_note(setting.frames, "geometric mean over clips and seeds, without a band")
+            axes.tick_params(labelbottom=True)
+        what = gradient_note(setting.frames, "geometric mean over clips")
         legend = layer_handles(layers, highway="Z" in set(norms["state"]))
-        finish(figure, "Gradient norm of H by layer, and of the highway's Z", [what, setting.note], legend)
+        finish(
+            figure,
+            "Gradient norm of H by layer, and of the highway's Z",
+            [what, setting.seed_note("geometric mean")],
+            legend,
+        )
 
 
 def probe_figure(norms: pd.DataFrame, title: str, path: Path, context: int) -> None:

@@ -57,6 +57,11 @@ def to_markdown(table: Table) -> str:
     return f"### {table.title}\n\n{body}\n\n" + "".join(f"* {note}\n" for note in table.notes)
 
 
+SPECIAL = {sign: f"\\{sign}" for sign in "&%_#${}"} | {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+}
 LATEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", MISSING: "--", "R²": "$R^2$", "10⁶": "$10^6$", "->": r"$\to$"}
 
 
@@ -64,8 +69,7 @@ def to_latex(table: Table) -> str:
     """A booktabs table with its notes below."""
 
     def escape(text: str) -> str:
-        for sign in "&%_#":
-            text = text.replace(sign, "\\" + sign)
+        text = text.translate(str.maketrans(SPECIAL))
         for sign, latex in LATEX.items():
             text = text.replace(sign, latex)
         return text.replace("`", "'")

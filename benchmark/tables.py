@@ -153,12 +153,12 @@ def probe_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
             found = [run.probe[stage]["residual"] for run in kept]
             for key in ("reach", "slope", "r2", "half_life"):
                 row[key] = summarise([one[key] for one in found if one[key] is not None]).mean
-            row["no_decay"] = sum(one["half_life"] is None for one in found)
+            row["no_decay"] = sum(one["half_life"] is None and one["slope"] is not None for one in found)
             openness = [float(np.mean(run.probe[stage]["openness"])) for run in kept if run.probe[stage]["openness"]]
             row["openness"] = summarise(openness).mean
             values.append(row)
             cell[f"Reach, {called} ↑"] = number(row["reach"], 3, significant=True)
-            cell[f"Half-life, {called} (frames) ↑"] = "no decay" if row["no_decay"] else number(row["half_life"], 2)
+            cell[f"Half-life, {called} (frames) ↑"] = half_life(row["half_life"], row["no_decay"])
             cell[f"R², {called}"] = number(row["r2"], 2)
             cell[f"Openness, {called}"] = number(row["openness"], 2) if openness else MISSING
         cells.append(cell)
@@ -167,12 +167,20 @@ def probe_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         f" per clip, float64, on {protocol.probe.clips} test clips; the network feeds on its own predictions.",
         "Reach: geometric mean over clips of the norm at the first / at the last context frame.",
         "Half-life: from a log-linear fit of the norm over the context; `no decay` where the 95 % interval of the slope"
-        " does not lie below 0; R² is that fit's, and a low one says that the decay is not exponential.",
+        " does not lie below 0 (with the number of seeds where others decay); R² is that fit's, and a low one says that"
+        f" the decay is not exponential. {MISSING}: a norm is 0 or not finite.",
         "Openness: mean of 1 - S of the highway over units, steps and clips; 1 keeps the past, 0 replaces it.",
         seed_note(protocol),
         *diverged_notes(runs),
     ]
     return Table("How far back gradients reach", pd.DataFrame(values), pd.DataFrame(cells), notes)
+
+
+def half_life(frames: float, no_decay: int) -> str:
+    """Mean half-life of the seeds that decay, and how many do not."""
+    if no_decay and math.isnan(frames):
+        return "no decay"
+    return number(frames, 2) + (f" ({no_decay} no decay)" if no_decay else "")
 
 
 def by_variant(runs: list[FinishedRun]) -> list[list[FinishedRun]]:
