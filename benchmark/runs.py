@@ -21,10 +21,13 @@ class FinishedRun:
     seed: int
     config: RunConfig | None
     frames: pd.DataFrame
+    """Scores, where a bar hides a digit those without it (gap 0)."""
     status: dict[str, Any]
     probe: dict[str, Any]
     timing: list[dict[str, Any]]
     provenance: dict[str, Any]
+    box_mse: pd.Series | None = None
+    """Where a bar hides a digit: gap -> error in that digit's box, mean over clips and frames."""
 
     @property
     def diverged(self) -> bool:
@@ -49,6 +52,10 @@ def _read(
     folder = run_path(results_dir, protocol.name, variant, seed)
     try:
         frames = pd.read_parquet(folder / "frames.parquet")
+        box_mse = None
+        if protocol.data.gaps:
+            box_mse = frames.groupby("gap")["box_mse"].mean()
+            frames = frames[frames["gap"] == 0].drop(columns="gap")
         files = ("status", "probe", "provenance") if config else ()
         records = {name: read_json(folder / f"{name}.json") for name in files}
     except FileNotFoundError as error:
@@ -60,6 +67,7 @@ def _read(
         seed=seed,
         config=config,
         frames=frames,
+        box_mse=box_mse,
         status=records.get("status", {}),
         probe=records.get("probe", {}),
         timing=read_json_lines(folder / "timing.jsonl"),
