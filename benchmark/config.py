@@ -36,6 +36,11 @@ class DataConfig(Strict):
     validation_clips: int = Field(ge=1, description="Fixed clips that training may look at.")
     test_clips: int = Field(ge=1, description="Fixed clips that decide nothing and are scored once.")
     public_test: bool = Field(False, description="Score mnist_test_seq.npy where data_dir has it.")
+    gaps: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (),
+        exclude_if=lambda gaps: not gaps,
+        description="Last context frames in which a bar hides a digit; [] = no bar.",
+    )
 
     @model_validator(mode="after")
     def _digits_fit(self) -> "DataConfig":
@@ -43,6 +48,18 @@ class DataConfig(Strict):
             raise ValueError(f"digit_size {self.digit_size} does not fit into frame_size {self.frame_size}")
         if self.public_test and (self.frame_size, self.num_digits) != (64, 2):
             raise ValueError("public_test needs frame_size 64 and num_digits 2: the public clips have these")
+        return self
+
+    @model_validator(mode="after")
+    def _gaps_fit(self) -> "DataConfig":
+        if self.public_test and self.gaps:
+            raise ValueError("gaps: do not go with public_test: where its digits are is not known")
+        if len(set(self.gaps)) < len(self.gaps):
+            raise ValueError(f"gaps: {list(self.gaps)} names one twice")
+        if self.gaps and max(self.gaps) >= self.context:
+            raise ValueError(f"gaps: {max(self.gaps)} must lie below context {self.context}: one frame shows the digit")
+        if self.gaps and 0 not in self.gaps:
+            raise ValueError(f"gaps: {list(self.gaps)} lacks 0, the clips without a bar that the main table scores")
         return self
 
 
@@ -233,6 +250,8 @@ class Protocol(Strict):
         try:
             model = self._spec(entry)
             training = TrainingConfig.model_validate(merge(self.training.model_dump(), entry.training))
+            if training.reversed_second_step and self.data.gaps:
+                raise ValueError("training.reversed_second_step does not go with data.gaps, the context's last frames")
         except ValueError as error:
             raise ValueError(f"variants: {variant}: {explain(error, TrainingConfig)}") from None
         return RunConfig(

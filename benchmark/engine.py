@@ -51,10 +51,14 @@ def update(
     frames: Float[Tensor, "B T C H W"],
     feed_mask: Float[Tensor, "B T-1"],
     training: TrainingConfig,
+    inputs: Float[Tensor, "B T C H W"] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One optimiser step; returns the loss and the gradient norm before clipping, both left on the device."""
+    """One optimiser step; returns the loss and the gradient norm before clipping, both left on the device.
+
+    The network is held against `frames`; `inputs` is what it is shown where that differs from them.
+    """
     with torch.autocast(frames.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-        prediction = network(frames, feed_mask)
+        prediction = network(frames if inputs is None else inputs, feed_mask)
     loss = loss_of(prediction, frames[:, 1:], training)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()

@@ -6,19 +6,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Float64, UInt8
 from torch import Tensor
 
 from benchmark import engine
 from benchmark.backbone import load_lpips
 from benchmark.checkpoint import load_weights
 from benchmark.config import Protocol, run_path
-from benchmark.data.clips import load_clips
-from benchmark.data.stream import to_float
+from benchmark.data.clips import fixed_stream, load_clips
+from benchmark.data.occlusion import OCCLUDED, box, occlude
+from benchmark.data.prepared import load_digits
+from benchmark.data.stream import ClipStream, to_float
 from benchmark.errors import UserError
 from benchmark.files import atomic_path, read_json
 from benchmark.films import film_animation, film_strip
-from benchmark.metrics import score
+from benchmark.metrics import METRICS, bring_to, score
 from benchmark.variants import BASELINES
 
 Forecast = Callable[[Float[Tensor, "B K C H W"]], Float[Tensor, "B T C H W"]]
@@ -49,9 +51,14 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
         run = protocol.run(variant, seed)
         network = load_weights(folder / "model.safetensors", run.identity()).to(device)
         title, forecast = f"{run.label}, seed {seed}", lambda context: engine.roll_out(network, context, run)
-    clips = load_clips(results_dir / protocol.name / "data", protocol.data, "test")
+    data_folder = results_dir / protocol.name / "data"
+    clips = load_clips(data_folder, protocol.data, "test")
     lpips = recorded_lpips(protocol, results_dir, data_dir, device)
-    table, examples = score_clips(forecast, clips, protocol, lpips, device)
+    if protocol.data.gaps:
+        stream = fixed_stream(load_digits(data_folder), protocol.data, "test")
+        table, examples = score_gaps(forecast, clips, stream, protocol, lpips, device)
+    else:
+        table, examples = score_clips(forecast, clips, protocol, lpips, device)
     table.insert(0, "variant", variant)
     table.insert(1, "seed", seed)
     with atomic_path(folder / "frames.parquet") as temporary:
@@ -74,26 +81,54 @@ def recorded_lpips(protocol: Protocol, results_dir: Path, data_dir: Path, device
     return load_lpips(read_json(record), data_dir, device)
 
 
+def score_gaps(
+    forecast: Forecast,
+    clips: UInt8[Tensor, "N T C H W"],
+    stream: ClipStream,
+    protocol: Protocol,
+    lpips: torch.nn.Module | None,
+    device: str,
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Score `forecast` on `clips`, the first ones of `stream`, at every gap of the protocol.
+
+    Returns:
+        The rows of `score_clips` at each gap, with `gap` as first column; and the examples at gap 0.
+    """
+    top, left = (start[:, OCCLUDED] for start in stream.positions(torch.arange(len(clips))))
+    boxes = box(top, left, protocol.data)
+    found = {
+        gap: score_clips(forecast, occlude(clips, left, gap, protocol.data), protocol, lpips, device, boxes)
+        for gap in protocol.data.gaps
+    }
+    table = pd.concat({gap: table for gap, (table, _) in found.items()}, names=["gap"])
+    return table.reset_index("gap").reset_index(drop=True), found[0][1]
+
+
 def score_clips(
     forecast: Forecast,
     clips: UInt8[Tensor, "N T C H W"],
     protocol: Protocol,
     lpips: torch.nn.Module | None,
     device: str,
+    boxes: Bool[Tensor, "N T 1 H W"] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Score `forecast` on `clips`, batch by batch.
 
     Returns:
-        One row a clip and predicted frame (both counted from 1) with one column a metric; and, of the clips that
-        `evaluation.film_clips` names, `clip`, `context`, `truth` and `prediction` (uint8, clips T H W C).
+        One row a clip and predicted frame (both counted from 1) with one column a metric, of which `box_mse` only
+        where `boxes` says which pixels it counts; and, of the clips that `evaluation.film_clips` names, `clip`,
+        `context`, `truth` and `prediction` (uint8, clips T H W C).
     """
     data, evaluation = protocol.data, protocol.evaluation
     tables, predictions = [], []
     for first in range(0, len(clips), evaluation.batch_size):
         frames = to_float(clips[first : first + evaluation.batch_size].to(device))
-        prediction = forecast(frames[:, : data.context])  # (B, horizon, C, H, W)
-        scores = score(prediction, frames[:, data.context :], lpips)
+        prediction, truth = forecast(frames[:, : data.context]), frames[:, data.context :]  # (B, horizon, C, H, W)
+        scores = score(prediction, truth, lpips)
         batch, horizon = prediction.shape[:2]
+        if boxes is not None:
+            inside = boxes[first : first + batch, data.context :].to(device)
+            scores["box_mse"] = score_box(prediction, truth, inside)
         places = {
             "clip": np.repeat(np.arange(first + 1, first + batch + 1), horizon),
             "frame": np.tile(np.arange(1, horizon + 1), batch),
@@ -110,3 +145,13 @@ def score_clips(
         "prediction": torch.cat(predictions).movedim(2, -1).numpy(),
     }
     return pd.concat(tables, ignore_index=True), examples
+
+
+def score_box(
+    prediction: Float[Tensor, "B T C H W"], truth: Float[Tensor, "B T C H W"], inside: Bool[Tensor, "B T C H W"]
+) -> Float64[Tensor, "B T"]:
+    """`box_mse` of every frame over the pixels `inside`; NaN where any pixel of the prediction is not finite."""
+    metric = METRICS["box_mse"]
+    pair = (frames.where(inside, 0).flatten(2, 3) for frames in (prediction, truth))
+    undefined = ~prediction.isfinite().flatten(2).all(dim=2)
+    return metric.compute(*bring_to(metric.form, *pair)).masked_fill_(undefined, float("nan"))

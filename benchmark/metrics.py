@@ -237,6 +237,14 @@ _ALL = [
         compute=partial(ssim, data_range=2.0),
     ),
     *(metric for net in BACKBONES for metric in _lpips(net)),
+    _error(
+        name="box_mse",
+        head="MSE in the box (per frame) ↓",
+        definition="squared error summed over the pixels of a frame inside the box of the digit that the bar hides,"
+        " prediction clipped to [0, 1]",
+        form="clipped",
+        compute=squared_error,
+    ),
 ]
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 HEADLINE = ("mse", "mae", "psnr", "ssim")

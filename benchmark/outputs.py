@@ -1,6 +1,13 @@
 """Names of the tables and figures of a protocol, for those who plan them without making them."""
 
+from benchmark.config import Protocol
+
 TABLES = ("main", "per_frame", "compute", "probe")
 TABLE_FORMATS = ("csv", "md", "tex")
 FIGURES = ("gradient_norm", "gradient_norm_layers", "mse_per_frame", "film", "openness")
 FIGURE_FORMATS = ("pdf", "png")
+
+
+def tables_of(protocol: Protocol) -> tuple[str, ...]:
+    """The tables of `protocol`: those that all have, and one by gap where a bar hides a digit."""
+    return (*TABLES, "occlusion") if protocol.data.gaps else TABLES

@@ -17,8 +17,19 @@ STAGES = {
     "plan": ("benchmark/plan.py", "benchmark/cost.py"),
     "backbone": ("benchmark/backbone.py",),
     "data": ("benchmark/data/digits.py", "benchmark/data/clips.py", "benchmark/data/prepared.py", *STREAM),
-    "train": ("benchmark/train.py", "benchmark/engine.py", "benchmark/curriculum.py", *STREAM),
-    "evaluate": ("benchmark/evaluate.py", "benchmark/engine.py", "benchmark/metrics.py"),
+    "train": (
+        "benchmark/train.py",
+        "benchmark/engine.py",
+        "benchmark/curriculum.py",
+        "benchmark/data/occlusion.py",
+        *STREAM,
+    ),
+    "evaluate": (
+        "benchmark/evaluate.py",
+        "benchmark/engine.py",
+        "benchmark/metrics.py",
+        "benchmark/data/occlusion.py",
+    ),
     "probe": ("benchmark/probe.py", "benchmark/engine.py"),
     "tables": ("benchmark/tables.py", "benchmark/rendering.py", "benchmark/metrics.py", "benchmark/statistics.py"),
     "figures": (

@@ -11,7 +11,7 @@ from benchmark.config import Protocol
 from benchmark.errors import UserError
 from benchmark.files import write_atomic, write_json
 from benchmark.metrics import summarise
-from benchmark.outputs import FIGURES, TABLE_FORMATS, TABLES
+from benchmark.outputs import FIGURES, TABLE_FORMATS, tables_of
 from benchmark.provenance import ROOT
 from benchmark.runs import FinishedRun, read_runs
 
@@ -28,7 +28,7 @@ def publish(protocol: Protocol, results_dir: Path) -> str:
     """
     fresh, folder = results_dir / protocol.name, REFERENCE / protocol.name
     runs = [run for run in read_runs(protocol, results_dir) if run.config]
-    files = [f"tables/{name}.{ending}" for name in TABLES for ending in TABLE_FORMATS]
+    files = [f"tables/{name}.{ending}" for name in tables_of(protocol) for ending in TABLE_FORMATS]
     files += [f"figures/{name}.png" for name in FIGURES]
     missing = [name for name in files if not (fresh / name).exists()]
     if missing:
@@ -50,7 +50,8 @@ def record(run: FinishedRun) -> dict[str, Any]:
     per_clip = finite.groupby("clip")[metrics].mean()
     per_frame = finite.groupby("frame")[metrics].mean()
     mean = summarise(run.frames).set_index("metric")["mean"]
-    return {
+    by_gap = {} if run.box_mse is None else {"box_mse": {gap: plain(value) for gap, value in run.box_mse.items()}}
+    return by_gap | {
         "config": run.config.to_dict(),
         "status": run.status,
         "mean": {name: plain(mean[name]) for name in metrics},
@@ -71,7 +72,9 @@ def readme(protocol: Protocol, runs: list[FinishedRun]) -> str:
     origin = runs[0].provenance
     versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
     commits = ", ".join(sorted({f"{run.provenance['git_commit']}"[:12] for run in runs}))
-    tables = "\n".join((REFERENCE / protocol.name / "tables" / f"{name}.md").read_text() for name in TABLES)
+    tables = "\n".join(
+        (REFERENCE / protocol.name / "tables" / f"{name}.md").read_text() for name in tables_of(protocol)
+    )
     figures = "\n\n".join(f"![{name}](figures/{name}.png)" for name in FIGURES)
     return (
         f"# {protocol.name}\n\n{protocol.about}\n\n"
@@ -91,7 +94,7 @@ def compare(protocol: Protocol, results_dir: Path) -> tuple[str, bool]:
         UserError: there is nothing to compare.
     """
     lines, equal = [], True
-    for name in TABLES:
+    for name in tables_of(protocol):
         fresh, published = (base / protocol.name / "tables" / f"{name}.csv" for base in (results_dir, REFERENCE))
         for path, verb in ((published, "publish"), (fresh, "tables")):
             if not path.exists():

@@ -21,10 +21,13 @@ class FinishedRun:
     seed: int
     config: RunConfig | None
     frames: pd.DataFrame
+    """Scores, where a bar hides a digit those without it (gap 0)."""
     status: dict[str, Any]
     probe: dict[str, Any]
     timing: list[dict[str, Any]]
     provenance: dict[str, Any]
+    box_mse: pd.Series | None = None
+    """Where a bar hides a digit: gap -> error in that digit's box, mean over clips and frames."""
 
     @property
     def diverged(self) -> bool:
@@ -52,12 +55,17 @@ def _read(
         if not (folder / file).exists():
             raise UserError(f"{folder}: not finished ({file} is missing); run the workflow first")
     records = {name: read_json(folder / f"{name}.json") for name in names}
+    frames, box_mse = pd.read_parquet(folder / "frames.parquet"), None
+    if protocol.data.gaps:
+        box_mse = frames.groupby("gap")["box_mse"].mean()
+        frames = frames[frames["gap"] == 0].drop(columns="gap")
     return FinishedRun(
         variant=variant,
         label=label,
         seed=seed,
         config=config,
-        frames=pd.read_parquet(folder / "frames.parquet"),
+        frames=frames,
+        box_mse=box_mse,
         status=records.get("status", {}),
         probe=records.get("probe", {}),
         timing=read_json_lines(folder / "timing.jsonl"),

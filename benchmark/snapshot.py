@@ -112,7 +112,7 @@ def _curves(lines: Iterable[dict[str, Any]], prefix: str = "", only: tuple[str, 
 
 
 def _test_curves(path: Path) -> Curves:
-    """Means over `frames.parquet` as the tables state them, and the mean squared error by frame."""
+    """Means over `frames.parquet` as the tables state them, and the mean squared error by frame and by gap."""
     if not path.exists():
         return {}
     import pandas as pd
@@ -120,11 +120,18 @@ def _test_curves(path: Path) -> Curves:
     from benchmark.metrics import summarise
 
     frames = pd.read_parquet(path)
+    by_gap: Curves = {}
+    if "gap" in frames:
+        errors = frames.groupby("gap")["box_mse"].mean()
+        by_gap["test_per_gap/box_mse"] = {int(gap): float(mean) for gap, mean in errors.items()}
+        frames = frames[frames["gap"] == 0]
     means = summarise(frames).set_index("metric")["mean"]
     per_frame = frames.groupby("frame")["mse"].mean()
-    return {f"test/{metric}": {NO_STEP: float(mean)} for metric, mean in means.items()} | {
-        "test_per_frame/mse": {int(frame): float(mean) for frame, mean in per_frame.items()}
-    }
+    return (
+        by_gap
+        | {f"test/{metric}": {NO_STEP: float(mean)} for metric, mean in means.items()}
+        | {"test_per_frame/mse": {int(frame): float(mean) for frame, mean in per_frame.items()}}
+    )
 
 
 def _probe_curves(folder: Path) -> Curves:

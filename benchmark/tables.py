@@ -12,7 +12,7 @@ from benchmark.config import Protocol
 from benchmark.files import read_json, write_atomic
 from benchmark.metrics import METRICS, columns
 from benchmark.metrics import summarise as mean_of_frames
-from benchmark.outputs import TABLE_FORMATS, TABLES
+from benchmark.outputs import TABLE_FORMATS, tables_of
 from benchmark.rendering import MISSING, Table, digits, interval, number, thousands, to_csv, to_latex, to_markdown
 from benchmark.runs import FinishedRun, read_runs
 from benchmark.statistics import SMALLEST_N, summarise
@@ -34,7 +34,9 @@ def write_tables(protocol: Protocol, results_dir: Path) -> None:
         "compute": compute_table(protocol, runs, costs),
         "probe": probe_table(protocol, runs),
     }
-    assert tuple(made) == TABLES, tuple(made)
+    if protocol.data.gaps:
+        made["occlusion"] = occlusion_table(protocol, runs)
+    assert tuple(made) == tables_of(protocol), tuple(made)
     render: dict[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
     for name, table in made.items():
         for ending in TABLE_FORMATS:
@@ -64,7 +66,13 @@ def main_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFrame,
             cell[METRICS[f"lpips_{lpips['net']}"].head] = lpips["status"]
         values.append(row)
         cells.append(cell)
-    notes = [protocol.about, data_note(protocol, runs), seed_note(protocol), *diverged_notes(runs)]
+    notes = [
+        protocol.about,
+        data_note(protocol, runs),
+        *gap_notes(protocol),
+        seed_note(protocol),
+        *diverged_notes(runs),
+    ]
     notes += [
         f"{METRICS[name].head}: {METRICS[name].definition}; mean over clips and predicted frames." for name in names
     ]
@@ -96,7 +104,7 @@ def per_frame_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         f"{head.head} at predicted frame 1, 2, ...: {head.definition}; mean over clips.",
         seed_note(protocol),
     ]
-    notes += [data_note(protocol, runs), *diverged_notes(runs)]
+    notes += [data_note(protocol, runs), *gap_notes(protocol), *diverged_notes(runs)]
     return Table("MSE by predicted frame", pd.DataFrame(values), pd.DataFrame(cells), notes)
 
 
@@ -183,6 +191,28 @@ def half_life(frames: float, no_decay: int) -> str:
     return number(frames, 2) + (f" ({no_decay} no decay)" if no_decay else "")
 
 
+def occlusion_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
+    """Error in the box of the hidden digit: one row a variant and gap in the CSV; for people, one column a gap."""
+    values, cells = [], []
+    for group in by_variant(runs):
+        cell = {"Model": group[0].label, "n": str(len(group)) if group[0].config else ""}
+        for gap in protocol.data.gaps:
+            found = summarise([float(run.box_mse[gap]) for run in group if not run.diverged])
+            row = {"variant": group[0].variant, "label": group[0].label, "n": len(group), "gap": gap}
+            values.append(row | {f"box_mse_{key}": getattr(found, key) for key in ("mean", "sd", "low", "high")})
+            cell[f"Gap {gap} ↓"] = interval(found.mean, found.low, found.high, digits("mse"))
+        cells.append(cell)
+    notes = [
+        f"{METRICS['box_mse'].head}: {METRICS['box_mse'].definition}; mean over clips and predicted frames.",
+        "Gap: last context frames in which a bar hides the digit's whole box; 0 = no bar. The truth has no bar, every"
+        " test clip is scored at every gap, and each model was trained on all gaps.",
+        data_note(protocol, runs),
+        seed_note(protocol),
+        *diverged_notes(runs),
+    ]
+    return Table("Error where a digit was hidden", pd.DataFrame(values), pd.DataFrame(cells), notes)
+
+
 def by_variant(runs: list[FinishedRun]) -> list[list[FinishedRun]]:
     """The runs of each variant, in their order."""
     groups: dict[str, list[FinishedRun]] = {}
@@ -208,6 +238,11 @@ def data_note(protocol: Protocol, runs: list[FinishedRun]) -> str:
         f" {data.frame_size}x{data.frame_size}, {data.context} -> {data.horizon} frames, {data.test_clips:,} test clips"
         f" (data hash {', '.join(sorted(hashes))})."
     )
+
+
+def gap_notes(protocol: Protocol) -> list[str]:
+    """Where a bar hides a digit: that the clips of this table have none."""
+    return ["Scored at gap 0: no bar hides a digit in these clips."] if protocol.data.gaps else []
 
 
 def seed_note(protocol: Protocol) -> str:

@@ -16,7 +16,8 @@ from benchmark.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from benchmark.config import RunConfig
 from benchmark.cost import count_macs, count_parameters
 from benchmark.curriculum import feed_mask, feed_rates
-from benchmark.data.clips import load_clips
+from benchmark.data.clips import fixed_stream, load_clips
+from benchmark.data.occlusion import inputs_of
 from benchmark.data.prepared import load_digits
 from benchmark.data.stream import ClipStream, to_float
 from benchmark.files import append_json_line, read_json_lines, write_atomic, write_json
@@ -47,8 +48,9 @@ def train(run: RunConfig, results_dir: Path, device: str, *, resume_only: bool =
 def _train(run: RunConfig, folder: Path, data_folder: Path, device: str, resume_only: bool) -> None:
     training, data = run.training, run.data
     engine.prepare_device(device, training.threads)
+    bank = load_digits(data_folder)
     stream = ClipStream(
-        load_digits(data_folder).train,
+        bank.train,
         seed=run.seed,
         frame_size=data.frame_size,
         num_digits=data.num_digits,
@@ -57,6 +59,8 @@ def _train(run: RunConfig, folder: Path, data_folder: Path, device: str, resume_
         device=device,
     )
     validation = load_clips(data_folder, data, "validation")
+    # A bar lies over context frames only: what the predictions are held against stays as it is.
+    validation = inputs_of(validation, torch.arange(len(validation)), fixed_stream(bank, data, "validation"), data)
     network = build(run.model, run.seed).to(device)
     optimizer = engine.make_optimizer(network, training)
     schedule = engine.make_schedule(optimizer, training)
@@ -76,6 +80,7 @@ def _train(run: RunConfig, folder: Path, data_folder: Path, device: str, resume_
     since, since_step, diverged = time.monotonic(), first, False
     for step in range(first, training.steps):
         frames = stream.batch(step, training.batch_size)  # (B, T, C, H, W)
+        inputs = inputs_of(frames, stream.clip_numbers(step, training.batch_size), stream, data)
         mask = feed_mask(
             training.sampling,
             seed=run.seed,
@@ -85,7 +90,7 @@ def _train(run: RunConfig, folder: Path, data_folder: Path, device: str, resume_
             horizon=data.horizon,
             device=device,
         )
-        loss, norm = engine.update(network, optimizer, frames, mask, training)
+        loss, norm = engine.update(network, optimizer, frames, mask, training, inputs)
         if training.reversed_second_step:
             reversed_loss, _ = engine.update(network, optimizer, frames.flip(1), mask, training)
             loss = (loss + reversed_loss) / 2

@@ -45,19 +45,23 @@ def fixed_clips(
         uint8 on the CPU, T = context + horizon.
     """
     count = data.validation_clips if split == "validation" else data.test_clips
-    frames = data.context + data.horizon
-    stream = ClipStream(
+    stream = fixed_stream(bank, data, split)
+    clips = torch.empty(count, stream.frames, 1, data.frame_size, data.frame_size, dtype=torch.uint8)
+    for numbers in torch.arange(count).split(_CHUNK):
+        clips[numbers] = stream.clips(numbers)
+    return clips
+
+
+def fixed_stream(bank: DigitBank, data: DataConfig, split: Literal["validation", "test"]) -> ClipStream:
+    """The stream whose first clips are the fixed ones of `split`."""
+    return ClipStream(
         bank.splits[split],
         seed=0,
         split=split,
         frame_size=data.frame_size,
         num_digits=data.num_digits,
-        frames=frames,
+        frames=data.context + data.horizon,
     )
-    clips = torch.empty(count, frames, 1, data.frame_size, data.frame_size, dtype=torch.uint8)
-    for numbers in torch.arange(count).split(_CHUNK):
-        clips[numbers] = stream.clips(numbers)
-    return clips
 
 
 def public_clips(data_dir: Path, data: DataConfig) -> UInt8[Tensor, "clips T 1 H W"]:

@@ -16,6 +16,7 @@ class Domain(IntEnum):
     TEST = 5
     STEP = 6
     DIGIT_ORDER = 7
+    GAP = 8
 
 
 def counter_hash(seed: int, *counters: Any) -> Any:

@@ -8,7 +8,7 @@ rule tables:
         of_baselines("frames.parquet"),
         f"{FOLDER}/plan.csv",
     output:
-        expand(f"{FOLDER}/tables/{{name}}.{{ending}}", name=TABLES, ending=TABLE_FORMATS),
+        expand(f"{FOLDER}/tables/{{name}}.{{ending}}", name=tables_of(PROTOCOL), ending=TABLE_FORMATS),
     log:
         f"{FOLDER}/logs/tables.log",
     benchmark:
