@@ -10,7 +10,7 @@ from benchmark.config import Protocol, run_path
 from benchmark.drawing import Setting, draw_seeds, finish, handles, left_out, looks, page, time_axis
 from benchmark.films import FilmRow, film_figure
 from benchmark.gradient_figures import HORIZON_NOTE, STAGES, gradient_norm, gradient_norm_layers, read_norms
-from benchmark.outputs import FIGURE_FORMATS, FIGURES
+from benchmark.outputs import FIGURE_FORMATS, figures_of
 from benchmark.runs import FinishedRun, read_runs
 
 BASELINE_LINES = ((0, (6, 2)), (0, (1, 1.5)), (0, (3, 2, 1, 2)))
@@ -35,11 +35,13 @@ def write_figures(protocol: Protocol, results_dir: Path) -> None:
         left_out=left_out(runs),
     )
     folder = results_dir / protocol.name / "figures"
-    paths = {name: [folder / f"{name}.{ending}" for ending in FIGURE_FORMATS] for name in FIGURES}
+    paths = {name: [folder / f"{name}.{ending}" for ending in FIGURE_FORMATS] for name in figures_of(protocol)}
 
     mse_per_frame(kept, setting, paths["mse_per_frame"])
     film(protocol, kept, results_dir, setting, paths["film"])
     openness(trained, setting, paths["openness"])
+    if protocol.data.gaps:
+        gap_against_error(trained, setting, paths["gap_against_error"])
     if not trained:
         for name in ("gradient_norm", "gradient_norm_layers"):
             empty_figure("Gradient norm", "Every run diverged.", setting, paths[name])
@@ -106,6 +108,28 @@ def openness(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path
             setting.seed_note("mean", bands=True),
         ]
         finish(figure, title, notes, handles(shown))
+
+
+def gap_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+    """Error in the box of the hidden digit by how long it was hidden, a line a variant."""
+    title = "Error where a digit was hidden"
+    if not runs:
+        empty_figure(title, "Every run diverged.", setting, paths)
+        return
+    curves = pd.DataFrame({(run.variant, run.seed): run.box_mse for run in runs})  # one row a gap
+    with page(paths, height=2.6) as figure:
+        axes = figure.subplots()
+        for number, (variant, look) in enumerate(setting.looks.items()):
+            draw_seeds(axes, curves[variant].T, look, number)
+        axes.set_xticks(curves.index)
+        axes.set_xlabel("gap: last context frames in which a bar hides the digit")
+        axes.set_ylabel("MSE in the digit's box ↓\n(squared error summed over its pixels)")
+        notes = [
+            "Mean over the test clips and the predicted frames, none of which has a bar; prediction clipped to [0, 1].",
+            "Each model was trained on all gaps.",
+            setting.seed_note("mean", bands=True),
+        ]
+        finish(figure, title, notes, handles(setting.looks))
 
 
 def film(

@@ -11,3 +11,8 @@ FIGURE_FORMATS = ("pdf", "png")
 def tables_of(protocol: Protocol) -> tuple[str, ...]:
     """The tables of `protocol`: those that all have, and one by gap where a bar hides a digit."""
     return (*TABLES, "occlusion") if protocol.data.gaps else TABLES
+
+
+def figures_of(protocol: Protocol) -> tuple[str, ...]:
+    """The figures of `protocol`, likewise."""
+    return (*FIGURES, "gap_against_error") if protocol.data.gaps else FIGURES

@@ -11,7 +11,7 @@ from benchmark.config import Protocol
 from benchmark.errors import UserError
 from benchmark.files import write_atomic, write_json
 from benchmark.metrics import summarise
-from benchmark.outputs import FIGURES, TABLE_FORMATS, tables_of
+from benchmark.outputs import TABLE_FORMATS, figures_of, tables_of
 from benchmark.provenance import ROOT
 from benchmark.runs import FinishedRun, read_runs
 
@@ -29,7 +29,7 @@ def publish(protocol: Protocol, results_dir: Path) -> str:
     fresh, folder = results_dir / protocol.name, REFERENCE / protocol.name
     runs = [run for run in read_runs(protocol, results_dir) if run.config]
     files = [f"tables/{name}.{ending}" for name in tables_of(protocol) for ending in TABLE_FORMATS]
-    files += [f"figures/{name}.png" for name in FIGURES]
+    files += [f"figures/{name}.png" for name in figures_of(protocol)]
     missing = [name for name in files if not (fresh / name).exists()]
     if missing:
         raise UserError(f"{fresh / missing[0]}: is missing; run the workflow first")
@@ -75,7 +75,7 @@ def readme(protocol: Protocol, runs: list[FinishedRun]) -> str:
     tables = "\n".join(
         (REFERENCE / protocol.name / "tables" / f"{name}.md").read_text() for name in tables_of(protocol)
     )
-    figures = "\n\n".join(f"![{name}](figures/{name}.png)" for name in FIGURES)
+    figures = "\n\n".join(f"![{name}](figures/{name}.png)" for name in figures_of(protocol))
     return (
         f"# {protocol.name}\n\n{protocol.about}\n\n"
         f"Made by `snakemake --cores all all --config protocol={protocol.name}` and `python -m benchmark publish "

@@ -14,7 +14,8 @@ from benchmark.data.stream import to_float
 from benchmark.engine import roll_out
 from benchmark.errors import UserError
 from benchmark.evaluate import evaluate
-from benchmark.outputs import TABLE_FORMATS, tables_of
+from benchmark.figures import write_figures
+from benchmark.outputs import FIGURE_FORMATS, TABLE_FORMATS, figures_of, tables_of
 from benchmark.plan import plan
 from benchmark.probe import probe
 from benchmark.publish import record
@@ -57,6 +58,7 @@ def finished(tmp_path_factory):
             evaluate(protocol, run.variant, run.seed, results, nothing, "cpu")
         evaluate(protocol, "last-frame", 0, results, nothing, "cpu")
         write_tables(protocol, results)
+        write_figures(protocol, results)
     return protocol, results
 
 
@@ -98,6 +100,8 @@ def test_a_protocol_with_gaps_is_scored_at_every_gap_and_its_main_table_at_none(
     tables = results / "tiny" / "tables"
     assert tables_of(protocol) == ("main", "per_frame", "compute", "probe", "occlusion")
     assert all((tables / f"{name}.{ending}").exists() for name in tables_of(protocol) for ending in TABLE_FORMATS)
+    figures = {path.name for path in (results / "tiny" / "figures").iterdir()}
+    assert figures == {f"{name}.{ending}" for name in figures_of(protocol) for ending in FIGURE_FORMATS}
     table = pd.read_csv(tables / "occlusion.csv")
     frames = pd.concat(pd.read_parquet(path) for path in sorted((results / "tiny").glob("runs/*/*/frames.parquet")))
     means = frames.groupby(["variant", "gap", "seed"])["box_mse"].mean().groupby(["variant", "gap"])

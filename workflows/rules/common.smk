@@ -13,7 +13,7 @@ from benchmark.config import WorkflowConfig, load_protocol
 from benchmark.device import cuda_count, resolve_device
 from benchmark.errors import UserError, explain
 from benchmark.lock import hold
-from benchmark.outputs import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, tables_of
+from benchmark.outputs import FIGURE_FORMATS, TABLE_FORMATS, figures_of, tables_of
 from benchmark.provenance import ROOT, sources
 from benchmark.variants import BASELINE_SEED, BASELINES
 

@@ -28,7 +28,7 @@ rule figures:
         of_runs("frames.parquet", "probe.parquet", "probe.json", "examples.npz"),
         of_baselines("frames.parquet", "examples.npz"),
     output:
-        expand(f"{FOLDER}/figures/{{name}}.{{ending}}", name=FIGURES, ending=FIGURE_FORMATS),
+        expand(f"{FOLDER}/figures/{{name}}.{{ending}}", name=figures_of(PROTOCOL), ending=FIGURE_FORMATS),
     log:
         f"{FOLDER}/logs/figures.log",
     benchmark:
