@@ -146,7 +146,7 @@ class VariantEntry(ModelConfig):
 
     id: Identifier
     base: str | None = Field(None, description="Id in the registry; the id itself if not given.")
-    label: str | None = Field(None, pattern=r"^[^\n]+$", description="Name in tables and figures, one line.")
+    label: str | None = Field(None, pattern=r"^[^\n|]+$", description="Name in tables and figures.")
     highway_slot: int | Literal["bottom", "middle", "top"] | None = Field(None, description="0 = none.")
     training: dict[str, Any] = Field({}, description="Training keys this variant sets for itself.")
 

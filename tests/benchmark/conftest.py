@@ -1,0 +1,150 @@
+"""A tiny protocol and results to test with, all real: digits of scikit-learn, networks of a few hundred weights."""
+
+import copy
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from benchmark.config import load_protocol, run_path
+from benchmark.data.prepared import prepare
+from benchmark.files import append_json_line, write_json
+from benchmark.metrics import columns
+from benchmark.plan import plan as write_plan
+from benchmark.variants import BASELINE_SEED
+
+TINY = {
+    "about": "Tiny networks for the tests.",
+    "data": {
+        "digits": "optdigits",
+        "digit_size": 6,
+        "frame_size": 12,
+        "context": 3,
+        "horizon": 2,
+        "validation_clips": 3,
+        "test_clips": 5,
+    },
+    "model": {"layers": 2, "hidden_channels": 3, "kernel_size": 3, "patch_size": 4},
+    "training": {
+        "steps": 8,
+        "batch_size": 2,
+        "learning_rate": 0.01,
+        "sampling": {"kind": "scheduled", "stop": 6},
+        "device": "cpu",
+        "log_every": 1,
+        "validate_every": 4,
+        "checkpoint_every": 3,
+    },
+    "evaluation": {"lpips_backbone": "squeeze", "batch_size": 2},
+    "probe": {"clips": 5, "batch_size": 3},
+    "variants": ["convlstm", "predrnn", "predrnnpp"],
+    "seeds": [1, 2],
+}
+
+
+@pytest.fixture
+def protocol_values():
+    """The tiny protocol as a dictionary to spoil or to change."""
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture
+def write_protocol(tmp_path, protocol_values):
+    """Write `values`, or the tiny protocol with keywords in place of its keys, in sections key by key.
+
+    Returns the path of `tiny.yaml`.
+    """
+
+    def write(values=None, **changes):
+        values = copy.deepcopy(values or protocol_values)
+        for key, value in changes.items():
+            values[key] = values[key] | value if isinstance(value, dict) else value
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_protocol(write_protocol):
+    """The tiny protocol, changed by keywords as in `write_protocol` and loaded."""
+    return lambda **changes: load_protocol(str(write_protocol(**changes)))
+
+
+@pytest.fixture(scope="session")
+def prepared_data(tmp_path_factory):
+    """The tiny protocol's data folder, prepared once."""
+    folder = tmp_path_factory.mktemp("prepared")
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    prepare(load_protocol(str(path)).data, folder / "no-downloads", folder / "data")
+    return folder / "data"
+
+
+@pytest.fixture
+def results(tmp_path, prepared_data, monkeypatch):
+    """A results folder with the tiny protocol's data; MLflow has no store that it could use."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/no/mlflow.db")
+    shutil.copytree(prepared_data, tmp_path / "results" / "tiny" / "data")
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def write_finished(tmp_path):
+    """Write the files of all runs and baselines of a protocol with made-up numbers; returns the results folder.
+
+    The MSE of a run is drawn from its seed and variant and grows by frame; `diverged` and `silent` name runs
+    (variant, seed) that diverged, or whose gradients do not decay.
+    """
+
+    def write(protocol, *, lpips=True, diverged=(), silent=(), folder="results"):
+        results_dir = tmp_path / folder
+        net = protocol.evaluation.lpips_backbone
+        found = {"net": net, "status": "found", "file": "f", "sha256": "0"}
+        absent = {"net": net, "status": "not measured: no backbone", "how": "put it there"}
+        write_json(results_dir / protocol.name / "lpips_backbone.json", found if lpips else absent)
+        names = columns(net if lpips else None)
+        for run in protocol.runs():
+            where = run.path(results_dir)
+            write_scores(where, run.variant, run.seed, names, protocol.data)
+            state = "diverged" if (run.variant, run.seed) in diverged else "finished"
+            write_json(where / "status.json", {"state": state, "step": 4, "steps": run.training.steps})
+            decays = (run.variant, run.seed) not in silent
+            one = {"reach": 0.5 / run.seed, "slope": -0.25, "r2": 0.75, "half_life": 4.0 * run.seed if decays else None}
+            openness = [0.25, 0.75] if run.model.highway_slot else []
+            write_json(where / "probe.json", {stage: {"residual": one, "openness": openness} for stage in STAGES})
+            write_json(where / "provenance.json", PROVENANCE)
+            for step in (4, 8):
+                timing = {"step": step, "elapsed_s": 1.5, "clips_per_s": 40.0 + run.seed, "peak_memory_mib": 300.0}
+                append_json_line(where / "timing.jsonl", timing)
+        for name in protocol.baselines:
+            where = run_path(results_dir, protocol.name, name, BASELINE_SEED)
+            write_scores(where, name, BASELINE_SEED, names, protocol.data)
+        write_plan(protocol, results_dir)
+        return results_dir
+
+    return write
+
+
+STAGES = ("init", "trained")
+PROVENANCE = {
+    "git_commit": "0123456789abcdef",
+    "accelerator": "a CPU",
+    "device": "cpu",
+    "data_hash": "d" * 64,
+    "versions": {"torch": "2.15.0"},
+}
+
+
+def write_scores(folder, variant, seed, names, data):
+    random = np.random.default_rng([seed, *variant.encode()])
+    clips, frames = np.arange(1, data.test_clips + 1), np.arange(1, data.horizon + 1)
+    places = [(variant, seed, clip, frame) for clip in clips for frame in frames]
+    table = pd.DataFrame(places, columns=["variant", "seed", "clip", "frame"])
+    for name in names:
+        table[name] = random.uniform(10, 20, len(table)) * table["frame"]
+    folder.mkdir(parents=True)
+    table.to_parquet(folder / "frames.parquet", index=False)

@@ -1,0 +1,396 @@
+"""Protocols: what is wrong is said in a line, what decides a result is in its identity, what is shipped is valid."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import torch
+import yaml
+from pydantic import ValidationError
+
+from benchmark.config import PROTOCOLS, Protocol, WorkflowConfig, load_protocol
+from benchmark.cost import count_parameters
+from benchmark.errors import UserError, explain
+from benchmark.plan import TOLERANCE
+from benchmark.variants import VARIANTS
+from models.predictor import Predictor
+
+SHIPPED = sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
+SCHEMA = PROTOCOLS.parent / "schemas" / "protocol.schema.json"
+REGENERATE = (
+    "python -c 'import json; from benchmark.config import Protocol; "
+    "print(json.dumps(Protocol.model_json_schema(), indent=2))' > workflows/schemas/protocol.schema.json"
+)
+
+
+def spoil(values, key, value):
+    """Set the dotted `key` of `values`; list places are numbers; ... removes it."""
+    *path, last = (int(part) if part.isdigit() else part for part in key.split("."))
+    for part in path:
+        values = values[part]
+    if value is ...:
+        del values[last]
+    else:
+        values[last] = value
+
+
+def message(path):
+    """What the user is told about the protocol at `path`, without the path."""
+    with pytest.raises(UserError) as raised:
+        load_protocol(str(path))
+    text = str(raised.value)
+    assert text.count("\n") < 2
+    assert text.startswith(str(path))
+    return text.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("trainig", {}, ["trainig", "did you mean 'training'?", "allowed: name, about, data"]),
+        ("data.digit", 1, ["data.digit: unknown key 'digit'; did you mean 'digits'?", "allowed: digits, digit_size"]),
+        ("model.kernelsize", 3, ["model.kernelsize", "'kernel_size'?"]),
+        ("training.lerning_rate", 1, ["training.lerning_rate", "'learning_rate'?", "allowed: steps,"]),
+        ("training.sampling.stopp", 1, ["training.sampling.stopp", "'stop'?", "allowed: kind, stop"]),
+        ("evaluation.backbone", "alex", ["evaluation.backbone", "'lpips_backbone'?"]),
+        ("model.highway_slot", 1, ["model.highway_slot: unknown key", "allowed: layers,"]),
+        ("probe.clip", 3, ["probe.clip", "'clips'?", "allowed: clips, batch_size"]),
+        ("variants.0", {"id": "convlstm", "layer": 2}, ["variants.0.layer", "'layers'?", "allowed: layers,"]),
+        ("variants.0", {"id": "convlstm", "training": {"step": 1}}, ["convlstm: step", "'steps'?", "allowed: steps"]),
+        (
+            "variants.0",
+            {"id": "convlstm", "training": {"sampling": {"kid": 1}}},
+            ["variants: convlstm: sampling.kid", "'kind'?"],
+        ),
+    ],
+)
+def test_unknown_key_is_named_with_the_nearest_and_the_allowed(write_protocol, protocol_values, key, value, told):
+    spoil(protocol_values, key, value)
+    text = message(write_protocol(protocol_values))
+    assert [part for part in told if part not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("data", None, ["data: None is not a mapping"]),
+        ("data", [1], ["data: [1] is not a mapping"]),
+        ("data.digits", "emnist", ["data.digits: 'emnist'", "'mnist', 'mnist-t10k' or 'optdigits'"]),
+        ("data.context", 0, ["data.context: 0", "greater than or equal to 1"]),
+        ("data.horizon", 0, ["data.horizon: 0", "greater than or equal to 1"]),
+        ("data.num_digits", 4, ["data.num_digits: 4", "less than or equal to 3"]),
+        ("data.digit_size", 12, ["digit_size 12 does not fit into frame_size 12"]),
+        ("data.public_test", True, ["public_test needs frame_size 64 and num_digits 2"]),
+        ("model.norm", "chanel", ["model.norm: 'chanel'", "'none', 'channel' or 'element'"]),
+        ("model.patch_size", 5, ["patch_size: 5 does not divide frame_size 12"]),
+        ("model.kernel_size", 4, ["kernel_size: 4 is even"]),
+        ("model.hidden_channels", "wide", ["model.hidden_channels: 'wide'", "integer", "tuple"]),
+        ("model.hidden_channels", [3, 3, 3], ["hidden_channels: [3, 3, 3] has 3 entries for 2 layers"]),
+        ("model.hidden_channels", [3, 4], ["predrnn", "hidden_channels: [3, 4] are unequal", "st_lstm", "one width"]),
+        (
+            "variants.2",
+            {"id": "predrnnpp", "highway_slot": "botom"},
+            ["variants.2.highway_slot: 'botom'", "'bottom', 'm"],
+        ),
+        ("variants.2", {"id": "predrnnpp", "highway_slot": 2}, ["2 with 2 layers; allowed: 1 to 1, or 0 for none"]),
+        ("model.layers", 1, ["predrnnpp: highway_slot: 1 with 1 layers", "a highway needs two layers"]),
+        ("model.forget_bias", float("nan"), ["model.forget_bias: nan", "finite"]),
+        ("training", "fast", ["training: 'fast' is not a mapping"]),
+        ("training.steps", "many", ["training.steps: 'many'", "valid integer"]),
+        ("training.steps", -1, ["training.steps: -1", "greater than or equal to 0"]),
+        ("training.learning_rate", 0, ["training.learning_rate: 0", "greater than 0"]),
+        ("training.clip_norm", float("inf"), ["training.clip_norm: inf", "finite"]),
+        ("training.schedule", "cosine", ["training.schedule: 'cosine'", "'constant' or 'one-cycle'"]),
+        ("training.device", "gpu", ["training.device: 'gpu'", "'auto', 'cpu' or 'cuda'"]),
+        (
+            "training.sampling",
+            {"kind": "reverse", "stop": 2, "reverse_start": 2},
+            ["training.sampling: reverse_start 2 must lie below stop 2"],
+        ),
+        ("evaluation.film_clips", [1, 6], ["evaluation.film_clips: 6 is more than data.test_clips 5"]),
+        ("evaluation.film_clips", [0], ["evaluation.film_clips.0: 0", "greater than or equal to 1"]),
+        ("probe.clips", 6, ["probe.clips: 6 is more than data.test_clips 5"]),
+        ("variants", [], ["variants: []", "at least 1"]),
+        ("variants", "convlstm", ["variants: 'convlstm'", "tuple"]),
+        ("variants", [5], ["variants.0: 5 is not a mapping"]),
+        ("variants", ["convlstm", "convlstm"], ["variants: ['convlstm', 'convlstm'] names one twice"]),
+        ("variants", ["convlsmt"], ["unknown variant 'convlsmt'; did you mean 'convlstm'?", "causal-lstm-s2t"]),
+        ("variants", [{"id": "mine", "base": "predrn"}], ["unknown variant 'predrn'; did you mean 'predrnn'?"]),
+        ("variants", [{"id": "black", "base": "convlstm"}], ["['black'] are names of baselines"]),
+        ("variants", [{"id": "convlstm", "training": 5}], ["variants.0.training: 5 is not a mapping"]),
+        ("variants", [{"id": "convlstm", "training": {"sampling": 5}}], ["sampling: 5 is not a mapping"]),
+        (
+            "variants",
+            [{"id": "convlstm", "training": {"device": "cuda"}}],
+            ["training.device", "same for all variants"],
+        ),
+        ("variants", [{"id": "convlstm", "label": "two\nlines"}], ["variants.0.label: 'two\\nlines'"]),
+        ("variants", [{"id": "convlstm", "label": "a | b"}], ["variants.0.label: 'a | b'"]),
+        (
+            "variants",
+            [{"id": "convlstm", "memory_order": "spatial_to_temporal"}],
+            ["causal_lstm only, not for convlstm"],
+        ),
+        ("baselines", ["last"], ["baselines.0: 'last'", "'last-frame', 'context-mean' or 'black'"]),
+        ("seeds", [1, 1], ["seeds: [1, 1] names one twice"]),
+        ("seeds", [-1], ["seeds.0: -1", "greater than or equal to 0"]),
+        ("about", ..., ["about: is missing"]),
+        ("data", ..., ["data: is missing"]),
+        ("data.digits", ..., ["data.digits: is missing"]),
+        ("training.learning_rate", ..., ["training.learning_rate: is missing"]),
+        ("model.hidden_channels", ..., ["convlstm: layers and hidden_channels are needed"]),
+    ],
+)
+def test_impossible_value_is_named_with_its_key_and_what_is_allowed(write_protocol, protocol_values, key, value, told):
+    spoil(protocol_values, key, value)
+    text = message(write_protocol(protocol_values))
+    assert [part for part in told if part not in text] == []
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "a;b", "a\n", "a\nb", "/tmp/a", "", "-a", "A", "a/b", "a" * 61])
+@pytest.mark.parametrize("kind", ["protocol", "variant"])
+def test_name_that_could_leave_its_folder_or_be_a_command_is_refused(write_protocol, kind, name):
+    changes = {"name": name} if kind == "protocol" else {"variants": [{"id": name, "base": "convlstm"}]}
+    assert "name: " in (text := message(write_protocol(**changes))) or "variants.0.id: " in text
+    assert repr(name) in text
+
+
+def test_several_mistakes_are_counted(write_protocol):
+    assert message(write_protocol(probe={"clip": 1}, seeds=[-1])).endswith("(and 1 more)")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "hello", "a: [1,", "a:\n\t- b", "\x00", "a: 1\n---\nb: 2", "!!python/name:os.x"]
+)
+def test_what_is_no_mapping_in_yaml_is_refused(tmp_path, text):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    assert "is no YAML" in (told := message(path)) or "not the keys of a protocol" in told
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert "is no YAML" in message(path)
+
+
+def test_missing_file_and_folder_are_said_with_the_protocols_there_are(tmp_path):
+    (tmp_path / "folder.yaml").mkdir()
+    assert "No such file" in message(tmp_path / "missing.yaml")
+    assert "smoke" in message(tmp_path / "folder.yaml")
+
+
+@pytest.mark.parametrize("name", ["smok", "../smoke", "/etc/passwd", "", "a\nb"])
+def test_unknown_name_of_a_protocol_lists_the_protocols(name):
+    with pytest.raises(UserError) as raised:
+        load_protocol(name)
+    assert f"unknown protocol {name!r}" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "study-main" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"protocl": "smoke"}, "protocl: unknown key 'protocl'; did you mean 'protocol'? (allowed: protocol, data_dir"),
+        ({"download": "maybe"}, "download: 'maybe': input should be a valid boolean"),
+        ({"protocol": 5}, "protocol: 5: input should be a valid string"),
+    ],
+)
+def test_mistake_in_the_workflow_configuration_is_explained(values, told):
+    with pytest.raises(ValidationError) as raised:
+        WorkflowConfig.model_validate(values)
+    assert explain(raised.value, WorkflowConfig).startswith(told)
+
+
+def test_short_and_long_forms_of_a_variant_are_one(make_protocol):
+    short = make_protocol(variants=["predrnn"])
+    long = make_protocol(variants=[{"id": "predrnn", "base": "predrnn", "layers": 2, "hidden_channels": [3, 3]}])
+    assert short.run("predrnn", 1) == long.run("predrnn", 1)
+
+
+def test_variant_overrides_the_protocol_key_by_key(make_protocol):
+    entry = {
+        "id": "deep",
+        "base": "predrnnpp",
+        "label": "Deep",
+        "layers": 6,
+        "highway_slot": "top",
+        "training": {"sampling": {"stop": 3}, "loss": "l1+l2"},
+    }
+    run = make_protocol(variants=[entry]).run("deep", 2)
+    assert (run.label, run.seed, run.model.layers, run.model.highway_slot) == ("Deep", 2, 6, 5)
+    assert (run.training.sampling.kind, run.training.sampling.stop) == ("scheduled", 3)
+    assert (run.training.loss, run.training.steps) == ("l1+l2", 8)
+
+
+def test_run_that_is_not_in_the_protocol_is_refused(make_protocol):
+    with pytest.raises(ValueError, match="unknown variant 'predrnn-ghu'"):
+        make_protocol().run("predrnn-ghu", 1)
+    with pytest.raises(ValueError, match="seed 3 is not one of 1, 2"):
+        make_protocol().run("predrnn", 3)
+
+
+BASE = {"id": "predrnnpp"}
+
+
+def identity(make_protocol, section=None, changes=None, parts=(), seed=1):
+    if section == "variant":
+        protocol = make_protocol(variants=[BASE | changes])
+    else:
+        protocol = make_protocol(variants=[BASE], **({section: changes} if section else {}))
+    return protocol.run("predrnnpp", seed).identity(*parts)
+
+
+@pytest.mark.parametrize(
+    ("section", "changes"),
+    [
+        ("training", {"device": "auto"}),
+        ("training", {"threads": 2}),
+        ("training", {"log_every": 2}),
+        ("training", {"validate_every": 2}),
+        ("training", {"checkpoint_every": 2}),
+        ("data", {"test_clips": 7}),
+        ("evaluation", {"batch_size": 3}),
+        ("probe", {"batch_size": 2}),
+        ("variant", {"label": "Another name"}),
+        ("name", "another"),
+        ("about", "Another sentence."),
+        ("seeds", [1, 2, 3]),
+        ("baselines", []),
+        ("target_parameters", 1),
+    ],
+)
+def test_what_does_not_change_the_weights_keeps_the_identity(make_protocol, section, changes):
+    assert identity(make_protocol, section, changes) == identity(make_protocol)
+
+
+@pytest.mark.parametrize(
+    ("section", "changes"),
+    [
+        ("data", {"digits": "mnist"}),
+        ("data", {"digit_size": 7}),
+        ("data", {"frame_size": 16}),
+        ("data", {"num_digits": 3}),
+        ("data", {"context": 4}),
+        ("data", {"horizon": 3}),
+        ("data", {"train_clips": 10}),
+        ("model", {"hidden_channels": 4}),
+        ("model", {"layers": 3}),
+        ("model", {"kernel_size": 5}),
+        ("model", {"patch_size": 2}),
+        ("model", {"norm": "channel"}),
+        ("model", {"equations": "paper"}),
+        ("model", {"init": "uniform(0.001)"}),
+        ("model", {"forget_bias": 0.5}),
+        ("model", {"conv_bias": False}),
+        ("variant", {"memory_order": "spatial_to_temporal"}),
+        ("variant", {"o_sees_h": False}),
+        ("variant", {"g2_sees_m": True}),
+        ("variant", {"w3_kernel": 1}),
+        ("variant", {"highway_slot": 0}),
+        ("variant", {"highway_channels": 4}),
+        ("variant", {"highway_gate_bias": -1}),
+        ("variant", {"base": "convlstm-ghu"}),
+        ("training", {"steps": 9}),
+        ("training", {"batch_size": 3}),
+        ("training", {"learning_rate": 0.02}),
+        ("training", {"schedule": "one-cycle"}),
+        ("training", {"loss": "l1+l2"}),
+        ("training", {"loss_reduction": "half-sum"}),
+        ("training", {"sampling": {"kind": "scheduled", "stop": 5}}),
+        ("training", {"sampling": {"kind": "none", "stop": 6}}),
+        ("training", {"reversed_second_step": True}),
+        ("training", {"clip_norm": 1.0}),
+        ("training", {"precision": "bf16"}),
+    ],
+)
+def test_what_changes_the_weights_changes_the_identity(make_protocol, section, changes):
+    assert identity(make_protocol, section, changes) != identity(make_protocol)
+
+
+def test_seeds_have_identities_of_their_own(make_protocol):
+    assert identity(make_protocol, seed=1) != identity(make_protocol, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("part", "section", "changes"),
+    [
+        ("evaluation", "evaluation", {"film_clips": [1]}),
+        ("evaluation", "data", {"test_clips": 7}),
+        ("probe", "probe", {"clips": 4}),
+        ("probe", "data", {"test_clips": 7}),
+    ],
+)
+def test_identity_of_a_later_stage_knows_its_section_and_the_test_clips(make_protocol, part, section, changes):
+    assert identity(make_protocol, section, changes, [part]) != identity(make_protocol, parts=[part])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_protocol_is_valid_builds_and_is_matched(name):
+    protocol = load_protocol(name)
+    assert protocol.name == name
+    for entry in protocol.variants:
+        spec = protocol.run(entry.id, protocol.seeds[0]).model
+        with torch.device("meta"):
+            Predictor(spec)
+        if protocol.target_parameters:
+            assert count_parameters(spec) == pytest.approx(protocol.target_parameters, rel=TOLERANCE), entry.id
+
+
+def test_protocols_of_the_design_are_there():
+    planned = {"smoke", "quick", "study-main", "study-depth", "study-occlusion", "study-init", "gpu", "paper"}
+    assert planned - set(SHIPPED) == set()
+
+
+MAIN_TABLE = {
+    "convlstm",
+    "convlstm-ghu",
+    "predrnn",
+    "predrnn-ghu",
+    "causal-lstm",
+    "causal-lstm-s2t",
+    "predrnnpp",
+    "predrnnpp-middle",
+    "predrnnpp-top",
+}
+
+
+@pytest.mark.parametrize("name", ["quick", "study-main", "gpu"])
+def test_main_table_is_whole_with_distinct_highway_slots(name):
+    protocol = load_protocol(name)
+    specs = {entry.id: protocol.run(entry.id, protocol.seeds[0]).model for entry in protocol.variants}
+    assert specs.keys() >= MAIN_TABLE
+    assert [specs[f"predrnnpp{slot}"].highway_slot for slot in ("", "-middle", "-top")] == [1, 2, 3]
+    assert set(protocol.baselines) == {"last-frame", "context-mean", "black"}
+    assert {spec.forget_bias for spec in specs.values()} == {1.0}
+
+
+def test_schema_for_editors_is_up_to_date():
+    schema = json.dumps(Protocol.model_json_schema(), indent=2) + "\n"
+    assert SCHEMA.read_text() == schema, f"made anew by: {REGENERATE}"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_protocol_satisfies_the_schema_it_names(name):
+    path = PROTOCOLS / f"{name}.yaml"
+    first = path.read_text().partition("\n")[0]
+    assert first == "# yaml-language-server: $schema=../schemas/protocol.schema.json"
+    assert (path.parent / first.partition("=")[2]).resolve() == SCHEMA.resolve()
+    jsonschema.validate(yaml.safe_load(path.read_text()), json.loads(SCHEMA.read_text()))
+
+
+def test_schema_refuses_an_unknown_key_and_takes_the_short_form(protocol_values):
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.validate(protocol_values, schema)
+    with pytest.raises(jsonschema.ValidationError, match="trainig"):
+        jsonschema.validate(protocol_values | {"trainig": {}}, schema)
+
+
+def test_every_registered_variant_has_a_label_of_its_own():
+    assert len({variant.label for variant in VARIANTS.values()}) == len(VARIANTS)
+
+
+def test_paths_of_runs_stay_below_the_results(make_protocol):
+    assert make_protocol().run("predrnn", 1).path(Path("r")) == Path("r/tiny/runs/predrnn/seed=1")

@@ -1,0 +1,66 @@
+"""When training shows the true frame: rates by formula, masks by rate, equal for every variant."""
+
+import math
+
+import pytest
+import torch
+
+from benchmark.config import SamplingConfig
+from benchmark.curriculum import feed_mask, feed_rates
+
+REVERSE = SamplingConfig(kind="reverse", stop=50, reverse_start=10, reverse_decay=8.0)
+
+
+def mask(sampling, step=0, seed=1, batch_size=400, context=4, horizon=3):
+    return feed_mask(
+        sampling, seed=seed, step=step, batch_size=batch_size, context=context, horizon=horizon, device="cpu"
+    )
+
+
+@pytest.mark.parametrize(("step", "horizon"), [(0, 1.0), (10, 0.8), (25, 0.5), (50, 0.0), (99, 0.0)])
+def test_scheduled_sampling_falls_linearly_in_the_horizon_only(step, horizon):
+    assert feed_rates(SamplingConfig(kind="scheduled", stop=50), step) == pytest.approx((1.0, horizon))
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (0, (0.5, 0.5)),
+        (9, (0.5, 0.5)),
+        (10, (0.5, 0.5)),
+        (18, (1 - 0.5 / math.e, 0.4)),
+        (30, (1 - 0.5 * math.exp(-20 / 8), 0.25)),
+        (50, (1.0, 0.0)),
+        (99, (1.0, 0.0)),
+    ],
+)
+def test_reverse_sampling_hides_the_context_first_and_the_horizon_at_last(step, expected):
+    assert feed_rates(REVERSE, step) == pytest.approx(expected)
+
+
+def test_no_sampling_shows_true_frames_throughout():
+    assert feed_rates(SamplingConfig(), 10_000) == (1.0, 1.0)
+    assert mask(SamplingConfig()).min() == 1
+
+
+@pytest.mark.parametrize("step", [0, 10, 18, 30])
+@pytest.mark.parametrize("sampling", [SamplingConfig(kind="scheduled", stop=40), REVERSE], ids=["scheduled", "reverse"])
+def test_mask_shows_true_frames_at_the_rates(sampling, step):
+    shown = mask(sampling, step)
+    context, horizon = feed_rates(sampling, step)
+    assert shown.shape == (400, 6)
+    assert set(shown.unique().tolist()) <= {0.0, 1.0}
+    assert shown[:, 1:4].mean().item() == pytest.approx(context, abs=0.05)
+    assert shown[:, 4:].mean().item() == pytest.approx(horizon, abs=0.07)
+
+
+@pytest.mark.parametrize("step", [0, 30, 99])
+def test_first_frame_is_always_true(step):
+    assert mask(REVERSE, step)[:, 0].min() == 1
+
+
+def test_mask_is_a_function_of_seed_and_step():
+    sampling = SamplingConfig(kind="scheduled", stop=50)
+    assert torch.equal(mask(sampling, 20), mask(sampling, 20))
+    assert not torch.equal(mask(sampling, 20), mask(sampling, 21))
+    assert not torch.equal(mask(sampling, 20), mask(sampling, 20, seed=2))

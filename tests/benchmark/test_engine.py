@@ -1,0 +1,139 @@
+"""One optimiser step does what its configuration says, number by number."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import engine
+from benchmark.config import TrainingConfig
+from models.predictor import build, free_running_mask
+from models.spec import ModelSpec
+
+SPEC = ModelSpec(cell="convlstm", hidden_channels=(3, 2), frame_size=8, kernel_size=3)
+
+
+def training(**keys):
+    return TrainingConfig(**{"steps": 10, "batch_size": 2, "learning_rate": 0.01} | keys)
+
+
+@pytest.fixture
+def frames():
+    return torch.rand(2, 5, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, lambda error: (error**2).mean()),
+        ({"loss": "l1+l2"}, lambda error: (error**2 + np.abs(error)).mean()),
+        ({"loss_reduction": "half-sum"}, lambda error: (error**2).sum() / 2),
+        ({"loss": "l1+l2", "loss_reduction": "half-sum"}, lambda error: (error**2 + np.abs(error)).sum() / 2),
+    ],
+)
+def test_loss_is_its_formula(frames, keys, expected):
+    target = frames.flip(0)
+    error = frames.double().numpy() - target.double().numpy()
+    assert engine.loss_of(frames, target, training(**keys)).item() == pytest.approx(expected(error), rel=1e-6)
+
+
+def test_loss_of_a_half_precision_prediction_is_computed_in_single_precision(frames):
+    prediction = (frames + 0.1).bfloat16()
+    loss = engine.loss_of(prediction, frames, training())
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx((prediction.double() - frames.double()).square().mean().item(), rel=1e-6)
+
+
+def test_update_is_one_step_of_adam_on_the_loss(frames):
+    mask = free_running_mask(2, 3, 2, frames)
+    network, plain = build(SPEC, 1), build(SPEC, 1)
+    loss, norm = engine.update(network, engine.make_optimizer(network, training()), frames, mask, training())
+    optimizer = torch.optim.Adam(plain.parameters(), lr=0.01)
+    expected = (plain(frames, mask) - frames[:, 1:]).square().mean()
+    expected.backward()
+    gradient = torch.cat([parameter.grad.flatten() for parameter in plain.parameters()])
+    optimizer.step()
+    assert loss.item() == expected.item()
+    assert norm.item() == pytest.approx(gradient.norm().item(), rel=1e-5)
+    for trained, by_hand in zip(network.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(trained, by_hand, rtol=0, atol=1e-6)
+
+
+def test_clipping_limits_the_gradient_and_reports_its_norm_before(frames):
+    network = build(SPEC, 1)
+    mask = free_running_mask(2, 3, 2, frames)
+    clipped = training(clip_norm=0.01)
+    _, norm = engine.update(network, engine.make_optimizer(network, clipped), frames, mask, clipped)
+    after = torch.cat([parameter.grad.flatten() for parameter in network.parameters()]).norm()
+    assert norm.item() > 0.02
+    assert after.item() == pytest.approx(0.01, rel=1e-3)
+
+
+def rates(**keys):
+    network = build(SPEC, 1)
+    optimizer = engine.make_optimizer(network, training(**keys))
+    schedule = engine.make_schedule(optimizer, training(**keys))
+    found = []
+    for _ in range(training(**keys).steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_constant_schedule_keeps_the_learning_rate():
+    assert rates() == [0.01] * 10
+
+
+def test_one_cycle_rises_to_the_learning_rate_and_falls_to_nearly_nothing():
+    def cosine(start, end, part):
+        return end + (start - end) / 2 * (1 + math.cos(math.pi * part))
+
+    low, peak, end = 0.01 / 25, 0.01, 0.01 / 25 / 1e4
+    top = 0.3 * 20 - 1  # after 30 % of the steps, counted from 0
+    expected = [
+        cosine(low, peak, step / top) if step <= top else cosine(peak, end, (step - top) / (19 - top))
+        for step in range(20)
+    ]
+    assert rates(schedule="one-cycle", steps=20) == pytest.approx(expected, rel=1e-9)
+
+
+def test_one_cycle_leaves_the_momentum_of_adam_alone():
+    network = build(SPEC, 1)
+    optimizer = engine.make_optimizer(network, training(schedule="one-cycle"))
+    engine.make_schedule(optimizer, training(schedule="one-cycle"))
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
+
+
+def test_bf16_computes_in_half_precision_and_keeps_single_precision_weights(frames):
+    mask = free_running_mask(2, 3, 2, frames)
+    half, single = training(precision="bf16"), training()
+    network, plain = build(SPEC, 1), build(SPEC, 1)
+    loss, _ = engine.update(network, engine.make_optimizer(network, half), frames, mask, half)
+    full, _ = engine.update(plain, engine.make_optimizer(plain, single), frames, mask, single)
+    assert loss.item() != full.item()
+    assert loss.item() == pytest.approx(full.item(), rel=0.02)
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+
+
+def test_roll_out_predicts_in_the_precision_of_the_run_and_returns_single_precision(make_protocol):
+    run = make_protocol().run("predrnnpp", 1)
+    half = make_protocol(training={"precision": "bf16"}).run("predrnnpp", 1)
+    context = torch.rand(2, 3, 1, 12, 12, generator=torch.Generator().manual_seed(1))
+    network = build(run.model, 1)
+    predicted, rounded = engine.roll_out(network, context, run), engine.roll_out(network, context, half)
+    assert predicted.shape == (2, 2, 1, 12, 12)
+    assert (predicted.dtype, rounded.dtype, rounded.requires_grad) == (torch.float32, torch.float32, False)
+    assert not torch.equal(predicted, rounded)
+    torch.testing.assert_close(predicted, rounded, rtol=0.05, atol=0.02)
+
+
+def test_device_is_prepared_with_the_threads_of_the_protocol_and_deterministic_algorithms():
+    before = torch.get_num_threads()
+    try:
+        engine.prepare_device("cpu", 2)
+        assert torch.get_num_threads() == 2
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.set_num_threads(before)

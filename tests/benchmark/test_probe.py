@@ -1,0 +1,236 @@
+"""The probe: gradients against finite differences, decay on made-up curves, and what the verb writes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from benchmark.files import read_json
+from benchmark.probe import MEASURES, decay, fixed_cotangent, gradient_norms, measure, probe
+from benchmark.train import train
+from models.predictor import build, free_running_mask
+from models.spec import ModelSpec
+
+CONTEXT = 3
+STEP = 1e-5
+
+
+def spec_of(**fields):
+    known = {"cell": "causal_lstm", "hidden_channels": (3, 2), "frame_size": 8, "kernel_size": 3, "highway_slot": 1}
+    return ModelSpec(**known | fields)
+
+
+@pytest.fixture
+def network():
+    return build(spec_of(), seed=1).double()
+
+
+@pytest.fixture
+def frames():
+    return torch.rand(2, CONTEXT + 3, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def last_frame(network, context):
+    """The last predicted frame, three frames after the context."""
+    return network.predict(context, 3)[:, -1]
+
+
+def last_frame_through_memory(network, context, generated):
+    """The same with the generated frames that are fed back held at what they were without a change."""
+    batch = len(context)
+    fed = torch.cat([context, generated[:, :2].expand(batch, -1, -1, -1, -1), context[:, :1]], dim=1)
+    return network(fed, torch.ones(batch, CONTEXT + 2, dtype=fed.dtype))[:, -1]
+
+
+def finite_differences(scalars, context):
+    """Gradient of a scalar with respect to every pixel of one clip's context (K C H W), all changes as one batch."""
+    nudges = STEP * torch.eye(context.numel(), dtype=context.dtype).view(-1, *context.shape)
+    with torch.no_grad():
+        return ((scalars(context + nudges) - scalars(context - nudges)) / (2 * STEP)).view(context.shape)
+
+
+@pytest.mark.parametrize("name", ["residual", "fixed", "memory"])
+def test_norms_of_context_frames_are_those_of_finite_differences(network, frames, name):
+    cotangent, path = MEASURES[name]
+    norms, _ = gradient_norms(network, frames, CONTEXT, cotangent=cotangent, path=path)
+    for clip in range(2):
+        with torch.no_grad():
+            generated = network.predict(frames[clip : clip + 1, :CONTEXT], 3)
+
+        def scalars(contexts, clip=clip, generated=generated):
+            if path == "memory":
+                last = last_frame_through_memory(network, contexts, generated)
+            else:
+                last = last_frame(network, contexts)
+            if cotangent == "fixed":
+                return (last * fixed_cotangent(last)).flatten(1).sum(1)
+            return (last - frames[clip, -1]).square().flatten(1).sum(1)
+
+        gradient = finite_differences(scalars, frames[clip, :CONTEXT])
+        torch.testing.assert_close(norms["X", 0][clip], gradient.flatten(1).norm(dim=1), rtol=1e-5, atol=1e-12)
+
+
+def test_one_horizon_frame_leaves_nothing_to_cut(network, frames):
+    whole, *cut = (
+        gradient_norms(network, frames[:, : CONTEXT + 1], CONTEXT, path=path)[0]["X", 0]
+        for path in ("all", "memory", "frames")
+    )
+    assert all(torch.equal(whole, norms) for norms in cut)
+
+
+def test_paths_through_memory_and_frames_are_different_and_both_open(network, frames):
+    norms = [gradient_norms(network, frames, CONTEXT, path=path)[0]["X", 0] for path in ("all", "memory", "frames")]
+    assert all((one > 0).all() for one in norms)
+    assert not any(torch.allclose(norms[a], norms[b], rtol=1e-3) for a, b in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_one_backward_pass_gives_what_a_pass_for_each_state_gives(network, frames):
+    norms, _ = gradient_norms(network, frames, CONTEXT)
+    given = torch.cat([frames[:, :CONTEXT], torch.zeros_like(frames[:, CONTEXT:])], dim=1).requires_grad_()
+    trace = {}
+    last = network(given, free_running_mask(2, CONTEXT, 3, frames), trace)[:, -1]
+    loss = (last - frames[:, -1]).square().sum()
+    assert norms.keys() == {("X", 0)} | {key for key in trace if key[0] != "S"}
+    assert {name for name, _ in norms} == set("XHCMZ")
+    (by_frame,) = torch.autograd.grad(loss, given, retain_graph=True)
+    torch.testing.assert_close(norms["X", 0], by_frame[:, :CONTEXT].flatten(2).norm(dim=2), rtol=1e-12, atol=0)
+    for key in norms.keys() - {("X", 0)}:
+        assert norms[key].shape == (2, CONTEXT + 2)
+        for t, state in enumerate(trace[key]):
+            (gradient,) = torch.autograd.grad(loss, state, retain_graph=True, allow_unused=True)
+            expected = torch.zeros(2, dtype=loss.dtype) if gradient is None else gradient.flatten(1).norm(dim=1)
+            torch.testing.assert_close(norms[key][:, t], expected, rtol=1e-12, atol=0)
+
+
+def test_clips_do_not_mix(network, frames):
+    together, _ = gradient_norms(network, frames, CONTEXT)
+    alone, _ = gradient_norms(network, frames[1:], CONTEXT)
+    for key, norms in alone.items():
+        torch.testing.assert_close(norms[0], together[key][1], rtol=1e-10, atol=0)
+
+
+def test_frames_after_the_context_serve_only_as_the_target(network, frames):
+    changed = frames.clone()
+    changed[:, CONTEXT:-1] = 1 - changed[:, CONTEXT:-1]
+    assert torch.equal(
+        gradient_norms(network, frames, CONTEXT)[0]["X", 0], gradient_norms(network, changed, CONTEXT)[0]["X", 0]
+    )
+
+
+def exponential(half_life, context=10, clips=4):
+    age = context - np.arange(1, context + 1)
+    scale = np.geomspace(1e-3, 10, clips)[:, None]
+    return pd.DataFrame(scale * 0.5 ** (age / half_life))
+
+
+@pytest.mark.parametrize("half_life", [0.5, 2.0, 30.0])
+def test_half_life_and_reach_of_an_exponential_are_recovered(half_life):
+    found = decay(exponential(half_life))
+    assert found["half_life"] == pytest.approx(half_life)
+    assert found["reach"] == pytest.approx(0.5 ** (9 / half_life))
+    assert found["r2"] == pytest.approx(1)
+    assert found["slope_low"] <= found["slope"] <= found["slope_high"] < 0
+
+
+def test_norms_that_grow_with_age_do_not_decay():
+    found = decay(exponential(-3.0))
+    assert found["half_life"] is None
+    assert found["slope"] == pytest.approx(1 / 3)
+    assert found["reach"] == pytest.approx(8)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_does_not_decay_though_its_slope_may_be_negative(seed):
+    noise = np.random.default_rng(seed).normal(size=(1, 10))
+    found = decay(pd.DataFrame(2.0 ** (noise - noise.mean())))
+    assert found["slope_low"] < 0 < found["slope_high"]
+    assert found["half_life"] is None
+
+
+def test_noisy_exponential_has_a_half_life_and_a_lower_r2():
+    noise = np.random.default_rng(1).normal(scale=0.3, size=(4, 10))
+    found = decay(exponential(2.0) * 2.0**noise)
+    assert found["half_life"] == pytest.approx(2, rel=0.2)
+    assert 0.9 < found["r2"] < 1
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_norm_that_has_no_logarithm_gives_no_number(value):
+    norms = exponential(2.0)
+    norms.iloc[1, 2] = value
+    assert set(decay(norms).values()) == {None}
+
+
+def test_two_context_frames_give_a_reach_and_no_fit():
+    found = decay(exponential(2.0, context=2))
+    assert found["reach"] == pytest.approx(0.5**0.5)
+    assert {value for key, value in found.items() if key != "reach"} == {None}
+
+
+@pytest.mark.parametrize(("bias", "expected"), [(-40.0, 1.0), (40.0, 0.0), (0.0, 0.5)])
+def test_openness_is_the_part_of_the_past_that_the_highway_keeps(make_protocol, frames, bias, expected):
+    run = make_protocol(variants=[{"id": "predrnnpp", "highway_gate_bias": bias}]).run("predrnnpp", 1)
+    clips = (255 * torch.rand(5, 5, 1, 12, 12, generator=torch.Generator().manual_seed(1))).byte()
+    _, openness = measure(build(run.model, 1).double(), clips, run, "cpu")
+    assert openness == pytest.approx([expected] * 4, abs=0.15 if bias == 0 else 1e-12)
+
+
+def test_openness_weighs_every_clip_alike_whatever_the_batches(make_protocol):
+    clips = (255 * torch.rand(5, 5, 1, 12, 12, generator=torch.Generator().manual_seed(1))).byte()
+    tables, openness = zip(
+        *(
+            measure(build(run.model, 1).double(), clips, run, "cpu")
+            for run in (make_protocol(probe={"batch_size": size}).run("predrnnpp", 1) for size in (2, 5))
+        ),
+        strict=True,
+    )
+    assert openness[0] == pytest.approx(openness[1], rel=1e-12)
+    order = ["measure", "state", "layer", "clip", "t"]
+    one, other = (table.sort_values(order, ignore_index=True) for table in tables)
+    pd.testing.assert_frame_equal(one, other, rtol=1e-9)
+
+
+@pytest.fixture
+def probed(make_protocol, results):
+    run = make_protocol().run("predrnnpp", 1)
+    train(run, results, "cpu")
+    probe(run, results, "cpu")
+    return run.path(results)
+
+
+def test_verb_writes_every_norm_at_both_stages(probed):
+    table = pd.read_parquet(probed / "probe.parquet")
+    assert list(table.columns) == ["stage", "step", "measure", "clip", "state", "layer", "t", "norm"]
+    assert set(zip(table["stage"], table["step"], strict=True)) == {("init", 0), ("trained", 8)}
+    places = {(state, layer) for state, layer in zip(table["state"], table["layer"], strict=True)}
+    assert places == {("X", 0), ("Z", 1)} | {(state, layer) for state in "HCM" for layer in (1, 2)}
+    steps = table.groupby("state")["t"].agg(["min", "max"])
+    assert steps.loc["X"].tolist() == [1, 3]
+    assert steps.loc["Z"].tolist() == [1, 4]
+    assert len(table) == 2 * len(MEASURES) * 5 * (3 + 7 * 4)
+    assert np.isfinite(table["norm"]).all()
+    assert (table.query("state == 'X'")["norm"] > 0).all()
+
+
+def test_summary_is_that_of_the_table(probed):
+    table = pd.read_parquet(probed / "probe.parquet")
+    summary = read_json(probed / "probe.json")
+    for stage in ("init", "trained"):
+        for name in MEASURES:
+            norms = table.query("stage == @stage and measure == @name and state == 'X'").pivot(
+                index="clip", columns="t", values="norm"
+            )
+            expected = np.exp(np.log(norms[1] / norms[3]).mean())
+            assert summary[stage][name]["reach"] == pytest.approx(expected)
+        assert len(summary[stage]["openness"]) == 4
+    assert summary["init"]["residual"] != summary["trained"]["residual"]
+    assert Image.open(probed / "probe.png").width > 100
+
+
+def test_network_without_highway_has_no_openness(make_protocol):
+    run = make_protocol().run("convlstm", 1)
+    clips = (255 * torch.rand(2, 5, 1, 12, 12, generator=torch.Generator().manual_seed(1))).byte()
+    table, openness = measure(build(run.model, 1).double(), clips, run, "cpu")
+    assert openness == []
+    assert set(table["state"]) == {"X", "H", "C"}

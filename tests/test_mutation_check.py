@@ -1,0 +1,50 @@
+"""The mutation check in short; `python tests/mutation_check.py` is the whole of it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.mutants import MUTANTS
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "equations.md").read_text()
+
+A_FEW = """
+import sys
+import torch  # before the processes are forked
+import mutation_check
+mutants = [mutant for mutant in mutation_check.ALL if mutant.equation in ("1f", "2j", "4e", "5b")]
+harmless = mutation_check.Mutant("models/convlstm.py", "1e", "nothing", "f * c + i * g", "i * g + f * c")
+unfit = mutation_check.Mutant("models/convlstm.py", "1e", "not Python", "f * c + i * g", "f * * c")
+sys.exit(mutation_check.check([None, *mutants, harmless, unfit], suite=[mutation_check.NETWORK]))
+"""
+
+
+def test_a_few_mutants_are_caught_and_survivors_and_unfit_ones_are_named():
+    run = subprocess.run([sys.executable, "-c", A_FEW], cwd=ROOT / "tests", capture_output=True, text=True, check=False)
+    assert re.findall(r"^\w+ +Eq. \w+|^passes", run.stdout, re.MULTILINE) == [
+        "passes",
+        "caught   Eq. 1f",
+        "caught   Eq. 2j",
+        "caught   Eq. 4e",
+        "caught   Eq. 5b",
+        "SURVIVED Eq. 1e",
+        "BROKEN   Eq. 1e",
+    ], run.stdout + run.stderr
+    assert run.stdout.splitlines()[-1].startswith("5 of 7 ")
+    assert run.returncode == 1
+
+
+@pytest.mark.parametrize("file", MUTANTS)
+def test_every_mutant_changes_one_place_of_todays_code(file):
+    source = (ROOT / file).read_text()
+    assert [fault for fault in MUTANTS[file] if source.count(fault[2]) != 1 or fault[2] == fault[3]] == []
+
+
+def test_every_equation_has_a_mutant():
+    numbers = {int(re.match(r"\d+", fault[0])[0]) for faults in MUTANTS.values() for fault in faults}
+    assert numbers == {int(number) for number in re.findall(r"\\tag\{(\d+)[a-z]?\}", PAGE)}
+    assert sum(map(len, MUTANTS.values())) >= 25
