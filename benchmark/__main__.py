@@ -43,8 +43,11 @@ def backbone(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> None:
     """Train one run; goes on from its checkpoint."""
     run, device = run_of(options), device_of(options)
+    from benchmark.cost import count_parameters
+    from benchmark.plan import check_matched
     from benchmark.train import train as train_run
 
+    check_matched(options.protocol, {run.variant: count_parameters(run.model)})
     train_run(run, options.results_dir, device, resume_only=options.resume_only)
 
 

@@ -33,14 +33,22 @@ def plan(protocol: Protocol, results_dir: Path) -> str:
             }
         )
     table = pd.DataFrame(rows)
+    check_matched(protocol, dict(zip(table["variant"], table["parameters"], strict=True)))
     if protocol.target_parameters:
         table["deviation"] = table["parameters"] / protocol.target_parameters - 1
-        off = table[table["deviation"].abs() > TOLERANCE]
-        if len(off):
-            found = ", ".join(f"{row.variant} {row.parameters:,} ({row.deviation:+.1%})" for row in off.itertuples())
-            raise UserError(
-                f"protocol {protocol.name}: parameters off target_parameters {protocol.target_parameters:,} by more"
-                f" than {TOLERANCE:.0%}: {found}; change hidden_channels or set target_parameters: null"
-            )
     write_atomic(results_dir / protocol.name / "plan.csv", table.to_csv(index=False))
     return table.to_string(index=False)
+
+
+def check_matched(protocol: Protocol, parameters: dict[str, int]) -> None:
+    """Raise a UserError that names the variants whose `parameters` are off `target_parameters`, if there is one."""
+    target = protocol.target_parameters
+    if target is None:
+        return
+    off = {variant: count for variant, count in parameters.items() if abs(count / target - 1) > TOLERANCE}
+    if off:
+        found = ", ".join(f"{variant} {count:,} ({count / target - 1:+.1%})" for variant, count in off.items())
+        raise UserError(
+            f"protocol {protocol.name}: parameters off target_parameters {target:,} by more than {TOLERANCE:.0%}: "
+            f"{found}; change hidden_channels or set target_parameters: null"
+        )

@@ -12,7 +12,6 @@ from benchmark.config import load_protocol, run_path
 from benchmark.data.prepared import prepare
 from benchmark.files import append_json_line, write_json
 from benchmark.metrics import columns
-from benchmark.plan import plan as write_plan
 from benchmark.variants import BASELINE_SEED
 
 TINY = {
@@ -123,7 +122,9 @@ def write_finished(tmp_path):
         for name in protocol.baselines:
             where = run_path(results_dir, protocol.name, name, BASELINE_SEED)
             write_scores(where, name, BASELINE_SEED, names, protocol.data)
-        write_plan(protocol, results_dir)
+        plan = [(entry.id, 1000 + place, 50_000) for place, entry in enumerate(protocol.variants)]
+        table = pd.DataFrame(plan, columns=["variant", "parameters", "macs"])
+        table.to_csv(results_dir / protocol.name / "plan.csv", index=False)
         return results_dir
 
     return write

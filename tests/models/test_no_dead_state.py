@@ -44,15 +44,17 @@ CASES = [
 
 
 @cache
-def gradients(spec: ModelSpec) -> tuple[Predictor, dict[str, torch.Tensor], dict[tuple, torch.Tensor]]:
+def gradients(
+    spec: ModelSpec, context: int = CONTEXT
+) -> tuple[Predictor, dict[str, torch.Tensor], dict[tuple, torch.Tensor]]:
     """The gradient of the last frame's squared error at every parameter and, by (state, layer, t), at every state.
 
     In float64: at the authors' initialisation and eight layers it lies below what float32 holds.
     """
     network = build(spec, seed=1).double()
-    frames = random_clips(spec, batch=1, frames=CONTEXT + HORIZON)
+    frames = random_clips(spec, batch=1, frames=context + HORIZON)
     trace = {}
-    predictions = network(frames, free_running_mask(1, CONTEXT, HORIZON, frames), trace)
+    predictions = network(frames, free_running_mask(1, context, HORIZON, frames), trace)
     states = {(*key, t): state for key, steps in trace.items() for t, state in enumerate(steps, start=1)}
     error = (predictions[:, -1] - frames[:, -1]).square().sum()
     wanted = dict(network.named_parameters()) | states
@@ -82,3 +84,11 @@ def test_counted_parameters_are_those_with_gradient(variant):
     spec = variant_spec(variant, 4)
     _, at_parameters, _ = gradients(spec)
     assert count_parameters(spec) == sum(int((gradient != 0).sum()) for gradient in at_parameters.values())
+
+
+def test_in_a_single_step_the_filters_on_zero_states_learn_nothing():
+    spec = variant_spec("predrnnpp", 2)
+    _, at_parameters, _ = gradients(spec, context=1)
+    readers_of_zero = {"cells.0.conv_h", "cells.0.conv_c", "cells.0.conv_m", "cells.1.conv_h", "cells.1.conv_c"}
+    dead = {name for name, gradient in at_parameters.items() if (gradient == 0).all()}
+    assert dead == {f"{reader}.conv.weight" for reader in readers_of_zero | {"highway.conv_z"}}

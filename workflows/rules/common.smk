@@ -74,6 +74,11 @@ def run_of(wildcards):
         raise WorkflowError(f"protocol {PROTOCOL.name}: {error}") from None
 
 
+def plan_sources():
+    """The source files that decide the counts of all variants."""
+    return code_files(*sorted({name for run in PROTOCOL.runs() for name in sources("plan", run.model)}))
+
+
 def run_sources(stage):
     """Input function: the source files that decide the result of `stage` for a run or a baseline."""
 

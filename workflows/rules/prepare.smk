@@ -1,4 +1,8 @@
-"""What all runs share: the MLflow store, the count of parameters, the clips and the network under LPIPS."""
+"""What all runs share: the MLflow store, the count of parameters, the clips and the network under LPIPS.
+
+No training waits for the store or the plan: as `ancient` inputs, a change in them would hide from Snakemake (9.27) every
+other reason to train again. Their priority lets them go first.
+"""
 
 
 rule init_store:
@@ -8,6 +12,7 @@ rule init_store:
         f"{FOLDER}/logs/init-store.log",
     benchmark:
         f"{FOLDER}/benchmarks/init-store.tsv"
+    priority: 1
     conda:
         "../../environment.yml"
     params:
@@ -19,18 +24,20 @@ rule init_store:
 
 rule plan:
     input:
-        code_files(*sources("plan")),
+        plan_sources(),
     output:
         f"{FOLDER}/plan.csv",
     log:
         f"{FOLDER}/logs/plan.log",
     benchmark:
         f"{FOLDER}/benchmarks/plan.tsv"
+    priority: 1
     conda:
         "../../environment.yml"
     params:
         options=untracked(OPTIONS),
         models=[run.model.to_dict() for run in PROTOCOL.runs()],
+        frames=[PROTOCOL.data.context, PROTOCOL.data.horizon],
         target=PROTOCOL.target_parameters,
     shell:
         "python -m benchmark plan {params.options} > {log:q} 2>&1"
@@ -51,7 +58,7 @@ rule data:
     params:
         options=untracked(FETCH_OPTIONS),
         data=PROTOCOL.data.model_dump(mode="json"),
-        where=[CONFIG.data_dir, CONFIG.download],
+        where=[CONFIG.data_dir, CONFIG.download] if PROTOCOL.data.public_test else None,
     shell:
         "python -m benchmark data {params.options} > {log:q} 2>&1"
 

@@ -5,8 +5,6 @@ rule train:
     input:
         run_sources("train"),
         f"{FOLDER}/data/data.json",
-        ancient(f"{FOLDER}/plan.csv"),
-        ancient(f"{FOLDER}/.store"),
     output:
         f"{RUN}/model.safetensors",
     log:
@@ -82,7 +80,7 @@ rule sync:
         f"{RUN}/model.safetensors",
         f"{RUN}/frames.parquet",
         f"{RUN}/probe.parquet",
-        ancient(f"{FOLDER}/.store"),
+        f"{FOLDER}/.store",
     output:
         touch(f"{RUN}/.mirrored"),
     log:

@@ -1,0 +1,104 @@
+"""Scores of runs and baselines: complete, independent of the batches, and the same bytes again."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image, ImageSequence
+
+from benchmark import backbone
+from benchmark.checkpoint import load_weights
+from benchmark.data.clips import load_clips
+from benchmark.errors import UserError
+from benchmark.evaluate import baseline, evaluate, score_clips
+from benchmark.train import train
+from benchmark.variants import BASELINES
+
+
+@pytest.fixture
+def clips():
+    return (255 * torch.rand(5, 5, 1, 12, 12, generator=torch.Generator().manual_seed(1))).byte()
+
+
+@pytest.fixture
+def evaluated(make_protocol, results):
+    """Train and evaluate `predrnnpp`; returns protocol, results and the run's folder."""
+    protocol = make_protocol()
+    backbone.prepare("squeeze", None, results / "tiny" / "lpips_backbone.json", False)
+    train(protocol.run("predrnnpp", 1), results, "cpu")
+    evaluate(protocol, "predrnnpp", 1, results, Path("none"), "cpu")
+    return protocol, results, protocol.run("predrnnpp", 1).path(results)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baseline_is_what_its_name_says(name):
+    context = torch.rand(2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    expected = {"last-frame": context[:, 2], "context-mean": context.sum(dim=1) / 3, "black": 0 * context[:, 0]}
+    predicted = baseline(name, 2)(context)
+    assert predicted.shape == (2, 2, 1, 4, 4)
+    for frame in range(2):
+        torch.testing.assert_close(predicted[:, frame], expected[name])
+
+
+def test_scores_stand_at_their_clip_and_frame(make_protocol, clips):
+    table, _ = score_clips(baseline("black", 2), clips, make_protocol(), None, "cpu")
+    assert list(zip(table["clip"], table["frame"], strict=True)) == [(c, f) for c in range(1, 6) for f in (1, 2)]
+    squared = (clips[:, 3:].double() / 255).square().sum(dim=(2, 3, 4))
+    np.testing.assert_allclose(table["mse"], squared.flatten(), rtol=1e-6)
+
+
+def test_scores_do_not_depend_on_the_batches(make_protocol, clips):
+    found = [
+        score_clips(baseline("context-mean", 2), clips, make_protocol(evaluation={"batch_size": size}), None, "cpu")
+        for size in (1, 2, 5, 50)
+    ]
+    for table, examples in found[1:]:
+        pd.testing.assert_frame_equal(table, found[0][0], rtol=1e-12)
+        assert all((values == found[0][1][name]).all() for name, values in examples.items())
+
+
+def test_examples_are_the_film_clips_of_the_protocol(make_protocol, clips):
+    protocol = make_protocol(evaluation={"film_clips": [2, 5], "batch_size": 2})
+    _, examples = score_clips(baseline("last-frame", 2), clips, protocol, None, "cpu")
+    shown = clips[[1, 4]].movedim(2, -1).numpy()
+    assert examples["clip"].tolist() == [2, 5]
+    assert (examples["context"] == shown[:, :3]).all()
+    assert (examples["truth"] == shown[:, 3:]).all()
+    assert (examples["prediction"] == shown[:, [2, 2]]).all()
+
+
+def test_verb_scores_the_trained_network_on_the_test_clips(evaluated):
+    protocol, results, folder = evaluated
+    frames = pd.read_parquet(folder / "frames.parquet")
+    assert list(frames.columns[:4]) == ["variant", "seed", "clip", "frame"]
+    assert set(frames["variant"]) == {"predrnnpp"}
+    clips = load_clips(results / "tiny" / "data", protocol.data, "test").double() / 255
+    with torch.no_grad():
+        predicted = load_weights(folder / "model.safetensors").predict(clips[:, :3].float(), 2).clamp(0, 1)
+    squared = (predicted.double() - clips[:, 3:]).square().sum(dim=(2, 3, 4))
+    np.testing.assert_allclose(frames["mse"], squared.flatten(), rtol=1e-5)
+    with Image.open(folder / "film.gif") as film:
+        assert sum(1 for _ in ImageSequence.Iterator(film)) == 5
+
+
+def test_scores_are_the_same_bytes_again(evaluated):
+    protocol, results, folder = evaluated
+    files = {name: (folder / name).read_bytes() for name in ("frames.parquet", "examples.npz", "film.png", "film.gif")}
+    evaluate(protocol, "predrnnpp", 1, results, Path("none"), "cpu")
+    assert [name for name, content in files.items() if (folder / name).read_bytes() != content] == []
+
+
+def test_weights_of_another_configuration_are_not_scored(evaluated, make_protocol):
+    _, results, folder = evaluated
+    scored = (folder / "frames.parquet").read_bytes()
+    with pytest.raises(UserError, match="weights of another configuration of this run"):
+        evaluate(make_protocol(training={"steps": 9}), "predrnnpp", 1, results, Path("none"), "cpu")
+    assert (folder / "frames.parquet").read_bytes() == scored
+
+
+def test_missing_record_of_the_backbone_is_named(make_protocol, results):
+    with pytest.raises(UserError, match=r"lpips_backbone.json: is missing; run the verb `backbone` first"):
+        evaluate(make_protocol(), "black", 0, results, Path("none"), "cpu")
+    assert not (results / "tiny" / "runs" / "black" / "seed=0" / "frames.parquet").exists()

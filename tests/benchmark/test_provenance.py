@@ -1,0 +1,189 @@
+"""What a stage loads is what its sources name: no file can change a result without being noticed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmark import provenance
+from benchmark.provenance import ROOT, STAGES, code_hash, network_sources, sources
+from benchmark.variants import BASELINES
+from models.spec import CELLS, ModelSpec
+
+TRACE = """
+import contextlib, json, sys
+import matplotlib.pyplot, mlflow, pandas, torch  # once, not anew for every stage
+
+protocol, results, chain = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+
+
+def ours():
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in ("benchmark", "models")}
+
+
+loaded = {}
+for stage, arguments in chain:
+    for name in ours():
+        del sys.modules[name]
+    from benchmark.__main__ import main
+    with contextlib.redirect_stdout(sys.stderr):
+        assert main([stage, "--protocol", protocol, "--results-dir", results, *arguments]) == 0, stage
+    loaded[stage] = [module.__file__ for module in ours().values()]
+print(json.dumps(loaded))
+"""
+PROTOCOL = """
+about: One tiny network that has a highway.
+data: {digits: optdigits, digit_size: 6, frame_size: 12, context: 3, horizon: 2, validation_clips: 2, test_clips: 4}
+model: {layers: 2, hidden_channels: 3, kernel_size: 3, patch_size: 4}
+training: {steps: 2, batch_size: 2, learning_rate: 0.01, sampling: {kind: scheduled}, device: cpu}
+evaluation: {lpips_backbone: squeeze}
+probe: {clips: 2}
+variants: [predrnnpp]
+seeds: [1]
+"""
+SPEC = ModelSpec(cell="causal_lstm", hidden_channels=(3, 3), frame_size=12, highway_slot=1)
+RUN = ["--variant", "predrnnpp", "--seed", "1"]
+CHAIN = [
+    ("plan", []),
+    ("data", []),
+    ("backbone", []),
+    ("train", RUN),
+    *(("evaluate", ["--variant", name, "--seed", "0"]) for name in BASELINES),
+    ("evaluate", RUN),
+    ("probe", RUN),
+    ("tables", []),
+    ("figures", []),
+]
+
+EVERYWHERE = {
+    "benchmark/__init__.py": "empty",
+    "benchmark/data/__init__.py": "empty",
+    "models/__init__.py": "empty",
+    "benchmark/__main__.py": "hands options over",
+    "benchmark/config.py": "its resolved values are parameters of the rules and part of the run's identity",
+    "benchmark/variants.py": "as config.py",
+    "models/spec.py": "as config.py",
+    "benchmark/device.py": "the kind of device is fixed by the protocol and recorded",
+    "benchmark/errors.py": "words",
+    "benchmark/files.py": "stores",
+    "benchmark/runs.py": "reads what others made",
+    "benchmark/outputs.py": "another name is another output of its rule",
+}
+CLIPS = {
+    f"benchmark/data/{name}.py": "decides the clips, which arrive with the hashes of data.json, an input"
+    for name in ("counter", "stream", "digits", "clips", "prepared", "download", "originals")
+}
+EXEMPT = {
+    "plan": {},
+    "data": CLIPS,
+    "backbone": {},
+    "train": CLIPS
+    | {
+        "benchmark/checkpoint.py": "stores",
+        "benchmark/cost.py": "its counts stand in run.yaml for people",
+        "benchmark/lock.py": "keeps a second writer away",
+        "benchmark/plan.py": "refuses unmatched parameters",
+        "benchmark/progress.py": "shows",
+        "benchmark/provenance.py": "records",
+        "benchmark/tracking.py": "mirrors",
+        "benchmark/snapshot.py": "mirrors",
+    },
+    "evaluate": CLIPS
+    | {
+        "benchmark/backbone.py": "decides lpips_backbone.json, an input",
+        "benchmark/checkpoint.py": "reads",
+        "benchmark/films.py": "shows examples.npz",
+        "benchmark/drawing.py": "shows examples.npz",
+        "benchmark/statistics.py": "shows examples.npz",
+    },
+    "probe": CLIPS
+    | {
+        "benchmark/checkpoint.py": "reads",
+        "benchmark/gradient_figures.py": "shows probe.parquet",
+        "benchmark/drawing.py": "shows probe.parquet",
+        "benchmark/statistics.py": "shows probe.parquet",
+    },
+    "tables": {"benchmark/backbone.py": "names the backbones for metrics.py"},
+    "figures": {},
+}
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """The project's own files that each stage loads when it really runs."""
+    folder = tmp_path_factory.mktemp("trace")
+    file = folder / "tiny.yaml"
+    file.write_text(PROTOCOL)
+    environment = os.environ | {"MLFLOW_TRACKING_URI": "sqlite:////proc/no/mlflow.db", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", TRACE, str(file), str(folder / "results"), json.dumps(CHAIN)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {
+        stage: {str(Path(name).relative_to(ROOT)) for name in files} for stage, files in json.loads(done.stdout).items()
+    }
+
+
+def listed(stage):
+    return set(sources(stage, SPEC if stage in ("plan", "train", "evaluate", "probe") else None))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_file_that_a_stage_loads_is_a_source_or_exempt_for_a_reason(loaded, stage):
+    assert loaded[stage] - listed(stage) - EVERYWHERE.keys() - EXEMPT[stage].keys() == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_source_exists_and_is_loaded(loaded, stage):
+    assert [name for name in listed(stage) if not (ROOT / name).is_file()] == []
+    assert {name for name in listed(stage) if name.endswith(".py")} - loaded[stage] == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_is_exempt_that_is_not_loaded(loaded, stage):
+    assert EXEMPT[stage].keys() - loaded[stage] == set()
+    assert EVERYWHERE.keys() - set().union(*loaded.values()) == set()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("slot", [0, 1])
+def test_sources_of_a_network_are_its_own_cell_and_highway(cell, slot):
+    found = set(network_sources(ModelSpec(cell=cell, hidden_channels=(2, 2), frame_size=8, highway_slot=slot)))
+    shared = {"models/predictor.py", "models/convolution.py"}
+    assert found == shared | {f"models/{cell}.py"} | ({"models/gradient_highway.py"} if slot else set())
+
+
+def test_code_hash_follows_the_files_of_its_network_and_no_other(tmp_path, monkeypatch):
+    for package in ("models", "benchmark"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    predrnn = ModelSpec(cell="st_lstm", hidden_channels=(2, 2), frame_size=8)
+    before = code_hash("train", predrnn), code_hash("train", SPEC)
+    with (tmp_path / "models" / "st_lstm.py").open("a") as source:
+        source.write("# changed\n")
+    after = code_hash("train", predrnn), code_hash("train", SPEC)
+    assert before[0] != after[0]
+    assert before[1] == after[1]
+    with (tmp_path / "benchmark" / "engine.py").open("a") as source:
+        source.write("# changed\n")
+    assert code_hash("train", SPEC) != after[1]
+
+
+def test_provenance_names_code_data_versions_and_device_but_no_machine(prepared_data):
+    record = provenance.provenance(SPEC, "c0ff1c", prepared_data, "cpu")
+    assert record["code_hash"] == code_hash("train", SPEC)
+    assert record["data_hash"] == json.loads((prepared_data / "data.json").read_text())["data_hash"]
+    assert (record["config_hash"], record["device"]) == ("c0ff1c", "cpu")
+    assert record["versions"].keys() >= {"python", "torch", "numpy", "scikit-image", "lpips"}
+    text = json.dumps(record)
+    assert os.uname().nodename not in text
+    assert str(ROOT) not in text
+
+
+def test_outside_a_git_checkout_the_commit_is_unknown(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance.git("rev-parse", "HEAD") is None
