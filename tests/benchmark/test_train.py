@@ -277,6 +277,7 @@ def test_variants_of_one_seed_see_the_same_clips_and_masks_in_the_same_order(mak
     assert len({clips for clips, _ in first}) == 8
     assert first == same
     assert {clips for clips, _ in first}.isdisjoint(clips for clips, _ in other)
+    assert [mask for _, mask in first] != [mask for _, mask in other]
 
 
 @pytest.mark.parametrize(

@@ -159,9 +159,9 @@ def test_mistake_in_the_configuration_is_one_message_and_leaves_nothing(checkout
     before = sorted(checkout.glob("results/*"))
     status, output = snakemake(checkout, "all", "--config", *config)
     assert status != 0
-    assert told in output
     assert "Traceback" not in output
-    assert len(output.splitlines()) <= 6
+    (message,) = (line for line in output.splitlines() if line.startswith("error: "))
+    assert told in message
     assert sorted(checkout.glob("results/*")) == before
 
 
@@ -184,9 +184,9 @@ def test_mistake_in_a_protocol_is_one_message_and_leaves_nothing(checkout, tmp_p
     config = ["--config", f"protocol={tmp_path / 'bad.yaml'}", f"results_dir={results}"]
     status, output = snakemake(checkout, "all", *config)
     assert status != 0
-    assert told in output
     assert "Traceback" not in output
-    assert len(output.splitlines()) <= 6
+    (message,) = (line for line in output.splitlines() if line.startswith("error: "))
+    assert told in message
     assert not results.exists()
 
 
