@@ -1,5 +1,6 @@
 """Checkpoints of a training, and the weights it ends with."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def load_checkpoint(path: Path, identity: dict[str, str], *, resume_only: bool =
     other = [key for key in identity if found.get(key) != identity[key]]
     if resume_only:
         raise UserError(f"{path}: is of other {' and '.join(other)}; train without --resume-only")
-    stale = path.with_name(f"checkpoint.{found.get('code', 'unknown')}.stale")
+    digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
+    stale = path.with_name(f"checkpoint.{digest}.stale")
     path.replace(stale)
     print(f"checkpoint of other {' and '.join(other)} set aside as {stale.name}; starting at step 0", flush=True)
     return None

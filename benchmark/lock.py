@@ -14,10 +14,14 @@ def hold(folder: Path) -> Iterator[None]:
     """Hold the lock of `folder` for the body; released by the kernel when the process dies, however it dies.
 
     Raises:
-        UserError: a living process holds it; names its pid and what it does.
+        UserError: a living process holds it (names its pid), or it cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to ({error.strerror}); choose another results folder") from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

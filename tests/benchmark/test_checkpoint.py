@@ -37,10 +37,18 @@ def test_checkpoint_comes_back_as_it_was(checkpoint):
 )
 def test_stale_checkpoint_is_set_aside_with_one_line(checkpoint, capsys, identity, other):
     assert load_checkpoint(checkpoint, identity) is None
-    said = f"checkpoint of other {other} set aside as checkpoint.c0de.stale; starting at step 0\n"
+    (stale,) = checkpoint.parent.glob("checkpoint.*.stale")
+    said = f"checkpoint of other {other} set aside as {stale.name}; starting at step 0\n"
     assert capsys.readouterr().out == said
     assert not checkpoint.exists()
-    assert load_checkpoint(checkpoint.with_name("checkpoint.c0de.stale"), IDENTITY)["step"] == 5
+    assert load_checkpoint(stale, IDENTITY)["step"] == 5
+
+
+def test_checkpoints_of_two_other_configs_are_both_kept(tmp_path):
+    for config in ("first", "second"):
+        save_checkpoint(tmp_path / "checkpoint.pt", IDENTITY | {"config": config}, {"step": 5})
+        load_checkpoint(tmp_path / "checkpoint.pt", IDENTITY)
+    assert len(list(tmp_path.glob("checkpoint.*.stale"))) == 2
 
 
 def test_resume_only_refuses_a_missing_and_keeps_a_stale_checkpoint(tmp_path, checkpoint):

@@ -65,3 +65,10 @@ def test_program_started_by_the_holder_does_not_inherit_the_lock(tmp_path):
 def test_folders_are_locked_one_by_one(tmp_path):
     with hold(tmp_path / "a"), hold(tmp_path / "b"):
         assert (tmp_path / "a").is_dir()
+
+
+def test_folder_that_cannot_be_made_is_said_in_one_line(tmp_path):
+    (tmp_path / "results").write_text("a file")
+    said = r"results/quick: cannot be written to .*choose another results folder"
+    with pytest.raises(UserError, match=said), hold(tmp_path / "results" / "quick"):
+        pass
