@@ -128,6 +128,7 @@ class ModelConfig(Strict):
     equations: Literal[*EQUATIONS] | None = None
     memory_order: Literal[*MEMORY_ORDERS] | None = None
     init: Literal[*INITS] | None = None
+    first_gates_see_c: bool | None = None
     o_sees_h: bool | None = None
     g2_sees_m: bool | None = None
     w3_kernel: int | None = None

@@ -33,7 +33,8 @@ class CausalLSTMCell(nn.Module):
         self.w3_in_conv_m = spec.w3_kernel == spec.kernel_size
         self.conv_x = GateConv(spec, in_channels, 7 * d)
         self.conv_h = GateConv(spec, d, (3 + spec.o_sees_h) * d)
-        self.conv_c = GateConv(spec, d, 3 * d)
+        if spec.first_gates_see_c:
+            self.conv_c = GateConv(spec, d, 3 * d)
         self.conv_m = GateConv(spec, memory_channels, (2 + self.w3_in_conv_m + spec.g2_sees_m) * d)
         if not self.w3_in_conv_m:
             self.conv_w3 = GateConv(spec, memory_channels, d, spec.w3_kernel)
@@ -47,7 +48,7 @@ class CausalLSTMCell(nn.Module):
         """Return the new h, c and m; m comes from the layer below."""
         *temporal_x, i2x, f2x, g2x, ox = self.conv_x(x).chunk(7, dim=1)  # each (B, D, h, w)
         *temporal_h, oh = self._split_h(h)
-        temporal = [a + b + c for a, b, c in zip(temporal_x, temporal_h, self.conv_c(c).chunk(3, dim=1), strict=True)]
+        temporal = [a + b + c for a, b, c in zip(temporal_x, temporal_h, self._split_c(c), strict=True)]
         i2m, f2m, g2m, m3 = self._split_m(m)
         spatial = [i2x + i2m, f2x + f2m, g2x + g2m]
         if self.temporal_first:
@@ -72,6 +73,10 @@ class CausalLSTMCell(nn.Module):
         """H's share of i, f, g and of o, which does not see H in the paper."""
         gates = self.conv_h(h).split(h.shape[1], dim=1)
         return gates if self.spec.o_sees_h else (*gates, 0.0)
+
+    def _split_c(self, c: Tensor) -> tuple[Tensor | float, ...]:
+        """C's share of i, f and g."""
+        return self.conv_c(c).chunk(3, dim=1) if self.spec.first_gates_see_c else (0.0, 0.0, 0.0)
 
     def _split_m(self, m: Tensor) -> tuple[Tensor, Tensor, Tensor | float, Tensor]:
         """M's share of i', f' and g', and W3 * M."""

@@ -227,7 +227,8 @@ def _fixed(cell: str, widths: tuple[int, ...], kernel_size: int) -> dict[str, An
     fixed: dict[str, Any] = {"conv_bias": False, "highway_slot": 0, "forget_bias": 0.0 if cell == "convlstm" else 1.0}
     if cell != "causal_lstm":
         return fixed
-    fixed |= {"memory_order": "temporal_to_spatial", "o_sees_h": True, "g2_sees_m": False, "w3_kernel": kernel_size}
+    fixed |= {"memory_order": "temporal_to_spatial", "first_gates_see_c": True, "o_sees_h": True, "g2_sees_m": False}
+    fixed |= {"w3_kernel": kernel_size}
     if len(widths) == 1:  # a single cell
         return fixed
     return fixed | {"highway_slot": 1, "highway_channels": widths[0], "highway_gate_bias": 0.0}

@@ -47,6 +47,8 @@ class ModelSpec:
     """Whose reading of PredRNN++ sets the defaults of the fields below."""
     memory_order: Literal["temporal_to_spatial", "spatial_to_temporal"] = "temporal_to_spatial"
     """Which memory of the causal LSTM is updated first."""
+    first_gates_see_c: bool = True
+    """C enters the gates i, f, g of the causal LSTM that update it (paper and code: yes)."""
     o_sees_h: bool | None = None
     """H enters the output gate of the causal LSTM (code: yes, paper: no)."""
     g2_sees_m: bool | None = None

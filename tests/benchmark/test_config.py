@@ -286,6 +286,7 @@ def test_what_does_not_change_the_weights_keeps_the_identity(make_protocol, sect
         ("model", {"forget_bias": 0.5}),
         ("model", {"conv_bias": False}),
         ("variant", {"memory_order": "spatial_to_temporal"}),
+        ("variant", {"first_gates_see_c": False}),
         ("variant", {"o_sees_h": False}),
         ("variant", {"g2_sees_m": True}),
         ("variant", {"w3_kernel": 1}),

@@ -62,7 +62,10 @@ def test_the_table_shows_the_defaults_of_both_equations(field):
         assert getattr(spec, field) == (values[text] if text in values else float(text))
 
 
-@pytest.mark.parametrize("field", ["memory_order", "conv_bias", "norm", "init", "highway_slot", "highway_gate_bias"])
+@pytest.mark.parametrize(
+    "field",
+    ["first_gates_see_c", "memory_order", "conv_bias", "norm", "init", "highway_slot", "highway_gate_bias"],
+)
 def test_the_table_shows_the_default(field):
     values = {"true": True, "0": 0}
     shown = row_of(field)[-1].split(" ")[0].strip("`")

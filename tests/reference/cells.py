@@ -19,7 +19,7 @@ def details(
         "code": {"o_sees_h": True, "g2_sees_m": spatial_first, "w3_kernel": kernel_size, "forget_bias": 1.0},
         "paper": {"o_sees_h": False, "g2_sees_m": True, "w3_kernel": 1, "forget_bias": 0.0},
     }[equations]
-    common = {"norm": "none", "conv_bias": True, "highway_gate_bias": 0.0}
+    common = {"first_gates_see_c": True, "norm": "none", "conv_bias": True, "highway_gate_bias": 0.0}
     return SimpleNamespace(
         **common | by_equations | {"spatial_first": spatial_first, "kernel_size": kernel_size} | given
     )
@@ -108,7 +108,7 @@ def causal_lstm(w: Weights, d, x, h, c, m, visit=unchanged):
     w3_in_m = d.w3_kernel == d.kernel_size
     X = gates(w, d, "conv_x", x, "i f g i' f' g' o")
     H = gates(w, d, "conv_h", h, "i f g o" if d.o_sees_h else "i f g")
-    C = gates(w, d, "conv_c", c, "i f g")
+    C = gates(w, d, "conv_c", c, "i f g") if d.first_gates_see_c else dict.fromkeys("ifg", 0.0)
     M = gates(w, d, "conv_m", m, "i' f'" + " w3" * w3_in_m + " g'" * d.g2_sees_m)
     w3 = M["w3"] if w3_in_m else gates(w, d, "conv_w3", m, "w3")["w3"]
     nothing = 0.0 * X["o"]

@@ -16,6 +16,8 @@ NORMS = ("none", "channel", "element")
 TWO = [{"equations": equations} for equations in ("code", "paper")]
 FOUR = [fields | {"memory_order": order} for fields in TWO for order in ("temporal_to_spatial", "spatial_to_temporal")]
 ALONE = [  # single fields against the defaults of their equations
+    {"first_gates_see_c": False},
+    {"memory_order": "spatial_to_temporal", "first_gates_see_c": False},
     {"o_sees_h": False},
     {"g2_sees_m": True},
     {"w3_kernel": 1},
