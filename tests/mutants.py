@@ -27,7 +27,7 @@ MUTANTS = {
     ],
     "models/causal_lstm.py": [
         ("3a", "C is not in the first gates", "[a + b + c for a, b, c in", "[a + b for a, b, c in"),
-        ("3a", "H in place of C in the first gates", "self.conv_c(c)", "self.conv_c(h)"),
+        ("3a", "H in place of C in the first gates", "self._split_c(c)", "self._split_c(h)"),
         ("3a", "slices for C and M change places", "*temporal_x, i2x, f2x, g2x,", "i2x, f2x, g2x, *temporal_x,"),
         ("3b", "no forget bias", "torch.sigmoid(f + self.spec.forget_bias)", "torch.sigmoid(f)"),
         ("3d", "no input gate", "torch.sigmoid(i) * torch.tanh(g)", "torch.tanh(g)"),
