@@ -234,8 +234,9 @@ def run_of(options: argparse.Namespace) -> RunConfig:
     known = [entry.id for entry in protocol.variants]
     if options.variant not in known:
         raise UserError(f"--variant: protocol {protocol.name}: {unknown('variant', options.variant, known)}")
-    if options.seed not in protocol.seeds:
-        raise UserError(f"--seed: protocol {protocol.name}: {unknown('seed', options.seed, protocol.seeds)}")
+    seeds = protocol.seeds_of(options.variant)
+    if options.seed not in seeds:
+        raise UserError(f"--seed: protocol {protocol.name}: {unknown('seed', options.seed, seeds)}")
     return protocol.run(options.variant, options.seed)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.errors import UserError, explain, unknown
 from benchmark.variants import BASELINES, SLOTS, VARIANTS
@@ -14,7 +14,16 @@ from models.spec import EQUATIONS, INITS, MEMORY_ORDERS, NORMS, ModelSpec
 
 PROTOCOLS = Path(__file__).parents[1] / "workflows" / "protocols"
 
+
+def no_repeats(values: tuple) -> tuple:
+    """Raise ValueError where a value stands twice."""
+    if len(set(values)) < len(values):
+        raise ValueError(f"{list(values)} names one twice")
+    return values
+
+
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1), AfterValidator(no_repeats)]
 
 
 class Strict(BaseModel):
@@ -117,6 +126,13 @@ class ProbeConfig(Strict):
     batch_size: int = Field(16, ge=1, description="Clips in one backward pass.")
 
 
+class PrimaryConfig(Strict):
+    """What is tested, named before anything is run; every other comparison is exploratory."""
+
+    metric: Literal["mse", "mae", "psnr", "ssim"] = Field("mse", description="The metric that is tested.")
+    pairs: dict[Identifier, Identifier] = Field({}, description="Variant: its reference.")
+
+
 class ModelConfig(Strict):
     """Fields of `ModelSpec` that a protocol sets for all variants or a variant sets for itself."""
 
@@ -139,7 +155,7 @@ class ModelConfig(Strict):
 
     def given(self) -> dict[str, Any]:
         """The fields that are set."""
-        return self.model_dump(exclude_none=True, exclude={"id", "base", "label", "training"})
+        return self.model_dump(exclude_none=True, exclude={"id", "base", "label", "training", "seeds", "reference"})
 
 
 class VariantEntry(ModelConfig):
@@ -150,6 +166,8 @@ class VariantEntry(ModelConfig):
     label: str | None = Field(None, pattern=r"^[^\n|]+$", description="Name in tables and figures.")
     highway_slot: int | Literal["bottom", "middle", "top"] | None = Field(None, description="0 = none.")
     training: dict[str, Any] = Field({}, description="Training keys this variant sets for itself.")
+    seeds: Seeds | None = Field(None, description="Its own seeds; null = those of the protocol.")
+    reference: Identifier | None = Field(None, description="Variant it is compared with; null = the registry's.")
 
     @model_validator(mode="after")
     def _known(self) -> "VariantEntry":
@@ -220,15 +238,15 @@ class Protocol(Strict):
     probe: ProbeConfig
     variants: tuple[ShortOrLong, ...] = Field(min_length=1)
     baselines: tuple[Literal["last-frame", "context-mean", "black"], ...] = tuple(BASELINES)
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(min_length=1)
+    seeds: Seeds
+    primary: PrimaryConfig = PrimaryConfig()
     target_parameters: int | None = Field(None, ge=1, description="Matched within 7 %; null = not matched.")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":
         ids = [entry.id for entry in self.variants]
-        for name, values in (("variants", ids), ("seeds", list(self.seeds))):
-            if len(set(values)) < len(values):
-                raise ValueError(f"{name}: {values} names one twice")
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"variants: {ids} names one twice")
         if set(ids) & set(BASELINES):
             raise ValueError(f"variants: {sorted(set(ids) & set(BASELINES))} are names of baselines")
         needed = {"evaluation.film_clips": max(self.evaluation.film_clips), "probe.clips": self.probe.clips}
@@ -236,16 +254,47 @@ class Protocol(Strict):
             if value > self.data.test_clips:
                 raise ValueError(f"{key}: {value} is more than data.test_clips {self.data.test_clips}")
         for entry in self.variants:
-            self.run(entry.id, self.seeds[0])
+            self.run(entry.id, self.seeds_of(entry.id)[0])
+        for variant, reference in self.references().items():
+            for name in (variant, reference):
+                if name not in ids:
+                    where = "primary.pairs" if variant in self.primary.pairs else f"variants: {variant}: reference"
+                    raise ValueError(f"{where}: {unknown('variant of this protocol', name, ids)}")
+            if variant == reference:
+                raise ValueError(f"{variant} is compared with itself; name another variant as its reference")
         return self
+
+    def seeds_of(self, variant: str) -> tuple[int, ...]:
+        """The seeds of `variant`."""
+        return next((entry.seeds for entry in self.variants if entry.id == variant and entry.seeds), self.seeds)
+
+    def seed_counts(self) -> list[int]:
+        """The numbers of seeds that its variants have, each once, largest first."""
+        return sorted({len(self.seeds_of(entry.id)) for entry in self.variants}, reverse=True)
+
+    def references(self) -> dict[str, str]:
+        """What each variant is compared with, primary pairs first; variants without a reference are left out.
+
+        A variant's reference is that of its primary pair, or its entry's, or its base where that stands in the
+        protocol, or the registry's where that does.
+        """
+        ids = [entry.id for entry in self.variants]
+        found = dict(self.primary.pairs)
+        for entry in self.variants:
+            registered = VARIANTS[entry.base or entry.id].reference
+            usual = [name for name in (entry.base, registered) if name in ids and name != entry.id]
+            reference = entry.reference or next(iter(usual), None)
+            if reference:
+                found.setdefault(entry.id, reference)
+        return found
 
     def run(self, variant: str, seed: int) -> RunConfig:
         """The resolved run of `variant` and `seed`."""
         entries = {entry.id: entry for entry in self.variants}
         if variant not in entries:
             raise ValueError(unknown("variant", variant, entries))
-        if seed not in self.seeds:
-            raise ValueError(f"seed {seed} is not one of {', '.join(map(str, self.seeds))}")
+        if seed not in self.seeds_of(variant):
+            raise ValueError(f"seed {seed} is not one of {', '.join(map(str, self.seeds_of(variant)))}")
         entry = entries[variant]
         known = VARIANTS[entry.base or entry.id]
         try:
@@ -269,7 +318,7 @@ class Protocol(Strict):
 
     def runs(self) -> list[RunConfig]:
         """All runs, variant by variant."""
-        return [self.run(entry.id, seed) for entry in self.variants for seed in self.seeds]
+        return [self.run(entry.id, seed) for entry in self.variants for seed in self.seeds_of(entry.id)]
 
     def _spec(self, entry: VariantEntry) -> ModelSpec:
         known = VARIANTS[entry.base or entry.id]

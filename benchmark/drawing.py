@@ -70,25 +70,26 @@ class Setting:
     """Given frames."""
     frames: int
     """Given and predicted frames."""
-    seeds: int
-    """n, diverged runs included."""
+    seeds: list[int]
+    """The n that variants have, largest first, diverged runs included."""
     left_out: str
     """Names the runs that diverged, in a sentence; empty if none did."""
 
     def seed_note(self, shown: str, *, bands: bool = False) -> str:
         """How many seeds there are, what is `shown` of them, whether with `bands`, and what that allows to be said."""
-        if self.seeds == 1:
+        most, n = self.seeds[0], " or ".join(map(str, self.seeds))
+        if most == 1:
             note = "n = 1: ranks nothing."
-        elif self.seeds < SMALLEST_N:
-            note = f"n = {self.seeds} seeds, {shown}: too few for an interval, ranks nothing."
+        elif most < SMALLEST_N:
+            note = f"n = {n} seeds, {shown}: too few for an interval, ranks nothing."
         else:
-            note = f"n = {self.seeds} seeds, {shown}{'; band: 95 % t interval over seeds' * bands}."
+            note = f"n = {n} seeds, {shown}{'; band: 95 % t interval over seeds' * bands}."
         return f"{note} {self.left_out}".strip()
 
 
 def looks(protocol: Protocol) -> dict[str, Look]:
     """The look of every variant of `protocol`; markers tell them apart where it is printed grey."""
-    specs = {entry.id: protocol.run(entry.id, protocol.seeds[0]) for entry in protocol.variants}
+    specs = {entry.id: protocol.run(entry.id, protocol.seeds_of(entry.id)[0]) for entry in protocol.variants}
     families: dict[str, list[str]] = {}
     for variant, run in specs.items():
         families.setdefault(run.model.cell, []).append(variant)

@@ -124,7 +124,7 @@ def score_clips(
     for first in range(0, len(clips), evaluation.batch_size):
         frames = to_float(clips[first : first + evaluation.batch_size].to(device))
         prediction, truth = forecast(frames[:, : data.context]), frames[:, data.context :]  # (B, horizon, C, H, W)
-        scores = score(prediction, truth, lpips)
+        scores = score(prediction, truth, lpips, conventions=True)
         batch, horizon = prediction.shape[:2]
         if boxes is not None:
             inside = boxes[first : first + batch, data.context :].to(device)

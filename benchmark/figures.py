@@ -31,7 +31,7 @@ def write_figures(protocol: Protocol, results_dir: Path) -> None:
         looks={variant: look for variant, look in looks(protocol).items() if variant in drawn},
         context=protocol.data.context,
         frames=protocol.data.context + protocol.data.horizon,
-        seeds=len(protocol.seeds),
+        seeds=protocol.seed_counts(),
         left_out=left_out(runs),
     )
     folder = results_dir / protocol.name / "figures"

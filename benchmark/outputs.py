@@ -2,8 +2,8 @@
 
 from benchmark.config import Protocol
 
-TABLES = ("main", "per_frame", "compute", "probe")
-TABLE_FORMATS = ("csv", "md", "tex")
+TABLES = ("main", "comparison", "per_frame", "conventions", "compute", "probe")
+TABLE_FORMATS = ("csv", "md", "tex", "html")
 FIGURES = ("gradient_norm", "gradient_norm_layers", "mse_per_frame", "film", "openness")
 FIGURE_FORMATS = ("pdf", "png")
 

@@ -31,7 +31,17 @@ STAGES = {
         "benchmark/data/occlusion.py",
     ),
     "probe": ("benchmark/probe.py", "benchmark/engine.py"),
-    "tables": ("benchmark/tables.py", "benchmark/rendering.py", "benchmark/metrics.py", "benchmark/statistics.py"),
+    "tables": (
+        "benchmark/tables.py",
+        "benchmark/score_tables.py",
+        "benchmark/comparison_table.py",
+        "benchmark/cost_table.py",
+        "benchmark/probe_tables.py",
+        "benchmark/notes.py",
+        "benchmark/rendering.py",
+        "benchmark/metrics.py",
+        "benchmark/statistics.py",
+    ),
     "figures": (
         "benchmark/figures.py",
         "benchmark/gradient_figures.py",

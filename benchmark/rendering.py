@@ -1,12 +1,19 @@
-"""How a table is written: numbers as cells, cells as CSV, Markdown and LaTeX."""
+"""How a table is written: numbers as cells, cells as CSV, Markdown, LaTeX and HTML."""
 
+import html
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 MISSING = "\u2013"
 """An en dash, for a value that does not exist."""
+MINUS = "\N{MINUS SIGN}"
+DIGIT_WIDE, POINT_WIDE = "\N{FIGURE SPACE}", "\N{PUNCTUATION SPACE}"
+"""Spaces as wide as a digit and as a comma, so that decimal points stand below each other."""
+BOLD = "**"
 
 
 @dataclass(frozen=True)
@@ -17,7 +24,7 @@ class Table:
     values: pd.DataFrame
     """The CSV."""
     cells: pd.DataFrame
-    """Strings, under heads with units and arrows for better."""
+    """Strings, under heads with units and arrows for better; between two `**` they are bold."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -26,23 +33,59 @@ def digits(metric: str) -> int:
     return {"mse": 1, "mae": 1, "psnr": 2}.get(metric.split("_")[0], 3)
 
 
-def interval(mean: float, low: float, high: float, decimals: int) -> str:
+def interval(mean: float, low: float, high: float, decimals: int, *, signed: bool = False) -> str:
     """`mean [low, high]`, or the mean alone where there is no interval."""
-    if math.isnan(low):
-        return number(mean, decimals)
-    return f"{number(mean, decimals)} [{number(low, decimals)}, {number(high, decimals)}]"
+    shown = [number(value, decimals, signed=signed) for value in (mean, low, high)]
+    return shown[0] if math.isnan(low) else f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
-def number(value: float, decimals: int, *, significant: bool = False) -> str:
-    """A value with fixed decimals or significant digits; a missing one is a dash."""
+def number(value: float, decimals: int, *, significant: bool = False, signed: bool = False) -> str:
+    """A value with fixed decimals or significant digits, if asked for with its sign; a missing one is a dash."""
     if math.isnan(value):
         return MISSING
-    return f"{value:.{decimals}g}" if significant else f"{value:,.{decimals}f}"
+    kind = f"{'+' * signed}{'' if significant else ','}.{decimals}{'g' if significant else 'f'}"
+    return format(value, kind).replace("-", MINUS)
 
 
 def thousands(value: int) -> str:
     """A count with separators; 0 is a dash."""
     return f"{value:,}" if value else MISSING
+
+
+def bold(cell: str) -> str:
+    """Mark a cell as one of the best."""
+    return f"{BOLD}{cell}{BOLD}"
+
+
+_NUMBER = rf"[+{MINUS}]?\d[\d,]*(?:\.\d+)?"
+_ALIGNED = re.compile(rf"(\*\*)?({_NUMBER})(?: \[({_NUMBER}), ({_NUMBER})\])?(\*\*)?(\*|\u2020| \(.*\))?")
+
+
+def aligned(cells: Sequence[str]) -> list[str]:
+    """Cells of one column, their numbers filled up with spaces so that decimal points stand below each other.
+
+    That goes for cells that are a number, or one with its interval; others stay as they are.
+    """
+    found = [_ALIGNED.fullmatch(cell) for cell in cells]
+    groups = [[match[place] or "" for match in found if match] for place in (2, 3, 4)]
+    widest = [max((group.partition(".")[0] for group in column), key=len, default="") for column in groups]
+
+    def fill(text: str, place: int) -> str:
+        whole = text.partition(".")[0]
+        missing = widest[place][: len(widest[place]) - len(whole)]
+        return re.sub(",", POINT_WIDE, re.sub("[^,]", DIGIT_WIDE, missing))
+
+    def rewrite(match: re.Match) -> str:
+        opening, mean, low, high, closing, rest = (part or "" for part in match.groups())
+        limits = f" [{fill(low, 1)}{low}, {fill(high, 2)}{high}]" if low else ""
+        return f"{fill(mean, 0)}{opening}{mean}{limits}{closing}{rest}"
+
+    return [rewrite(match) if match else cell for cell, match in zip(cells, found, strict=True)]
+
+
+def aligned_cells(table: Table) -> pd.DataFrame:
+    """The cells of `table`, column by column aligned."""
+    return table.cells.apply(lambda column: pd.Series(aligned(column.to_list()), index=column.index))
 
 
 def to_csv(table: Table) -> str:
@@ -52,33 +95,107 @@ def to_csv(table: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     """Title, cells and notes."""
-    aligned = ["left"] + ["right"] * (table.cells.shape[1] - 1)
-    body = table.cells.to_markdown(index=False, colalign=aligned, disable_numparse=True)
+    left = ["left"] * table.cells.shape[1]
+    body = aligned_cells(table).to_markdown(index=False, colalign=left, disable_numparse=True, preserve_whitespace=True)
     return f"### {table.title}\n\n{body}\n\n" + "".join(f"* {note}\n" for note in table.notes)
 
 
-SPECIAL = {sign: f"\\{sign}" for sign in "&%_#${}"} | {
+_SPECIAL = {sign: f"\\{sign}" for sign in "&%_#${}"} | {
     "\\": r"\textbackslash{}",
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
 }
-LATEX = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", MISSING: "--", "R²": "$R^2$", "10⁶": "$10^6$", "->": r"$\to$"}
+_LATEX = {
+    "-\\textgreater{}": r"$\to$",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
+    MISSING: "--",
+    MINUS: "$-$",
+    "+": "$+$",
+    DIGIT_WIDE: r"\phantom{0}",
+    POINT_WIDE: r"\phantom{,}",
+    "\u2020": r"\textsuperscript{\dag}",
+    "Δ": r"$\Delta$",
+    "×": r"$\times$",
+    "²": "$^2$",
+    "⁶": "$^6$",
+    "ⁿ": "$^n$",
+    "`": "'",
+}
+
+
+def latex(text: str) -> str:
+    """Text as LaTeX sets it, in ASCII."""
+    text = text.translate(str.maketrans(_SPECIAL))
+    for sign, written in _LATEX.items():
+        text = text.replace(sign, written)
+    return re.sub(r"\*\*(.+)\*\*", r"\\textbf{\1}", text)
 
 
 def to_latex(table: Table) -> str:
-    """A booktabs table with its notes below."""
+    """A booktabs table, no wider than the line, with its notes below."""
+    cells = aligned_cells(table).map(latex).rename(columns=latex)
+    body = cells.to_latex(index=False, escape=False, column_format="l" * cells.shape[1])
+    notes = "\n\n".join(map(latex, table.notes))
+    return (
+        "% needs \\usepackage{booktabs,graphicx}\n"
+        f"\\begin{{table}}\n\\centering\n\\caption{{{latex(table.title)}}}\n"
+        f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n{body}}}\n"
+        f"\\par\\smallskip\n\\footnotesize\\raggedright\n{notes}\n\\end{{table}}\n"
+    )
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 110em; padding: 0 1.5em; color: #1a1a1a; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; border-bottom: 2px solid; margin: 1em 0; }}
+caption {{ text-align: left; font-weight: 600; font-size: 1.15em; padding-bottom: 0.5em; }}
+th, td {{ padding: 0.25em 1.1em 0.25em 0; text-align: left; vertical-align: top; }}
+td {{ white-space: pre; }}
+thead th {{ border-top: 2px solid; border-bottom: 1px solid; vertical-align: bottom; }}
+tbody tr:hover {{ background: #f2f5f8; }}
+div {{ overflow-x: auto; }}
+li {{ max-width: 60em; }}
+</style>
+</head>
+<body>
+<div>
+<table>
+<caption>{title}</caption>
+<thead>
+<tr>{heads}</tr>
+</thead>
+<tbody>
+{rows}
+</tbody>
+</table>
+</div>
+<ul>
+{notes}
+</ul>
+</body>
+</html>
+"""
+
+
+def to_html(table: Table) -> str:
+    """A page of its own, which needs no other file."""
 
     def escape(text: str) -> str:
-        text = text.translate(str.maketrans(SPECIAL))
-        for sign, latex in LATEX.items():
-            text = text.replace(sign, latex)
-        return text.replace("`", "'")
+        return re.sub(r"\*\*(.+)\*\*", r"<strong>\1</strong>", html.escape(text))
 
-    cells = table.cells.map(escape).rename(columns=escape)
-    layout = "l" + "r" * (cells.shape[1] - 1)
-    body = cells.to_latex(index=False, escape=False, column_format=layout)
-    notes = "\n\n".join(escape(note) for note in table.notes)
-    return (
-        f"\\begin{{table}}\n\\centering\n\\caption{{{escape(table.title)}}}\n{body}\n\\par\\smallskip\n"
-        f"\\footnotesize\\raggedright\n{notes}\n\\end{{table}}\n"
+    cells = aligned_cells(table)
+    rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in cells.to_numpy().tolist()]
+    return _PAGE.format(
+        title=escape(table.title),
+        heads="".join(f"<th>{escape(head)}</th>" for head in cells.columns),
+        rows="\n".join(f"<tr>{row}</tr>" for row in rows),
+        notes="\n".join(f"<li>{escape(note)}</li>" for note in table.notes),
     )

@@ -1,6 +1,7 @@
 """The finished runs of a protocol, read back from their folders."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 from benchmark.config import Protocol, RunConfig, run_path
 from benchmark.errors import UserError
 from benchmark.files import read_json, read_json_lines
+from benchmark.metrics import summarise
 from benchmark.variants import BASELINE_SEED, BASELINES
 
 
@@ -29,10 +31,60 @@ class FinishedRun:
     box_mse: pd.Series | None = None
     """Where a bar hides a digit: gap -> error in that digit's box, mean over clips and frames."""
 
+    @cached_property
+    def scores(self) -> pd.Series:
+        """Metric -> mean over clips and predicted frames."""
+        return summarise(self.frames).set_index("metric")["mean"]
+
     @property
     def diverged(self) -> bool:
         """Whether its training ended in non-finite numbers; such a run counts in n and enters no mean."""
         return self.status.get("state") == "diverged"
+
+
+@dataclass(frozen=True)
+class VariantRuns:
+    """All runs of a variant, or a baseline: one row of a table."""
+
+    variant: str
+    label: str
+    runs: list[FinishedRun]
+
+    @property
+    def config(self) -> RunConfig | None:
+        """The config of its first run; None for a baseline."""
+        return self.runs[0].config
+
+    @property
+    def n(self) -> int:
+        """Number of seeds, diverged runs included."""
+        return len(self.runs)
+
+    @property
+    def kept(self) -> list[FinishedRun]:
+        """The runs that enter means: those that did not diverge."""
+        return [run for run in self.runs if not run.diverged]
+
+    @property
+    def diverged(self) -> str:
+        """`diverged at step N` of the runs that did, with how many of how many; empty if none did."""
+        steps = sorted({run.status["step"] for run in self.runs if run.diverged})
+        if not steps:
+            return ""
+        at = f"diverged at step {', '.join(map(str, steps))}"
+        return at if not self.kept else f"{self.n - len(self.kept)} of {self.n} {at}"
+
+    def scores(self, metric: str) -> dict[int, float]:
+        """Seed -> mean of `metric`, of the runs that did not diverge."""
+        return {run.seed: float(run.scores[metric]) for run in self.kept}
+
+
+def by_variant(runs: list[FinishedRun]) -> list[VariantRuns]:
+    """The runs of each variant, in their order."""
+    groups: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        groups.setdefault(run.variant, []).append(run)
+    return [VariantRuns(variant, group[0].label, group) for variant, group in groups.items()]
 
 
 def read_runs(protocol: Protocol, results_dir: Path) -> list[FinishedRun]:

@@ -19,21 +19,30 @@ class Variant:
     """Name in `SLOTS`; none = no highway."""
     model: dict[str, Any] = field(default_factory=dict)
     """Further fields of `ModelSpec`."""
+    reference: str | None = None
+    """The variant it is compared with: the same without a highway, or the cell that this one builds on."""
 
 
 VARIANTS = {
     "convlstm": Variant(label="ConvLSTM", cell="convlstm"),
-    "convlstm-fb0": Variant(label="ConvLSTM, forget bias 0", cell="convlstm", model={"forget_bias": 0.0}),
-    "convlstm-ghu": Variant(label="ConvLSTM + GHU", cell="convlstm", slot="bottom"),
-    "predrnn": Variant(label="PredRNN", cell="st_lstm"),
-    "predrnn-ghu": Variant(label="PredRNN + GHU", cell="st_lstm", slot="bottom"),
-    "causal-lstm": Variant(label="Causal LSTM", cell="causal_lstm"),
-    "causal-lstm-s2t": Variant(
-        label="Causal LSTM, M before C", cell="causal_lstm", model={"memory_order": "spatial_to_temporal"}
+    "convlstm-fb0": Variant(
+        label="ConvLSTM, forget bias 0", cell="convlstm", model={"forget_bias": 0.0}, reference="convlstm"
     ),
-    "predrnnpp": Variant(label="PredRNN++", cell="causal_lstm", slot="bottom"),
-    "predrnnpp-middle": Variant(label="PredRNN++, GHU middle", cell="causal_lstm", slot="middle"),
-    "predrnnpp-top": Variant(label="PredRNN++, GHU top", cell="causal_lstm", slot="top"),
+    "convlstm-ghu": Variant(label="ConvLSTM + GHU", cell="convlstm", slot="bottom", reference="convlstm"),
+    "predrnn": Variant(label="PredRNN", cell="st_lstm", reference="convlstm"),
+    "predrnn-ghu": Variant(label="PredRNN + GHU", cell="st_lstm", slot="bottom", reference="predrnn"),
+    "causal-lstm": Variant(label="Causal LSTM", cell="causal_lstm", reference="predrnn"),
+    "causal-lstm-s2t": Variant(
+        label="Causal LSTM, M before C",
+        cell="causal_lstm",
+        model={"memory_order": "spatial_to_temporal"},
+        reference="causal-lstm",
+    ),
+    "predrnnpp": Variant(label="PredRNN++", cell="causal_lstm", slot="bottom", reference="causal-lstm"),
+    "predrnnpp-middle": Variant(
+        label="PredRNN++, GHU middle", cell="causal_lstm", slot="middle", reference="predrnnpp"
+    ),
+    "predrnnpp-top": Variant(label="PredRNN++, GHU top", cell="causal_lstm", slot="top", reference="predrnnpp"),
 }
 
 BASELINES = {

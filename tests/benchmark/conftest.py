@@ -105,7 +105,7 @@ def write_finished(tmp_path):
         found = {"net": net, "status": "found", "file": "f", "sha256": "0"}
         absent = {"net": net, "status": "not measured: no backbone", "how": "put it there"}
         write_json(results_dir / protocol.name / "lpips_backbone.json", found if lpips else absent)
-        names = columns(net if lpips else None)
+        names = columns(net if lpips else None, conventions=True)
         for run in protocol.runs():
             where = run.path(results_dir)
             write_scores(where, run.variant, run.seed, names, protocol.data)

@@ -1,0 +1,47 @@
+"""The table of what each variant cost."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmark.config import Protocol
+from benchmark.rendering import Table, number, thousands
+from benchmark.runs import FinishedRun, by_variant
+from benchmark.score_tables import seeds_cell, spent
+
+
+def compute_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFrame) -> Table:
+    """What each variant cost: counted parameters and MACs, and measured speed and memory."""
+    values, cells = [], []
+    for group in by_variant([run for run in runs if run.config]):
+        lines = [line for run in group.runs for line in run.timing]
+        row: dict[str, Any] = {"variant": group.variant, "label": group.label, "n": group.n}
+        row |= spent(group, costs)
+        row["train_s"] = float(np.mean([sum(line["elapsed_s"] for line in run.timing) for run in group.runs]))
+        row["clips_per_s"] = float(np.median([line["clips_per_s"] for line in lines] or [math.nan]))
+        row["peak_memory_mib"] = max((line["peak_memory_mib"] for line in lines), default=math.nan)
+        values.append(row)
+        cells.append(
+            {
+                "Model": row["label"],
+                "n": seeds_cell(group),
+                "Parameters": thousands(row["parameters"]),
+                "MACs per clip (10⁶)": number(row["macs"] / 1e6, 1),
+                "Clips seen": thousands(row["clips_seen"]),
+                "Training (s)": number(row["train_s"], 0),
+                "Clips/s ↑": number(row["clips_per_s"], 1),
+                "Peak memory (MiB)": number(row["peak_memory_mib"], 0),
+            }
+        )
+    device = sorted({f"{run.provenance['accelerator']}" for run in runs if run.config})
+    frames = protocol.data.context + protocol.data.horizon
+    notes = [
+        f"Measured on {', '.join(device)}, {protocol.training.threads} thread(s) a run, {protocol.training.precision}; "
+        "several runs may have shared the machine, so times are no comparison of speed.",
+        f"MACs: multiply-accumulates of the convolutions in one forward pass over a clip of {frames} frames.",
+        "Parameters: every one of them receives gradient. Clips/s: median over the logged intervals of training.",
+        "Peak memory: of the whole training process with its libraries, or on a GPU what PyTorch allocated there.",
+    ]
+    return Table("Cost", pd.DataFrame(values), pd.DataFrame(cells), notes)

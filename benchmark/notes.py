@@ -1,0 +1,66 @@
+"""The sentences under the tables: what was predicted, from how many seeds, and what is missing."""
+
+import numpy as np
+
+from benchmark.config import Protocol
+from benchmark.metrics import METRICS
+from benchmark.runs import FinishedRun
+from benchmark.statistics import SMALLEST_N
+
+
+def data_note(protocol: Protocol, runs: list[FinishedRun]) -> str:
+    """What was predicted, and which clips."""
+    data = protocol.data
+    hashes = {run.provenance["data_hash"][:12] for run in runs if run.config}
+    return (
+        f"{data.num_digits} moving digits of {data.digit_size} pixels ({data.digits}) on"
+        f" {data.frame_size}x{data.frame_size}, {data.context} -> {data.horizon} frames, {data.test_clips:,} test clips"
+        f" (data hash {', '.join(sorted(hashes))})."
+    )
+
+
+def gap_notes(protocol: Protocol) -> list[str]:
+    """Where a bar hides a digit: that the clips of this table have none."""
+    return ["Scored at gap 0: no bar hides a digit in these clips."] if protocol.data.gaps else []
+
+
+def seed_note(protocol: Protocol) -> str:
+    """How many seeds there are and what that allows to be said."""
+    counts = protocol.seed_counts()
+    n = f"n = {' or '.join(map(str, counts))} seed{'s' * (counts[0] > 1)}"
+    if counts[0] < SMALLEST_N:
+        return f"{n}: n too small; no interval, nothing is ranked."
+    few = f"; below {SMALLEST_N} seeds no interval and no rank" if counts[-1] < SMALLEST_N else ""
+    return f"{n}; mean with 95 % t interval over seeds{few}."
+
+
+def definition_note(metric: str, over: str = "clips and predicted frames") -> str:
+    """Head of a column and the words that define its metric."""
+    return f"{METRICS[metric].head}: {METRICS[metric].definition}; mean over {over}."
+
+
+def diverged_notes(runs: list[FinishedRun]) -> list[str]:
+    """One note a diverged run: counted in n, in no mean."""
+    gone = [run for run in runs if run.diverged]
+    return [f"{run.label}, seed {run.seed}: diverged at step {run.status['step']}; in n, in no mean." for run in gone]
+
+
+def undefined_notes(runs: list[FinishedRun]) -> list[str]:
+    """One note a run with predictions that are not finite: its means are not, nor are those over its seeds."""
+    counts = {f"{run.label}, seed {run.seed}": int(run.frames["mse"].isna().sum()) for run in runs if not run.diverged}
+    return [
+        f"{name}: {count} predicted frames hold pixels that are not finite, so that no mean over them is."
+        for name, count in counts.items()
+        if count
+    ]
+
+
+def infinite_notes(runs: list[FinishedRun]) -> list[str]:
+    """A note that counts the frames of infinite PSNR, variant by variant, if there are any."""
+    counts = {run.label: 0 for run in runs}
+    for run in runs:
+        counts[run.label] += int(np.isposinf(run.frames["psnr"]).sum())
+    shown = ", ".join(f"{label} {count}" for label, count in counts.items() if count)
+    return (
+        [f"Frames with infinite PSNR (prediction identical to truth), left out of its mean: {shown}."] if shown else []
+    )

@@ -1,0 +1,150 @@
+"""Tables of scores: the main one, by predicted frame, and under the conventions of other publications."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from benchmark.config import Protocol
+from benchmark.metrics import METRICS, columns
+from benchmark.metrics import summarise as mean_of_frames
+from benchmark.notes import (
+    data_note,
+    definition_note,
+    diverged_notes,
+    gap_notes,
+    infinite_notes,
+    seed_note,
+    undefined_notes,
+)
+from benchmark.rendering import MISSING, Table, bold, digits, interval, number, thousands
+from benchmark.runs import FinishedRun, VariantRuns, by_variant
+from benchmark.statistics import LEVEL, SMALLEST_N, Summary, best, summarise
+
+
+def main_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFrame, lpips: dict[str, Any]) -> Table:
+    """One row a variant: cost, and mean, sd and 95 % interval of every metric over seeds."""
+    measured = lpips["status"] == "found"
+    names = columns(lpips["net"] if measured else None)
+    groups = by_variant(runs)
+    winners = {name: best_of(groups, name) for name in names}
+    values, cells = [], []
+    for group in groups:
+        row: dict[str, Any] = {"variant": group.variant, "label": group.label, "n": group.n}
+        row |= spent(group, costs)
+        cell = {"Model": group.label, "n": seeds_cell(group), "Parameters": thousands(row["parameters"])}
+        for name in names:
+            found = summarise(list(group.scores(name).values()))
+            row |= {f"{name}_{key}": getattr(found, key) for key in ("mean", "sd", "low", "high")}
+            shown = score_cell(group, found, digits(name))
+            cell[METRICS[name].head] = bold(shown) if group.variant in winners[name] else shown
+        if not measured:
+            cell[METRICS[f"lpips_{lpips['net']}"].head] = lpips["status"]
+        values.append(row)
+        cells.append(cell)
+    notes = [protocol.about, data_note(protocol, runs), *gap_notes(protocol), seed_note(protocol)]
+    if any(winners.values()):
+        notes.append(
+            "Bold: the best mean and all that cannot be told from it (paired t tests over seeds between all rows, Holm"
+            f" over the pairs of a column, level {LEVEL}); rows below {SMALLEST_N} seeds take no part."
+        )
+    notes += [*diverged_notes(runs), *undefined_notes(runs)]
+    notes += [definition_note(name) for name in names]
+    if not measured:
+        notes.append(f"LPIPS was {lpips['status']} ({lpips['net']}); {lpips['how']}.")
+    return Table("Scores on the test clips", pd.DataFrame(values), pd.DataFrame(cells), [*notes, *infinite_notes(runs)])
+
+
+def per_frame_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
+    """One row a variant and predicted frame in the CSV; for people, MSE with one column a frame."""
+    values, cells = [], []
+    for group in by_variant(runs):
+        by_frame = [
+            mean_of_frames(run.frames, by=["frame"]).set_index(["metric", "frame"])["mean"] for run in group.kept
+        ]
+        scored = [name for name in group.runs[0].frames.columns if name in METRICS]
+        cell = {"Model": group.label, "n": seeds_cell(group)}
+        for frame in range(1, protocol.data.horizon + 1):
+            row = {"variant": group.variant, "label": group.label, "n": group.n, "frame": frame}
+            for name in scored:
+                found = summarise([float(means[name, frame]) for means in by_frame])
+                row |= {f"{name}_{key}": getattr(found, key) for key in ("mean", "low", "high")}
+            values.append(row)
+            cell[f"{frame}"] = number(row["mse_mean"], digits("mse")) if group.kept else MISSING
+        cells.append(cell)
+    notes = [
+        f"{METRICS['mse'].head} at predicted frame 1, 2, ...: {METRICS['mse'].definition}; mean over clips. The CSV has"
+        " all metrics and their intervals.",
+        seed_note(protocol),
+        data_note(protocol, runs),
+        *gap_notes(protocol),
+        *diverged_notes(runs),
+        *undefined_notes(runs),
+    ]
+    return Table("MSE by predicted frame", pd.DataFrame(values), pd.DataFrame(cells), notes)
+
+
+def conventions_table(protocol: Protocol, runs: list[FinishedRun], lpips: dict[str, Any]) -> Table:
+    """One row a variant: the same predictions scored as other publications do, beside our own conventions."""
+    names = columns(lpips["net"] if lpips["status"] == "found" else None, conventions=True)
+    names.sort(key=lambda name: [kind in name for kind in ("lpips", "ssim", "psnr", "mae", "mse")])
+    values, cells = [], []
+    for group in by_variant(runs):
+        row: dict[str, Any] = {"variant": group.variant, "label": group.label, "n": group.n}
+        cell = {"Model": group.label, "n": seeds_cell(group)}
+        for name in names:
+            found = summarise(list(group.scores(name).values()))
+            row |= {f"{name}_{key}": getattr(found, key) for key in ("mean", "sd", "low", "high")}
+            cell[METRICS[name].head] = mean_cell(group, found.mean, digits(name))
+        values.append(row)
+        cells.append(cell)
+    notes = [
+        "The same predictions under every convention: numbers of two columns may not be compared with each other, and a"
+        " published number only with the column of its convention.",
+        *(definition_note(name) for name in names),
+        "Means over seeds; the CSV has sd and intervals.",
+        seed_note(protocol),
+        data_note(protocol, runs),
+        *gap_notes(protocol),
+        *diverged_notes(runs),
+        *undefined_notes(runs),
+        *infinite_notes(runs),
+    ]
+    return Table("Scores under other conventions", pd.DataFrame(values), pd.DataFrame(cells), notes)
+
+
+def best_of(groups: list[VariantRuns], metric: str) -> set[str]:
+    """The variants and baselines that are bold under `metric`."""
+    scores = {group.variant: group.scores(metric) for group in groups if group.config}
+    constants = {group.variant: float(group.runs[0].scores[metric]) for group in groups if not group.config}
+    return best(scores, METRICS[metric].better, constants)
+
+
+def seeds_cell(group: VariantRuns) -> str:
+    """n, and which of them diverged; a baseline has none."""
+    if not group.config:
+        return ""
+    return f"{group.n} ({group.diverged})" if group.diverged else str(group.n)
+
+
+def score_cell(group: VariantRuns, found: Summary, decimals: int) -> str:
+    """Mean with its interval, or why there is none."""
+    if math.isfinite(found.mean):
+        return interval(found.mean, found.low, found.high, decimals)
+    return mean_cell(group, found.mean, decimals)
+
+
+def mean_cell(group: VariantRuns, mean: float, decimals: int) -> str:
+    """A mean over seeds, or why there is none."""
+    if not group.kept:
+        return group.diverged
+    return number(mean, decimals) if math.isfinite(mean) else "not finite"
+
+
+def spent(group: VariantRuns, costs: pd.DataFrame) -> dict[str, int]:
+    """Parameters, MACs per clip and clips seen in training; 0 for a baseline."""
+    if group.config is None:
+        return {"parameters": 0, "macs": 0, "clips_seen": 0}
+    training, cost = group.config.training, costs.loc[group.variant]
+    seen = training.steps * training.batch_size * (2 if training.reversed_second_step else 1)
+    return {"parameters": int(cost["parameters"]), "macs": int(cost["macs"]), "clips_seen": seen}
