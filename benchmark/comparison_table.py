@@ -14,6 +14,8 @@ from benchmark.runs import FinishedRun, VariantRuns, by_variant
 from benchmark.statistics import LEVEL, SMALLEST_N, Difference, given_these_seeds, holm, paired
 
 TOO_SMALL = "n too small"
+COLUMNS = ["variant", "reference", "metric", "primary", "n", "difference", "sd", "low", "high", "p", "floor", "p_holm"]
+COLUMNS += ["clips_low", "clips_high"]
 
 
 def comparison_table(protocol: Protocol, runs: list[FinishedRun], lpips: dict[str, Any]) -> Table:
@@ -53,7 +55,11 @@ def comparison_table(protocol: Protocol, runs: list[FinishedRun], lpips: dict[st
                 cell[f"p ({name.upper()})"] = cell["p, Holm"] = MISSING
         cells.append(cell)
     notes = comparison_notes(protocol, names, runs)
-    return Table("Paired differences to the reference", pd.DataFrame(values), pd.DataFrame(cells), notes)
+    if not pairs:
+        cells = [{"Variant": "No variant of this protocol has its reference here."}]
+    return Table(
+        "Paired differences to the reference", pd.DataFrame(values, columns=COLUMNS), pd.DataFrame(cells), notes
+    )
 
 
 def comparison_notes(protocol: Protocol, names: list[str], runs: list[FinishedRun]) -> list[str]:

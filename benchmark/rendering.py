@@ -113,7 +113,6 @@ _LATEX = {
     "↑": r"$\uparrow$",
     MISSING: "--",
     MINUS: "$-$",
-    "+": "$+$",
     DIGIT_WIDE: r"\phantom{0}",
     POINT_WIDE: r"\phantom{,}",
     "\u2020": r"\textsuperscript{\dag}",

@@ -135,6 +135,13 @@ def test_unknown_key_is_named_with_the_nearest_and_the_allowed(write_protocol, p
         ("baselines", ["last"], ["baselines.0: 'last'", "'last-frame', 'context-mean' or 'black'"]),
         ("seeds", [1, 1], ["seeds: [1, 1] names one twice"]),
         ("seeds", [-1], ["seeds.0: -1", "greater than or equal to 0"]),
+        ("seeds", [], ["seeds: []", "at least 1 item"]),
+        ("variants.0", {"id": "convlstm", "seeds": [3, 3]}, ["variants.0.seeds: [3, 3]", "names one twice"]),
+        ("primary", {"metric": "lpips"}, ["primary.metric: 'lpips'", "'mse', 'mae', 'psnr' or 'ssim'"]),
+        ("primary", {"pairs": {"predrnn": "prednn"}}, ["primary.pairs: ", "'prednn'", "did you mean 'predrnn'?"]),
+        ("primary", {"pairs": {"prednn": "convlstm"}}, ["primary.pairs: ", "'prednn'", "did you mean 'predrnn'?"]),
+        ("primary", {"pairs": {"predrnn": "predrnn"}}, ["predrnn is compared with itself"]),
+        ("variants.0", {"id": "convlstm", "reference": "convlst"}, ["variants: convlstm: reference: ", "'convlst'"]),
         ("about", ..., ["about: is missing"]),
         ("data", ..., ["data: is missing"]),
         ("data.digits", ..., ["data.digits: is missing"]),
@@ -395,3 +402,40 @@ def test_every_registered_variant_has_a_label_of_its_own():
 
 def test_paths_of_runs_stay_below_the_results(make_protocol):
     assert make_protocol().run("predrnn", 1).path(Path("r")) == Path("r/tiny/runs/predrnn/seed=1")
+
+
+def test_variant_may_have_seeds_of_its_own(make_protocol):
+    variants = ["convlstm", {"id": "predrnn", "seeds": [7]}]
+    protocol = make_protocol(seeds=[1, 2], variants=variants)
+    assert [(run.variant, run.seed) for run in protocol.runs()] == [("convlstm", 1), ("convlstm", 2), ("predrnn", 7)]
+    assert protocol.seed_counts() == [2, 1]
+    with pytest.raises(ValueError, match="seed 1 is not one of 7"):
+        protocol.run("predrnn", 1)
+
+
+def test_reference_is_that_of_the_primary_pair_the_entry_the_base_or_the_registry(make_protocol):
+    variants = [
+        "convlstm",
+        "predrnn",
+        "predrnnpp",
+        "causal-lstm",
+        {"id": "wide", "base": "convlstm", "hidden_channels": 4},
+        {"id": "other", "base": "convlstm", "reference": "predrnn"},
+        {"id": "lonely", "base": "causal-lstm-s2t"},
+    ]
+    protocol = make_protocol(variants=variants, primary={"pairs": {"predrnnpp": "convlstm"}})
+    assert list(protocol.references().items()) == [
+        ("predrnnpp", "convlstm"),
+        ("predrnn", "convlstm"),
+        ("causal-lstm", "predrnn"),
+        ("wide", "convlstm"),
+        ("other", "predrnn"),
+        ("lonely", "causal-lstm"),
+    ]
+
+
+def test_what_is_compared_changes_no_run(make_protocol):
+    plain = make_protocol().run("predrnn", 1).identity("evaluation", "probe")
+    variants = ["convlstm", {"id": "predrnn", "reference": "convlstm", "seeds": [1]}, "predrnnpp"]
+    changed = make_protocol(variants=variants, primary={"metric": "ssim", "pairs": {"predrnnpp": "predrnn"}})
+    assert changed.run("predrnn", 1).identity("evaluation", "probe") == plain

@@ -104,7 +104,9 @@ EXEMPT = {
     | {
         "benchmark/checkpoint.py": "reads",
         "benchmark/gradient_figures.py": "shows probe.parquet",
+        "benchmark/backbone.py": "shows probe.parquet",
         "benchmark/drawing.py": "shows probe.parquet",
+        "benchmark/metrics.py": "shows probe.parquet",
         "benchmark/statistics.py": "shows probe.parquet",
     },
     "tables": {"benchmark/backbone.py": "names the backbones for metrics.py"},

@@ -2,6 +2,8 @@
 
 import math
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from benchmark.errors import UserError
 from benchmark.files import read_json, write_json
 from benchmark.metrics import METRICS
 from benchmark.outputs import TABLE_FORMATS, TABLES
-from benchmark.rendering import MISSING
+from benchmark.rendering import DIGIT_WIDE, MINUS, MISSING, POINT_WIDE
 from benchmark.tables import write_tables
 
 SEEDS = [1, 2, 3]
@@ -22,8 +24,8 @@ SEEDS = [1, 2, 3]
 def write(make_protocol, write_finished):
     """Write the tables of the tiny protocol with made-up scores; returns its folder."""
 
-    def made(seeds=SEEDS, **changes):
-        protocol = make_protocol(seeds=seeds)
+    def made(seeds=SEEDS, primary=None, **changes):
+        protocol = make_protocol(seeds=seeds, primary=primary or {})
         results_dir = write_finished(protocol, **changes)
         write_tables(protocol, results_dir)
         return results_dir / "tiny"
@@ -44,12 +46,25 @@ def parse_markdown(text):
     return title, pd.DataFrame(rows[2:], columns=rows[0]), notes
 
 
+SIGNS = {
+    r"$\downarrow$": "↓",
+    r"$\uparrow$": "↑",
+    r"$\Delta$": "Δ",
+    "$-$": MINUS,
+    "$^2$": "²",
+    "$^6$": "⁶",
+    r"\phantom{0}": DIGIT_WIDE,
+    r"\phantom{,}": POINT_WIDE,
+    "--": MISSING,
+}
+
+
 def parse_latex(text):
     """The cells, with their signs as in Markdown."""
     inner = text.partition("\\toprule")[2].partition("\\bottomrule")[0].replace("\\midrule", "")
-    for latex, sign in {r"$\downarrow$": "↓", r"$\uparrow$": "↑", "$R^2$": "R²", "$10^6$": "10⁶"}.items():
+    for latex, sign in SIGNS.items():
         inner = inner.replace(latex, sign)
-    inner = inner.replace("--", MISSING)
+    inner = re.sub(r"\\textbf\{([^}]*)\}", r"**\1**", inner)
     rows = [re.split(r"(?<!\\)&", line) for line in re.split(r"\\\\\s*", inner) if line.strip()]
     cells = [[re.sub(r"\\([&%_#$])", r"\1", cell).strip() for cell in row] for row in rows]
     return pd.DataFrame(cells[1:], columns=cells[0])
@@ -80,9 +95,9 @@ def test_markdown_and_latex_hold_the_same_cells(write, lpips):
 
 def test_every_variant_stands_in_every_table_in_the_order_of_the_protocol(write):
     folder = write()
-    for name in TABLES:
+    for name in (name for name in TABLES if name != "comparison"):
         variants = ["convlstm", "predrnn", "predrnnpp"]
-        if name in ("main", "per_frame"):
+        if name in ("main", "per_frame", "conventions"):
             variants += ["last-frame", "context-mean", "black"]
         assert list(csv_of(folder, name)["variant"].unique()) == variants
         _, cells, _ = parse_markdown((folder / "tables" / f"{name}.md").read_text())
@@ -124,7 +139,7 @@ def test_per_frame_table_is_the_mean_of_that_frame(write):
         means = [frames[frames["frame"] == frame]["mse"].mean() for frames in scores(folder, "predrnn")]
         assert table.loc[("predrnn", frame), "mse_mean"] == pytest.approx(np.mean(means), rel=1e-12)
     _, cells, _ = parse_markdown((folder / "tables" / "per_frame.md").read_text())
-    assert list(cells.columns) == ["Model", "1", "2"]
+    assert list(cells.columns) == ["Model", "n", "1", "2"]
     assert float(cells.set_index("Model").loc["PredRNN", "2"]) == round(table.loc[("predrnn", 2), "mse_mean"], 1)
 
 
@@ -160,6 +175,8 @@ def test_diverged_run_is_counted_named_and_in_no_mean(write):
     folder = write(diverged={("predrnn", 2)})
     main = csv_of(folder, "main").set_index("variant")
     assert main.loc["predrnn", "n"] == 3
+    _, cells, _ = parse_markdown((folder / "tables" / "main.md").read_text())
+    assert cells.set_index("Model").loc["PredRNN", "n"] == "3 (1 of 3 diverged at step 4)"
     means = [frames["mse"].mean() for frames in scores(folder, "predrnn", [1, 3])]
     assert main.loc["predrnn", "mse_mean"] == pytest.approx(np.mean(means), rel=1e-12)
     assert math.isnan(main.loc["predrnn", "mse_low"])
@@ -174,7 +191,7 @@ def test_variant_of_which_all_runs_diverged_has_no_numbers(write):
     main = csv_of(folder, "main").set_index("variant")
     assert main.loc["predrnn"].filter(regex="mse|ssim").isna().all()
     _, cells, _ = parse_markdown((folder / "tables" / "main.md").read_text())
-    assert cells.set_index("Model").loc["PredRNN", METRICS["mse"].head] == MISSING
+    assert cells.set_index("Model").loc["PredRNN", METRICS["mse"].head] == "diverged at step 4"
 
 
 def test_infinite_psnr_is_left_out_and_counted_by_name(make_protocol, write_finished):
@@ -247,3 +264,68 @@ def test_label_with_signs_of_latex_comes_through(make_protocol, write_finished):
     escaped = r"A\_b 50\% \#1 \& \{x\} \$y\$ \textbackslash{}z \textasciicircum{} \textasciitilde{}"
     assert f"{escaped} &" in text
     assert f"\n| {label} " in (results_dir / "tiny" / "tables" / "main.md").read_text()
+
+
+def test_undefined_predictions_are_named_and_never_averaged(make_protocol, write_finished):
+    protocol = make_protocol(seeds=SEEDS)
+    results_dir = write_finished(protocol)
+    path = results_dir / "tiny" / "runs" / "predrnn" / "seed=2" / "frames.parquet"
+    frames = pd.read_parquet(path)
+    frames.loc[:1, "mse"] = math.nan
+    frames.to_parquet(path, index=False)
+    write_tables(protocol, results_dir)
+    main = csv_of(results_dir / "tiny", "main").set_index("variant")
+    assert main.loc["predrnn", ["mse_mean", "mse_low"]].isna().all()
+    _, cells, notes = parse_markdown((results_dir / "tiny" / "tables" / "main.md").read_text())
+    assert cells.set_index("Model").loc["PredRNN", METRICS["mse"].head] == "not finite"
+    assert "PredRNN, seed 2: 2 predicted frames hold pixels that are not finite" in notes
+
+
+def shift(folder, variant, seeds, amount):
+    """Make the MSE of every frame of `variant` `amount` and a little more by seed."""
+    for seed in seeds:
+        path = folder / "runs" / variant / f"seed={seed}" / "frames.parquet"
+        frames = pd.read_parquet(path)
+        frames.assign(mse=amount + 0.01 * seed).to_parquet(path, index=False)
+
+
+@pytest.mark.parametrize(("seeds", "wanted"), [(SEEDS, {"ConvLSTM", "PredRNN"}), ([1, 2], set())])
+def test_best_is_bold_with_what_cannot_be_told_from_it_and_nothing_below_three_seeds(
+    make_protocol, write_finished, seeds, wanted
+):
+    protocol = make_protocol(seeds=seeds)
+    results_dir = write_finished(protocol)
+    for variant, amount in {"convlstm": 1.0, "predrnnpp": 5.0}.items():
+        shift(results_dir / "tiny", variant, seeds, amount)
+    for seed, mse in zip(seeds, (0.4, 1.2, 2.3), strict=False):
+        shift(results_dir / "tiny", "predrnn", [seed], mse)
+    write_tables(protocol, results_dir)
+    _, cells, notes = parse_markdown((results_dir / "tiny" / "tables" / "main.md").read_text())
+    shown = cells.set_index("Model")[METRICS["mse"].head]
+    assert {label for label, cell in shown.items() if cell.startswith("**")} == wanted
+    assert ("Bold: the best mean and all that cannot be told from it" in notes) == bool(wanted)
+
+
+def test_conventions_stand_beside_each_other_with_their_words(write):
+    folder = write()
+    table = csv_of(folder, "conventions").set_index("variant")
+    _, cells, notes = parse_markdown((folder / "tables" / "conventions.md").read_text())
+    for metric in ("mse", "mse_unclipped", "mae_unclipped", "psnr_unit_range", "ssim_unit_range", "ssim_range2"):
+        means = [float(frames[metric].mean()) for frames in scores(folder, "predrnn")]
+        assert table.loc["predrnn", f"{metric}_mean"] == pytest.approx(np.mean(means), rel=1e-12)
+        assert METRICS[metric].head in cells.columns
+        assert METRICS[metric].definition in notes
+    assert table["lpips_squeeze_unit_input_mean"].notna().all()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex (Debian: texlive-latex-recommended)")
+def test_every_table_compiles_and_keeps_inside_the_page(write, tmp_path):
+    folder = write(seeds=list(range(1, 9)), primary={"pairs": {"predrnn": "convlstm"}}, diverged={("predrnnpp", 2)})
+    inputs = "\n".join(f"\\input{{{folder / 'tables' / name}.tex}}\n\\clearpage" for name in TABLES)
+    preamble = "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
+    (tmp_path / "sheet.tex").write_text(f"{preamble}{inputs}\n\\end{{document}}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "sheet.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+    assert f"({len(TABLES)} pages" in done.stdout

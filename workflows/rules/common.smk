@@ -122,4 +122,6 @@ def rows():
     return [(run.variant, run.seed, run.label) for run in PROTOCOL.runs()] + [
         *PROTOCOL.baselines,
         PROTOCOL.about,
+        PROTOCOL.references(),
+        PROTOCOL.primary.model_dump(),
     ]
