@@ -3,6 +3,7 @@
 import html
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -133,16 +134,27 @@ def latex(text: str) -> str:
     return re.sub(r"\*\*(.+)\*\*", r"\\textbf{\1}", text)
 
 
+STACK = r" \\ "
+"""What parts the lines of a head in LaTeX."""
+_HEAD_SIGNS, _UPRIGHT_SIGNS = 13, 75
+"""Characters in a line of a head, and in the rows of a table that is not turned on its side."""
+
+
 def to_latex(table: Table) -> str:
-    """A booktabs table, no wider than the line, with its notes below."""
-    cells = aligned_cells(table).map(latex).rename(columns=latex)
+    """A booktabs table, turned on its side where it is wide and never wider than the line, with its notes below."""
+    cells = aligned_cells(table)
+    heads = {head: textwrap.wrap(head, _HEAD_SIGNS, break_long_words=False) for head in cells.columns}
+    signs = sum(max(map(len, [*lines, *cells[head]])) for head, lines in heads.items())
+    stacked = {head: rf"\shortstack[l]{{{STACK.join(map(latex, lines))}}}" for head, lines in heads.items()}
+    cells = cells.map(latex).rename(columns=stacked)
     body = cells.to_latex(index=False, escape=False, column_format="l" * cells.shape[1])
     notes = "\n\n".join(map(latex, table.notes))
+    place = "table" if signs <= _UPRIGHT_SIGNS else "sidewaystable"
     return (
-        "% needs \\usepackage{booktabs,graphicx}\n"
-        f"\\begin{{table}}\n\\centering\n\\caption{{{latex(table.title)}}}\n"
+        "% needs \\usepackage{booktabs,graphicx,rotating}\n"
+        f"\\begin{{{place}}}\n\\centering\\small\n\\caption{{{latex(table.title)}}}\n"
         f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n{body}}}\n"
-        f"\\par\\smallskip\n\\footnotesize\\raggedright\n{notes}\n\\end{{table}}\n"
+        f"\\par\\smallskip\n\\scriptsize\\raggedright\n{notes}\n\\end{{{place}}}\n"
     )
 
 

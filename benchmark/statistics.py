@@ -111,7 +111,9 @@ def best(scores: Mapping[str, BySeed], better: str, constants: Mapping[str, floa
     if not ranked:
         return set()
     seeds = set().union(*ranked.values())
-    ranked |= {name: dict.fromkeys(seeds, value) for name, value in constants.items()}
+    if constants:  # of which the best alone can be bold; the others would only cost power
+        name = min(constants, key=lambda name: sign * constants[name])
+        ranked[name] = dict.fromkeys(seeds, constants[name])
     first = min(ranked, key=lambda name: sign * np.mean(list(ranked[name].values())))
     pairs = [set(pair) for pair in combinations(ranked, 2)]
     adjusted = holm([_t_test(_differences(*(ranked[name] for name in pair))) for pair in pairs])

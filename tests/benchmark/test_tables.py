@@ -61,6 +61,7 @@ SIGNS = {
 
 def parse_latex(text):
     """The cells, with their signs as in Markdown."""
+    text = re.sub(r"\\shortstack\[l\]\{([^}]*)\}", lambda head: head[1].replace(r" \\ ", " "), text)
     inner = text.partition("\\toprule")[2].partition("\\bottomrule")[0].replace("\\midrule", "")
     for latex, sign in SIGNS.items():
         inner = inner.replace(latex, sign)
@@ -322,7 +323,7 @@ def test_conventions_stand_beside_each_other_with_their_words(write):
 def test_every_table_compiles_and_keeps_inside_the_page(write, tmp_path):
     folder = write(seeds=list(range(1, 9)), primary={"pairs": {"predrnn": "convlstm"}}, diverged={("predrnnpp", 2)})
     inputs = "\n".join(f"\\input{{{folder / 'tables' / name}.tex}}\n\\clearpage" for name in TABLES)
-    preamble = "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
+    preamble = "\\documentclass{article}\n\\usepackage{booktabs,graphicx,rotating}\n\\begin{document}\n"
     (tmp_path / "sheet.tex").write_text(f"{preamble}{inputs}\n\\end{{document}}\n")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "sheet.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
