@@ -20,7 +20,7 @@ from benchmark.data.stream import to_float
 from benchmark.errors import UserError
 from benchmark.evaluate import Forecast, recorded_lpips, score_clips
 from benchmark.files import atomic_path
-from benchmark.metrics import METRICS, score, summarise
+from benchmark.metrics import METRICS, columns, score, summarise
 from benchmark.rendering import Table, digits, number
 from models.predictor import Predictor
 from models.spec import ModelSpec
@@ -107,16 +107,21 @@ def score_batches(
     Returns:
         One row a clip and predicted frame (both counted from 1), one column a metric, in every convention.
     """
-    tables = []
+    names = columns(lpips.pnet_type if lpips else None, conventions=True)
+    # Filled in place: small results kept between large temporary maps would fragment the heap.
+    values = np.empty((len(names), clips.count, horizon))
     for first in range(0, clips.count, batch_size):
         numbers = range(first, min(first + batch_size, clips.count))
         pixels = torch.from_numpy(clips.read(numbers, context + horizon))  # (B, context + horizon, C, H, W)
         frames = to_float(pixels.to(device)) if pixels.dtype == torch.uint8 else pixels.float().to(device)
         scores = score(forecast(frames[:, :context]), frames[:, context:], lpips, conventions=True)
-        places = np.stack(np.meshgrid(numbers, range(horizon), indexing="ij")).reshape(2, -1) + 1
-        columns = {name: values.cpu().numpy().ravel() for name, values in scores.items()}
-        tables.append(pd.DataFrame(dict(zip(("clip", "frame"), places, strict=True)) | columns))
-    return pd.concat(tables, ignore_index=True)
+        for column, name in zip(values, names, strict=True):
+            column[numbers.start : numbers.stop] = scores[name].cpu()
+    places = {
+        "clip": np.repeat(np.arange(1, clips.count + 1), horizon),
+        "frame": np.tile(np.arange(1, horizon + 1), clips.count),
+    }
+    return pd.DataFrame(places | dict(zip(names, values.reshape(len(names), -1), strict=True)))
 
 
 def forecast_of(network: Predictor, horizon: int) -> Forecast:
