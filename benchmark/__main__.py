@@ -52,7 +52,8 @@ def train(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Score one run, a baseline, or a file of weights on the test clips."""
+    """Score a run or a baseline on its test clips; a file of weights on those of a protocol or on your own clips."""
+    check_clips(options)
     if options.weights is not None:
         print_scores(options)
         return
@@ -68,13 +69,39 @@ def evaluate(options: argparse.Namespace) -> None:
     evaluate_one(options.protocol, options.variant, options.seed, options.results_dir, options.data_dir, device)
 
 
+def check_clips(options: argparse.Namespace) -> None:
+    """Refuse options of `evaluate` that leave open what is scored on which clips."""
+    told = [name for name in OWN_CLIPS if getattr(options, name) not in (None, False)]
+    if (options.protocol is None) == (options.data is None):
+        said = "both were" if options.data else "neither was"
+        raise UserError(
+            "evaluate: say which clips, either --protocol NAME (its test clips) or --data FILE (your own, with"
+            f" --weights); {said} given"
+        )
+    if options.data is not None and (
+        options.weights is None or options.variant is not None or options.seed is not None
+    ):
+        raise UserError(
+            "evaluate: --data takes --weights FILE, and no --variant or --seed, which name runs of a protocol"
+        )
+    if options.data is None and told:
+        raise UserError(f"evaluate: --{told[0].replace('_', '-')} goes with --data; a protocol sets it by itself")
+    if options.download and options.lpips_backbone is None:
+        raise UserError("evaluate: --download fetches the backbone that --lpips-backbone names; name one")
+
+
 def print_scores(options: argparse.Namespace) -> None:
     """Score the file of --weights and print its table."""
-    device = device_of(options)
+    own = options.data is not None
+    device = resolve_device(options.device or "auto", "--device") if own else device_of(options)
     from benchmark.rendering import to_markdown
-    from benchmark.score_weights import score_weights
+    from benchmark.score_weights import score_files, score_weights
 
-    table = score_weights(options.weights, options.protocol, options.results_dir, options.data_dir, device)
+    if own:
+        told = {name: getattr(options, name) or default for name, default in OWN_CLIPS.items()}
+        table = score_files(options.weights, options.data, data_dir=options.data_dir, device=device, **told)
+    else:
+        table = score_weights(options.weights, options.protocol, options.results_dir, options.data_dir, device)
     print(to_markdown(table), end="")
 
 
@@ -155,13 +182,21 @@ def export_weights(options: argparse.Namespace) -> None:
 
 
 RUN = ("protocol", "variant", "seed", "results_dir", "data_dir", "device?")
+OWN_CLIPS = dict.fromkeys(("layout", "context", "horizon", "lpips_backbone", "download")) | {
+    "output": Path("scores.parquet"),
+    "batch_size": 50,
+}
+"""Options of `evaluate` for clips of a person's own, where no protocol sets them -> default."""
 VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] = {
     "init-store": (init_store, ("protocol",)),
     "plan": (plan, ("protocol", "results_dir")),
     "data": (data, ("protocol", "results_dir", "data_dir", "download")),
     "backbone": (backbone, ("protocol", "results_dir", "data_dir", "download")),
     "train": (train, (*RUN, "resume_only")),
-    "evaluate": (evaluate, ("weights?", "protocol", "variant?", "seed?", *RUN[3:])),
+    "evaluate": (
+        evaluate,
+        ("protocol?", "variant?", "seed?", "weights?", "data?", *(f"{name}?" for name in OWN_CLIPS), *RUN[3:]),
+    ),
     "probe": (probe, RUN),
     "sync": (sync, ("protocol?", "variant?", "seed?", "results_dir")),
     "tables": (tables, ("protocol", "results_dir")),
@@ -178,6 +213,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] =
 """Verb -> what it does and the options it takes; `?` = may be left out, capitals = an argument without a flag."""
 
 CODE_BASES = ("openstl", "predrnn-pytorch")
+BACKBONES = ("alex", "vgg", "squeeze")
 
 
 def positive(text: str) -> int:
@@ -219,8 +255,28 @@ OPTIONS = {
         "type": positive,
         "help": "frames the weights were trained to see first, for the record",
     },
+    "data": {"metavar": "PATH", "type": Path, "help": "your clips: a .npy, a .npz or a folder; see docs/weights.md"},
+    "layout": {"metavar": "AXES", "help": "axes of the array, such as TNHW or NTCHW; default: where only one fits"},
+    "horizon": {"metavar": "N", "type": positive, "help": "frames predicted; default: what the shortest clip leaves"},
+    "lpips_backbone": {"choices": BACKBONES, "help": "network under LPIPS; default: LPIPS is not measured"},
+    "batch_size": {"metavar": "N", "type": positive, "help": "clips rolled out together; default: 50"},
+    "evaluate context": {
+        "metavar": "K",
+        "type": positive,
+        "help": "frames given; default: as the weights were trained",
+    },
+    "evaluate output": {
+        "metavar": "FILE",
+        "type": Path,
+        "help": "scores of every clip and frame; default: scores.parquet",
+    },
+    "evaluate device": {
+        "choices": ("auto", "cpu", "cuda"),
+        "help": "default: what the protocol says; auto for your clips",
+    },
     "resume_only": {"action": "store_true", "help": "it is an error if there is no checkpoint to go on from"},
 }
+"""Option -> its settings; `verb option` = what it means to one verb alone."""
 
 
 def folder_of(options: argparse.Namespace) -> Path:
@@ -256,7 +312,7 @@ def parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=about, description=about)
         for option in takes:
             key = option.rstrip("?")
-            settings = OPTIONS[key]
+            settings = OPTIONS.get(f"{name} {key}") or OPTIONS[key]
             if key.isupper():
                 verb.add_argument(key, **settings)
                 continue

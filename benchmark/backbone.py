@@ -45,12 +45,12 @@ def find_backbone(net: str, data_dir: Path | None) -> Path | None:
     return next((path for name in names for path in _places(name, data_dir) if path.is_file()), None)
 
 
-def prepare(net: str, data_dir: Path | None, out: Path, download: bool) -> dict[str, str]:
-    """Find the backbone `net`, check that LPIPS can be built with it and write its record to `out`.
+def look_for(net: str, data_dir: Path | None, download: bool) -> dict[str, str]:
+    """Find the backbone `net`.
 
     Args: `download`: fetch torchvision's weights into torch's hub cache where there is no file.
     Returns: {net, status: "found", file, sha256}, or {net, status: "not measured: no backbone", how}.
-    Raises: UserError for an unknown net, a file that is not that backbone, or a failed download.
+    Raises: UserError for an unknown net, a damaged file or a failed download.
     """
     if net not in BACKBONES:
         raise UserError(f"evaluation.lpips_backbone is {net!r}: allowed are {', '.join(BACKBONES)}")
@@ -61,12 +61,19 @@ def prepare(net: str, data_dir: Path | None, out: Path, download: bool) -> dict[
     if path is None:
         names = " or ".join(BACKBONES[net].file_names)
         how = f"put {names} into <data_dir>/lpips/ or run again with --config download=true"
-        record = {"net": net, "status": "not measured: no backbone", "how": how}
-        print(f"LPIPS {net}: {record['status']}; {how}")
-    else:
-        record = {"net": net, "status": "found", "file": path.name, "sha256": _sha256(path)}
-        load_lpips(record, data_dir, "cpu")
-        print(f"LPIPS {net}: found {path.name}")
+        return {"net": net, "status": "not measured: no backbone", "how": how}
+    return {"net": net, "status": "found", "file": path.name, "sha256": _sha256(path)}
+
+
+def prepare(net: str, data_dir: Path | None, out: Path, download: bool) -> dict[str, str]:
+    """Look for the backbone `net`, check that LPIPS can be built with it and write its record to `out`.
+
+    Returns: what `look_for` found.
+    Raises: UserError as `look_for`, or for a file that is not that backbone.
+    """
+    record = look_for(net, data_dir, download)
+    load_lpips(record, data_dir, "cpu")
+    print(f"LPIPS {net}: {record['status']}{'; ' if 'how' in record else ' '}{record.get('how') or record['file']}")
     write_json(out, record)
     return record
 

@@ -55,7 +55,7 @@ def save_weights(path: Path, network: Predictor, config_hash: str | None = None,
 
     Args:
         config_hash: of the config of their run; None for weights from elsewhere.
-        context: number of frames they were trained to see first, if it is known and stands in no config.
+        context: number of frames they were trained to see first, if it is known.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     about = {"spec": network.spec.to_dict(), "config_hash": config_hash, "context": context}

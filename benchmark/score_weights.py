@@ -1,20 +1,28 @@
-"""Scores of a file of weights, trained here or imported, on the test clips of a protocol."""
+"""Scores of a file of weights, trained here or imported: on the test clips of a protocol or on a person's own clips."""
 
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from benchmark import engine
+from benchmark.backbone import BACKBONES, load_lpips, look_for
 from benchmark.checkpoint import load_weights, trained_context
 from benchmark.config import Protocol
+from benchmark.data.clip_files import ClipFiles, open_clips
 from benchmark.data.clips import load_clips
+from benchmark.data.stream import to_float
 from benchmark.errors import UserError
-from benchmark.evaluate import recorded_lpips, score_clips
-from benchmark.metrics import METRICS, summarise
+from benchmark.evaluate import Forecast, recorded_lpips, score_clips
+from benchmark.files import atomic_path
+from benchmark.metrics import METRICS, columns, score, summarise
 from benchmark.rendering import Table, digits, number
+from models.predictor import Predictor
 from models.spec import ModelSpec
 
 
@@ -27,42 +35,172 @@ def score_weights(path: Path, protocol: Protocol, results_dir: Path, data_dir: P
     engine.prepare_device(device, protocol.training.threads)
     network = load_weights(path).to(device)
     clips = load_clips(results_dir / protocol.name / "data", protocol.data, "test")
-    check_frames(network.spec, clips, f"{path}: the clips of protocol {protocol.name}")
+    check_frames(network.spec, clips.shape[2:], f"{path}: the clips of protocol {protocol.name}")
     lpips = recorded_lpips(protocol, results_dir, data_dir, device)
+    given, predicted = protocol.data.context, protocol.data.horizon
+    frames, _ = score_clips(forecast_of(network, predicted), clips, protocol, lpips, device)
+    notes = [f"{len(clips)} test clips of protocol {protocol.name}.", split_note(path, given, predicted)]
+    if lpips is None:
+        notes.append(f"LPIPS was not measured: no {protocol.evaluation.lpips_backbone} backbone.")
+    return table_of("Scores on the test clips", path, frames, notes)
+
+
+def score_files(
+    path: Path,
+    data: Path,
+    *,
+    output: Path,
+    layout: str | None,
+    context: int | None,
+    horizon: int | None,
+    lpips_backbone: str | None,
+    data_dir: Path,
+    download: bool | None,
+    batch_size: int,
+    device: str,
+) -> Table:
+    """Score the weights at `path` on the clips at `data` in fp32, and write the scores of every frame to `output`.
+
+    Args:
+        data, layout: see `open_clips`.
+        context: frames given; None for as many as the weights were trained with.
+        horizon: frames predicted; None for what the shortest clip leaves.
+        lpips_backbone: looked for in `data_dir`/lpips and torch's cache, into which `download` fetches it; None to
+            leave LPIPS out.
+
+    Raises:
+        UserError: a file is missing, damaged, of another kind or cannot be written, clips are too short, or the
+            network takes no frames like those.
+    """
+    check_writable(output)
+    engine.prepare_device(device, torch.get_num_threads())
+    network = load_weights(path).to(device)
+    given = context or trained_context(path)
+    if given is None:
+        raise UserError(f"{path}: says not how many given frames it was trained with; say how many with --context")
+    clips = open_clips(data, given + (horizon or 1), layout)
+    check_frames(network.spec, clips.frame, f"{data}: its clips")
+    predicted = horizon or clips.lengths[0] - given
+    record = look_for(lpips_backbone, data_dir, bool(download)) if lpips_backbone else None
+    lpips = load_lpips(record, data_dir, device) if record else None
+    values = clips.check_values(data, given + predicted)
+    frames = score_batches(forecast_of(network, predicted), clips, given, predicted, batch_size, lpips, device)
+    with atomic_path(output) as temporary:
+        frames.to_parquet(temporary, index=False)
+    notes = [f"{data.name}: {clips_note(clips, given + predicted)}; {values}.", split_note(path, given, predicted)]
+    if lpips is None:
+        notes.append(lpips_note(lpips_backbone))
+    return table_of("Scores on clips of your own", path, frames, [*notes, f"Scores of every frame: {output}."])
+
+
+def score_batches(
+    forecast: Forecast,
+    clips: ClipFiles,
+    context: int,
+    horizon: int,
+    batch_size: int,
+    lpips: torch.nn.Module | None,
+    device: str,
+) -> pd.DataFrame:
+    """Score `forecast` on `clips`, of which one batch at a time is in memory.
+
+    Returns:
+        One row a clip and predicted frame (both counted from 1), one column a metric, in every convention.
+    """
+    names = columns(lpips.pnet_type if lpips else None, conventions=True)
+    # Filled in place: small results kept between large temporary maps would fragment the heap.
+    values = np.empty((len(names), clips.count, horizon))
+    for first in range(0, clips.count, batch_size):
+        numbers = range(first, min(first + batch_size, clips.count))
+        pixels = torch.from_numpy(clips.read(numbers, context + horizon))  # (B, context + horizon, C, H, W)
+        frames = to_float(pixels.to(device)) if pixels.dtype == torch.uint8 else pixels.float().to(device)
+        scores = score(forecast(frames[:, :context]), frames[:, context:], lpips, conventions=True)
+        for column, name in zip(values, names, strict=True):
+            column[numbers.start : numbers.stop] = scores[name].cpu()
+    places = {
+        "clip": np.repeat(np.arange(1, clips.count + 1), horizon),
+        "frame": np.tile(np.arange(1, horizon + 1), clips.count),
+    }
+    return pd.DataFrame(places | dict(zip(names, values.reshape(len(names), -1), strict=True)))
+
+
+def forecast_of(network: Predictor, horizon: int) -> Forecast:
+    """The forecast of `network`, in fp32."""
 
     @torch.no_grad()
     def forecast(context: Float[Tensor, "B K C H W"]) -> Float[Tensor, "B T C H W"]:
-        return network.predict(context, protocol.data.horizon)
+        return network.predict(context, horizon)
 
-    table, _ = score_clips(forecast, clips, protocol, lpips, device)
-    means = summarise(table.assign(weights=path.name), by=["weights"])
-    cells = {METRICS[row.metric].head: number(row.mean, digits(row.metric)) for row in means.itertuples()}
-    given, trained = protocol.data.context, trained_context(path)
-    notes = [
-        f"{len(clips)} test clips of protocol {protocol.name}: {given} frames given, {protocol.data.horizon} predicted."
+    return forecast
+
+
+def table_of(title: str, path: Path, frames: pd.DataFrame, notes: list[str]) -> Table:
+    """The means of `frames`, one row a metric, with `notes`, what each metric is and what its mean leaves out."""
+    means = summarise(frames.assign(weights=path.name), by=["weights"])
+    rows = [
+        {"Metric": METRICS[row.metric].head, path.name: number(row.mean, digits(row.metric))}
+        for row in means.itertuples()
     ]
-    if trained not in (None, given):
-        notes.append(f"The weights were trained with {trained} frames given.")
-    notes += [
+    notes = notes + [
         f"{METRICS[name].head}: {METRICS[name].definition}; mean over clips and frames." for name in means["metric"]
     ]
-    if lpips is None:
-        notes.append(f"LPIPS was not measured: no {protocol.evaluation.lpips_backbone} backbone.")
-    infinite = int(means["infinite"].sum())
+    infinite, undefined = int(means["infinite"].max()), int(frames["mse"].isna().sum())
     if infinite:
         notes.append(f"Frames with infinite PSNR (prediction identical to truth), left out of its mean: {infinite}.")
-    return Table("Scores on the test clips", means, pd.DataFrame([{"Weights": path.name} | cells]), notes)
+    if undefined:
+        notes.append(f"Frames with a prediction that is not finite, which leave no mean: {undefined}.")
+    return Table(title, means, pd.DataFrame(rows), notes)
 
 
-def check_frames(spec: ModelSpec, clips: UInt8[Tensor, "N T C H W"], where: str) -> None:
-    """Raise UserError if a network of `spec` cannot take these frames.
+def clips_note(clips: ClipFiles, used: int) -> str:
+    """How the clips were read and what of them is used."""
+    shortest, longest = clips.lengths
+    length = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
+    size = "x".join(map(str, clips.frame[1:]))
+    cut = f", of which the first {used} are used" if longest > used else ""
+    return f"read as {clips.read_as}: {clips.count:,} clips of {length} frames of {size} pixels{cut}"
 
-    A norm per element fixes the size of a frame; without one it may be any multiple of the patches.
+
+def split_note(path: Path, given: int, predicted: int) -> str:
+    """How many frames the network was given and predicted, and whether that is what it was trained for."""
+    trained = trained_context(path)
+    other = f" The weights were trained with {trained} frames given." if trained not in (None, given) else ""
+    return f"{given} frames given, {predicted} predicted.{other}"
+
+
+def lpips_note(net: str | None) -> str:
+    """Why there is no LPIPS and how to get it."""
+    if net is None:
+        return f"LPIPS was not measured: name its backbone with --lpips-backbone {' or '.join(BACKBONES)}."
+    names = " or ".join(BACKBONES[net].file_names)
+    return f"LPIPS was not measured: no {net} backbone; put {names} into lpips/ of --data-dir, or add --download."
+
+
+def check_writable(output: Path) -> None:
+    """Raise UserError if a file `output` cannot be written, before anything is computed for it."""
+    try:
+        if output.is_dir():
+            raise IsADirectoryError(0, "is a folder")
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        reason = error.strerror
+        raise UserError(f"--output: {output} cannot be written ({reason}); name a file in a folder of yours") from None
+
+
+def check_frames(spec: ModelSpec, frame: Sequence[int], where: str) -> None:
+    """Raise UserError if a network of `spec` cannot take frames of (C, H, W), or if those cannot be scored.
+
+    A norm per element fixes the size of a frame; without one both sides may be any multiple of the patches.
     """
-    channels, size = clips.shape[2:4]
+    channels, *sides = frame
+    size = "x".join(map(str, sides))
     if spec.channels != channels:
         raise UserError(f"{where} have {channels} channel(s), the network takes {spec.channels}")
-    if spec.norm == "element" and spec.frame_size != size:
-        raise UserError(f"{where} have frames of {size} pixels, the norms of the network are for {spec.frame_size}")
-    if size % spec.patch_size:
+    if channels != 1:
+        raise UserError(f"{where} have {channels} channels; the metrics are defined for frames of one")
+    if spec.norm == "element" and set(sides) != {spec.frame_size}:
+        needed = f"{spec.frame_size}x{spec.frame_size}"
+        raise UserError(f"{where} have frames of {size} pixels, the norms of the network are for {needed}")
+    if any(side % spec.patch_size for side in sides):
         raise UserError(f"{where} have frames of {size} pixels, which patches of {spec.patch_size} do not divide")

@@ -130,7 +130,7 @@ def _train(run: RunConfig, folder: Path, data_folder: Path, device: str, resume_
         state = load_checkpoint(checkpoint, identity)
         network.load_state_dict(state["network"])
         print(f"{run.variant} seed={run.seed}: diverged by step {done}; kept the weights of step {state['step']}")
-    save_weights(folder / "model.safetensors", network, identity["config"])
+    save_weights(folder / "model.safetensors", network, identity["config"], data.context)
     write_status(folder, "diverged" if diverged else "finished", done if diverged else training.steps, training.steps)
     checkpoint.unlink()
     mirror_or_say(folder)

@@ -160,8 +160,9 @@ def test_imported_weights_are_scored_on_the_test_clips(score, results, write_pro
     said = capsys.readouterr().out
     clips = to_float(load_clips(results / "tiny" / "data", load_protocol(str(write_protocol())).data, "test"))
     mse = clips[:, 3:].square().sum((2, 3, 4)).mean().item()
-    assert f"| ours.safetensors | {mse:>19.1f} |" in said
-    assert "5 test clips of protocol tiny: 3 frames given, 2 predicted." in said
+    assert f"| MSE (per frame) ↓ |{mse:>19.1f} |" in said
+    assert "5 test clips of protocol tiny." in said
+    assert "3 frames given, 2 predicted." in said
     assert "trained with 7 frames given" in said
 
 
@@ -174,8 +175,8 @@ def test_evaluate_asks_for_a_run_or_weights(write_protocol, capsys):
     ("fields", "fault"),
     [
         ({"channels": 2}, "have 1 channel(s), the network takes 2"),
-        ({"patch_size": 5, "frame_size": 10}, "have frames of 12 pixels, which patches of 5 do not divide"),
-        ({"norm": "element", "frame_size": 16}, "have frames of 12 pixels, the norms of the network are for 16"),
+        ({"patch_size": 5, "frame_size": 10}, "have frames of 12x12 pixels, which patches of 5 do not divide"),
+        ({"norm": "element", "frame_size": 16}, "have frames of 12x12 pixels, the norms of the network are for 16x16"),
     ],
 )
 def test_a_network_for_other_frames_is_refused(score, capsys, fields, fault):
