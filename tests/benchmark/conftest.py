@@ -59,7 +59,7 @@ def write_protocol(tmp_path, protocol_values):
     def write(values=None, **changes):
         values = copy.deepcopy(values or protocol_values)
         for key, value in changes.items():
-            values[key] = values[key] | value if isinstance(value, dict) else value
+            values[key] = values.get(key, {}) | value if isinstance(value, dict) else value
         path = tmp_path / "tiny.yaml"
         path.write_text(yaml.safe_dump(values))
         return path
