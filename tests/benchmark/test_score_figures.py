@@ -322,7 +322,8 @@ def test_the_depth_figure_has_a_line_with_and_one_without_highway_and_a_gap_wher
 
 
 @pytest.mark.parametrize(
-    ("figure_of", "changes"), [(scores, {}), (differences, {"primary": PRIMARY}), (slots, SLOTS), (depth, DEPTHS)]
+    ("figure_of", "changes"),
+    [(scores, SLOTS), (differences, SLOTS), (differences, {"primary": PRIMARY}), (slots, SLOTS), (depth, DEPTHS)],
 )
 def test_drawn_twice_it_has_equal_bytes_and_no_text_on_another(draw, tmp_path, figure_of, changes):
     protocol, runs, figure = draw(figure_of, seeds=[1, 2, 3], **changes)
