@@ -44,10 +44,15 @@ STAGES = {
     ),
     "figures": (
         "benchmark/figures.py",
+        "benchmark/score_figures.py",
+        "benchmark/ablation_figures.py",
+        "benchmark/ablations.py",
         "benchmark/gradient_figures.py",
         "benchmark/films.py",
         "benchmark/drawing.py",
         "benchmark/figures.mplstyle",
+        "benchmark/rendering.py",
+        "benchmark/metrics.py",
         "benchmark/statistics.py",
     ),
 }

@@ -39,7 +39,7 @@ def finished(make_protocol, write_finished):
 
 def test_published_folder_holds_tables_figures_records_and_a_page(finished, reference):
     protocol, results_dir = finished()
-    assert publish(protocol, results_dir) == "published 17 files and 6 records of protocol tiny"
+    assert publish(protocol, results_dir) == "published 31 files and 6 records of protocol tiny"
     folder = reference / "tiny"
     for name in TABLES:
         for ending in ("csv", "md", "tex"):

@@ -118,10 +118,10 @@ def of_baselines(*names):
 
 
 def rows():
-    """What the tables and figures show, in their order."""
+    """What the tables and figures show and compare, in their order."""
     return [(run.variant, run.seed, run.label) for run in PROTOCOL.runs()] + [
         *PROTOCOL.baselines,
         PROTOCOL.about,
-        PROTOCOL.references(),
+        *PROTOCOL.references().items(),
         PROTOCOL.primary.model_dump(),
     ]
