@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -222,6 +223,7 @@ class Protocol(Strict):
     baselines: tuple[Literal["last-frame", "context-mean", "black"], ...] = tuple(BASELINES)
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(min_length=1)
     target_parameters: int | None = Field(None, ge=1, description="Matched within 7 %; null = not matched.")
+    cohort: int = Field(1, ge=1, description="Variants of a seed that one job trains side by side; changes no result.")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":
@@ -235,8 +237,8 @@ class Protocol(Strict):
         for key, value in needed.items():
             if value > self.data.test_clips:
                 raise ValueError(f"{key}: {value} is more than data.test_clips {self.data.test_clips}")
-        for entry in self.variants:
-            self.run(entry.id, self.seeds[0])
+        for variants in self.cohorts():
+            check_one_stream([self.run(variant, self.seeds[0]) for variant in variants])
         return self
 
     def run(self, variant: str, seed: int) -> RunConfig:
@@ -271,6 +273,11 @@ class Protocol(Strict):
         """All runs, variant by variant."""
         return [self.run(entry.id, seed) for entry in self.variants for seed in self.seeds]
 
+    def cohorts(self) -> list[list[str]]:
+        """The variants in groups of `cohort`, in their order; the last group may be smaller."""
+        ids = [entry.id for entry in self.variants]
+        return [ids[first : first + self.cohort] for first in range(0, len(ids), self.cohort)]
+
     def _spec(self, entry: VariantEntry) -> ModelSpec:
         known = VARIANTS[entry.base or entry.id]
         fields = (
@@ -288,6 +295,20 @@ class Protocol(Strict):
             if not fields["highway_slot"]:
                 raise ValueError(f"highway_slot: a highway needs two layers, not {len(widths)}")
         return ModelSpec(hidden_channels=tuple(widths), frame_size=self.data.frame_size, **fields)
+
+
+def check_one_stream(runs: Sequence[RunConfig]) -> None:
+    """Check that variants of one protocol and seed can be fed by one stream of batches and masks.
+
+    Raises:
+        ValueError: their batch size or sampling differs; names it.
+    """
+    for key in ("batch_size", "sampling"):
+        first, *others = [(run.variant, getattr(run.training, key)) for run in runs]
+        for variant, value in others:
+            if value != first[1]:
+                shown = f"{first[1]} for {first[0]} and {value} for {variant}"
+                raise ValueError(f"training.{key}: is {shown}, which share each batch of a cohort")
 
 
 def run_path(results_dir: Path, protocol: str, variant: str, seed: int) -> Path:
