@@ -5,15 +5,13 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from benchmark import engine
+from benchmark.__main__ import main
 from benchmark.config import TrainingConfig
 from benchmark.data.digits import DigitBank
 from benchmark.data.prepared import read_arrays, read_record
@@ -24,7 +22,6 @@ from benchmark.lock import hold
 from benchmark.train import train, train_cohort
 from models.spec import ModelSpec
 
-ROOT = Path(__file__).parents[2]
 VARIANTS = (
     {"id": "convlstm", "training": {"learning_rate": 0.003}},
     {"id": "predrnn", "training": {"schedule": "one-cycle", "loss": "l1+l2"}},
@@ -57,11 +54,20 @@ def outcome(run, results):
     return {name: (folder / name).read_bytes() for name in names}
 
 
-def alone(run, results):
-    """The outcome of `run` trained by itself in a folder of its own."""
-    elsewhere = another(results, f"alone-{run.variant}")
-    train(run, elsewhere, "cpu")
-    return outcome(run, elsewhere)
+@pytest.fixture(scope="module")
+def alone():
+    """The outcome of a run trained by itself in a folder of its own; each is trained once."""
+    known = {}
+
+    def outcome_of(run, results):
+        key = (run.variant, run.identity())
+        if key not in known:
+            elsewhere = another(results, f"alone-{run.variant}")
+            train(run, elsewhere, "cpu")
+            known[key] = outcome(run, elsewhere)
+        return known[key]
+
+    return outcome_of
 
 
 def flat(state):
@@ -109,7 +115,7 @@ def no_memory_for(monkeypatch, cell, after):
         yield
 
 
-def test_each_run_of_a_cohort_is_the_run_trained_alone(cohort, results):
+def test_each_run_of_a_cohort_is_the_run_trained_alone(cohort, results, alone):
     runs = cohort()
     train_cohort(runs, results, "cpu")
     for run in runs:
@@ -158,7 +164,7 @@ def test_bars_are_drawn_once_for_all_and_hide_the_same_from_each(cohort, results
     assert seen["convlstm"] == seen["st_lstm"] == seen["causal_lstm"]
 
 
-def test_runs_of_different_steps_go_on_each_from_its_own(cohort, results, monkeypatch):
+def test_runs_of_different_steps_go_on_each_from_its_own(cohort, results, monkeypatch, alone):
     first, second, third = runs = cohort()
     expected = [alone(run, results) for run in runs]
     with batches(monkeypatch, stop=7):
@@ -173,7 +179,7 @@ def test_runs_of_different_steps_go_on_each_from_its_own(cohort, results, monkey
     assert [line["step"] for line in read_json_lines(first.path(results) / "timing.jsonl")] == list(range(1, 9))
 
 
-def test_runs_of_different_lengths_each_end_at_their_own(cohort, results):
+def test_runs_of_different_lengths_each_end_at_their_own(cohort, results, alone):
     runs = cohort(variants=[{"id": "convlstm", "training": {"steps": 0}}, {"id": "predrnn", "training": {"steps": 5}}])
     train_cohort(runs, results, "cpu")
     assert [read_json(run.path(results) / "status.json")["step"] for run in runs] == [0, 5]
@@ -181,7 +187,7 @@ def test_runs_of_different_lengths_each_end_at_their_own(cohort, results):
         assert outcome(run, results) == alone(run, results)
 
 
-def test_diverged_run_ends_alone_and_well(cohort, results, capsys):
+def test_diverged_run_ends_alone_and_well(cohort, results, capsys, alone):
     runs = cohort(variants=[{"id": "convlstm", "training": {"learning_rate": 1}}, *VARIANTS[1:]])
     huge = runs[0].training.model_copy(update={"learning_rate": 1e30})
     runs[0] = runs[0].model_copy(update={"training": huge})
@@ -193,7 +199,7 @@ def test_diverged_run_ends_alone_and_well(cohort, results, capsys):
         assert outcome(run, results) == alone(run, results)
 
 
-def test_run_without_memory_ends_alone_is_named_and_goes_on_later(cohort, results, monkeypatch, capsys):
+def test_run_without_memory_ends_alone_is_named_and_goes_on_later(cohort, results, monkeypatch, capsys, alone):
     runs = cohort()
     with (
         no_memory_for(monkeypatch, "st_lstm", after=4),
@@ -213,7 +219,7 @@ def test_run_without_memory_ends_alone_is_named_and_goes_on_later(cohort, result
     assert outcome(runs[1], results) == alone(runs[1], results)
 
 
-def test_network_that_finds_no_memory_at_all_leaves_the_others_unharmed(cohort, results, monkeypatch):
+def test_network_that_finds_no_memory_at_all_leaves_the_others_unharmed(cohort, results, monkeypatch, alone):
     from benchmark import trainee
 
     def build(spec: ModelSpec, seed):
@@ -351,29 +357,33 @@ def test_cohort_is_no_part_of_a_run(make_protocol):
     assert "cohort" not in TrainingConfig.model_fields
 
 
-def verb(*arguments):
-    command = [sys.executable, "-m", "benchmark", "train", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("variants", "told"),
+    [
+        ("convlstm,predrn", "protocol tiny: unknown variant 'predrn'; did you mean 'predrnn'?"),
+        ("convlstm,predrnn,convlstm", "convlstm,predrnn,convlstm names 'convlstm' twice; name each once"),
+        ("convlstm,", "protocol tiny: unknown variant ''"),
+    ],
+)
+def test_mistake_in_a_list_of_variants_is_named(write_protocol, results, capsys, variants, told):
+    options = ["--protocol", str(write_protocol()), "--seed", "1", "--results-dir", str(results)]
+    assert main(["train", *options, "--variant", variants]) == 2
+    assert capsys.readouterr().err.startswith(f"error: --variant: {told}")
+    assert not (results / "tiny" / "runs").exists()
 
 
-def test_command_line_takes_several_variants(write_protocol, cohort, results):
-    options = ("--protocol", write_protocol(), "--seed", 1, "--results-dir", results)
-    for variants, told in (
-        ("convlstm,predrn", "unknown variant 'predrn'; did you mean 'predrnn'?"),
-        ("convlstm,predrnn,convlstm", "names 'convlstm' twice"),
-        ("convlstm,", "unknown variant ''"),
-    ):
-        done = verb(*options, "--variant", variants)
-        assert done.returncode == 2
-        assert done.stderr.startswith("error: --variant: ")
-        assert told in done.stderr
-        assert not (results / "tiny" / "runs").exists()
-    done = verb(*options, "--variant", "convlstm,predrnn")
-    assert done.returncode == 0, done.stderr
+def test_command_line_takes_several_variants_and_its_status_tells_whether_all_are_through(
+    write_protocol, results, monkeypatch, capsys
+):
+    options = ["--protocol", str(write_protocol()), "--seed", "1", "--results-dir", str(results)]
+    command = ["train", *options, "--variant", "convlstm,predrnn"]
+    with no_memory_for(monkeypatch, "convlstm", after=2):
+        assert main(command) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: convlstm seed=1: out of memory in step 3; ")
+    assert main([*command, "--skip-trained"]) == 0
+    assert "predrnn seed=1: trained before" in capsys.readouterr().out
     states = [read_json(path)["state"] for path in results.glob("tiny/runs/*/seed=1/status.json")]
     assert states == ["finished"] * 2
-    done = verb(*options, "--variant", "convlstm,predrnn", "--skip-trained")
-    assert done.stdout.count("left alone") == 2
 
 
 @needs_gpu
