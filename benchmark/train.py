@@ -146,6 +146,8 @@ def _train(
                             cohort.remove(one)
             except (RuntimeError, MemoryError) as error:
                 failures.append(without_memory(error, one.run, step))
+                if one.cuda_stream is not None:  # what it still writes to must not be given to others
+                    one.cuda_stream.synchronize()
                 write_status(one.folder, "failed", step, keys.steps)
                 mirror_or_say(one.folder)
                 cohort.remove(one)

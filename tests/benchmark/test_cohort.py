@@ -187,7 +187,7 @@ def test_runs_of_different_lengths_each_end_at_their_own(cohort, results, alone)
         assert outcome(run, results) == alone(run, results)
 
 
-def test_diverged_run_ends_alone_and_well(cohort, results, capsys, alone):
+def test_diverged_run_ends_alone_and_well(cohort, results, monkeypatch, capsys, alone):
     runs = cohort(variants=[{"id": "convlstm", "training": {"learning_rate": 1}}, *VARIANTS[1:]])
     huge = runs[0].training.model_copy(update={"learning_rate": 1e30})
     runs[0] = runs[0].model_copy(update={"training": huge})
@@ -197,6 +197,9 @@ def test_diverged_run_ends_alone_and_well(cohort, results, capsys, alone):
     assert "convlstm seed=1: diverged by step" in capsys.readouterr().out
     for run in runs:
         assert outcome(run, results) == alone(run, results)
+    with batches(monkeypatch) as made:
+        train_cohort(runs, results, "cpu", skip_trained=True)
+    assert made == []  # a diverged run is through as well
 
 
 def test_run_without_memory_ends_alone_is_named_and_goes_on_later(cohort, results, monkeypatch, capsys, alone):
