@@ -19,6 +19,7 @@ STAGES = {
     "data": ("benchmark/data/digits.py", "benchmark/data/clips.py", "benchmark/data/prepared.py", *STREAM),
     "train": (
         "benchmark/train.py",
+        "benchmark/trainee.py",
         "benchmark/engine.py",
         "benchmark/curriculum.py",
         "benchmark/data/occlusion.py",

@@ -89,6 +89,7 @@ EXEMPT = {
         "benchmark/plan.py": "refuses unmatched parameters",
         "benchmark/progress.py": "shows",
         "benchmark/provenance.py": "records",
+        "benchmark/run_folder.py": "records",
         "benchmark/tracking.py": "mirrors",
         "benchmark/snapshot.py": "mirrors",
     },
