@@ -166,4 +166,4 @@ def width_note(protocol: Protocol, found: Sequence[Series]) -> str:
         if len({width for run in runs for width in run.model.hidden_channels}) > 1:
             unequal.append(one.label)
     but = f"; widths differ in {', '.join(unequal)}" if unequal else ""
-    return f"A layer is as wide at every depth, so that parameters and cost grow with it{but}."
+    return f"Layers have the same width at every depth, so that parameters and cost grow with it{but}."

@@ -12,11 +12,11 @@ from PIL import Image
 
 from benchmark.config import PROTOCOLS, load_protocol, run_path
 from benchmark.drawing import finish, looks, page
-from benchmark.figures import write_figures
+from benchmark.figures import by_frame, write_figures
 from benchmark.files import write_json
 from benchmark.films import film_animation, film_strip
 from benchmark.gradient_figures import probe_figure
-from benchmark.outputs import FIGURE_FORMATS, FIGURES
+from benchmark.outputs import FIGURE_FORMATS, FIGURES, figures_of
 from benchmark.variants import BASELINE_SEED
 
 CONTEXT, HORIZON, SIDE = 3, 2, 12
@@ -67,7 +67,10 @@ def write_results(results_dir, protocol, diverged=()) -> None:
         measures = [gradient_norms(states, half_life=2), gradient_norms(states, half_life=5, measure="fixed")]
         pd.concat(measures).to_parquet(folder / "probe.parquet")
         openness = [0.1 * run.seed] * (FRAMES - 1) if slot else []
-        write_json(folder / "probe.json", {stage: {"openness": openness} for stage in ("init", "trained")})
+        write_json(
+            folder / "probe.json",
+            {stage: {"openness": openness, "residual": {"reach": 0.5}} for stage in ("init", "trained")},
+        )
         state = "diverged" if (run.variant, run.seed) in diverged else "finished"
         write_json(folder / "status.json", {"state": state, "step": 8, "steps": 8})
         write_json(folder / "provenance.json", {})
@@ -134,6 +137,22 @@ def test_every_figure_is_written_in_every_format_at_the_width_of_a_page(tmp_path
         with Image.open(folder / f"{name}.png") as image:
             assert image.width == 7 * 220
             assert np.asarray(image).std() > 0
+
+
+def test_a_protocol_with_slots_and_depths_has_their_figures_too(tmp_path, make_protocol):
+    deep = {"id": "deep", "base": "causal-lstm", "layers": 3}
+    variants = ["causal-lstm", "predrnnpp", {"id": "two", "base": "predrnnpp", "layers": 3}, deep]
+    variants += [{"id": "top", "base": "predrnnpp-top", "layers": 3}]
+    protocol = make_protocol(variants=variants, seeds=[1])
+    write_results(tmp_path, protocol)
+    write_figures(protocol, tmp_path)
+    names = {path.stem for path in (tmp_path / "tiny" / "figures").iterdir()}
+    assert names == set(figures_of(protocol)) == {*FIGURES, "slots", "depth"}
+
+
+def test_a_frame_that_is_not_finite_leaves_no_mean_at_its_time():
+    frames = pd.DataFrame({"clip": [1, 1, 2, 2], "frame": [1, 2, 1, 2], "mse": [1.0, np.nan, 3.0, 4.0]})
+    assert list(by_frame(frames, "mse")) == pytest.approx([2.0, np.nan], nan_ok=True)
 
 
 def test_equal_figures_have_equal_bytes_on_another_day(tmp_path, monkeypatch):

@@ -36,21 +36,19 @@ PRIMARY = {"metric": "mae", "pairs": {"predrnnpp": "predrnn"}}
 
 @pytest.fixture
 def draw(tmp_path, make_protocol, write_finished, monkeypatch):
-    """Draw one figure of made-up results; returns protocol, runs and the figure object that was saved."""
-    saved, savefig = [], Figure.savefig
+    """Draw one figure of made-up results; returns protocol, runs and the figure object, whose layout takes time."""
+    saved = []
 
-    def keep(figure, *rest, **keywords):
-        saved.append(figure)
-        savefig(figure, *rest, **keywords)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-
-    def made(figure, *, lpips=True, diverged=(), change=lambda results_dir: None, **changes):
+    def made(figure, *, lpips=True, diverged=(), laid_out=False, change=lambda results_dir: None, **changes):
         protocol = make_protocol(**changes)
         results_dir = write_finished(protocol, lpips=lpips, diverged=diverged, folder=f"results-{len(saved)}")
         change(results_dir)
         runs = read_runs(protocol, results_dir)
-        figure(protocol, runs, setting_of(protocol, runs), [tmp_path / "figure.png"])
+        with monkeypatch.context() as patch:
+            if not laid_out:
+                patch.setattr(Figure, "draw_without_rendering", lambda figure: None)
+            patch.setattr(Figure, "savefig", lambda figure, path, **_: saved.append(figure))
+            figure(protocol, runs, setting_of(protocol, runs), [tmp_path / "figure.png"])
         return protocol, runs, saved[-1]
 
     return made
@@ -157,9 +155,12 @@ def test_runs_that_diverged_are_named_in_their_row_and_drawn_nowhere(draw):
 def test_every_run_may_diverge(draw):
     everything = {(variant, seed) for variant in ("convlstm", "predrnn", "predrnnpp") for seed in (1, 2)}
     for figure_of in (scores, differences):
-        _, _, figure = draw(figure_of, diverged=everything)
+        _, _, figure = draw(figure_of, diverged=everything, laid_out=True)
         assert "Diverged and left out" in words(figure)
         assert unreadable(figure) == []
+    everything = {(variant, seed) for variant in SLOTS["variants"] for seed in (1, 2)}
+    _, _, figure = draw(slots, diverged=everything, **SLOTS)
+    assert "Diverged and left out: Causal LSTM (seed 1)" in words(figure)
 
 
 def test_without_lpips_there_is_no_panel_for_it_and_a_sentence(draw):
@@ -318,7 +319,7 @@ def test_the_depth_figure_has_a_line_with_and_one_without_highway_and_a_gap_wher
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Causal LSTM", "PredRNN++"]
     said = words(figure)
     assert "Diverged and left out: PredRNN++, 4 layers (seed 1), PredRNN++, 4 layers (seed 2)." in said
-    assert "A layer is as wide at every depth" in said
+    assert "Layers have the same width at every depth" in said
 
 
 @pytest.mark.parametrize(
@@ -326,7 +327,7 @@ def test_the_depth_figure_has_a_line_with_and_one_without_highway_and_a_gap_wher
     [(scores, SLOTS), (differences, SLOTS), (differences, {"primary": PRIMARY}), (slots, SLOTS), (depth, DEPTHS)],
 )
 def test_drawn_twice_it_has_equal_bytes_and_no_text_on_another(draw, tmp_path, figure_of, changes):
-    protocol, runs, figure = draw(figure_of, seeds=[1, 2, 3], **changes)
+    protocol, runs, figure = draw(figure_of, seeds=[1, 2, 3], laid_out=True, **changes)
     assert unreadable(figure) == []
     for ending in ("pdf", "png"):
         paths = [tmp_path / f"{name}.{ending}" for name in ("one", "two")]
