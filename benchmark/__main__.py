@@ -41,14 +41,15 @@ def backbone(options: argparse.Namespace) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train one run; goes on from its checkpoint."""
-    run, device = run_of(options), device_of(options)
+    """Train one run, or several variants of a seed side by side; each goes on from its checkpoint."""
+    runs, device = runs_of(options), device_of(options)
     from benchmark.cost import count_parameters
     from benchmark.plan import check_matched
-    from benchmark.train import train as train_run
+    from benchmark.train import train_cohort
 
-    check_matched(options.protocol, {run.variant: count_parameters(run.model)})
-    train_run(run, options.results_dir, device, resume_only=options.resume_only)
+    check_matched(options.protocol, {run.variant: count_parameters(run.model) for run in runs})
+    flags = {"resume_only": options.resume_only, "skip_trained": options.skip_trained}
+    train_cohort(runs, options.results_dir, device, **flags)
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -192,7 +193,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] =
     "plan": (plan, ("protocol", "results_dir")),
     "data": (data, ("protocol", "results_dir", "data_dir", "download")),
     "backbone": (backbone, ("protocol", "results_dir", "data_dir", "download")),
-    "train": (train, (*RUN, "resume_only")),
+    "train": (train, (*RUN, "resume_only", "skip_trained")),
     "evaluate": (
         evaluate,
         ("protocol?", "variant?", "seed?", "weights?", "data?", *(f"{name}?" for name in OWN_CLIPS), *RUN[3:]),
@@ -226,7 +227,7 @@ def positive(text: str) -> int:
 
 OPTIONS = {
     "protocol": {"metavar": "NAME|FILE", "help": "protocol: a name in workflows/protocols, or a YAML file"},
-    "variant": {"metavar": "ID", "help": "variant of the protocol"},
+    "variant": {"metavar": "ID", "help": "variant of the protocol; `train` takes several: a,b,c"},
     "seed": {"metavar": "N", "type": int, "help": "seed of the run"},
     "results_dir": {"metavar": "DIR", "type": Path, "default": Path("results"), "help": "default: results"},
     "data_dir": {
@@ -275,6 +276,7 @@ OPTIONS = {
         "help": "default: what the protocol says; auto for your clips",
     },
     "resume_only": {"action": "store_true", "help": "it is an error if there is no checkpoint to go on from"},
+    "skip_trained": {"action": "store_true", "help": "leave alone what this config and code have trained to its end"},
 }
 """Option -> its settings; `verb option` = what it means to one verb alone."""
 
@@ -294,6 +296,15 @@ def run_of(options: argparse.Namespace) -> RunConfig:
     if options.seed not in seeds:
         raise UserError(f"--seed: protocol {protocol.name}: {unknown('seed', options.seed, seeds)}")
     return protocol.run(options.variant, options.seed)
+
+
+def runs_of(options: argparse.Namespace) -> list[RunConfig]:
+    """The runs that --variant, a list with commas, and --seed name."""
+    variants = options.variant.split(",")
+    for variant in variants:
+        if variants.count(variant) > 1:
+            raise UserError(f"--variant: {options.variant} names {variant!r} twice; name each once")
+    return [run_of(argparse.Namespace(**vars(options) | {"variant": variant})) for variant in variants]
 
 
 def device_of(options: argparse.Namespace) -> str:

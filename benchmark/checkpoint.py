@@ -50,6 +50,19 @@ def load_checkpoint(path: Path, identity: dict[str, str], *, resume_only: bool =
     return None
 
 
+def save_trained(path: Path, identity: dict[str, str], network: Predictor) -> None:
+    """Keep the weights that a training ended with, and the hashes of what made them."""
+    save_checkpoint(path, identity, {"network": network.state_dict()})
+
+
+def load_trained(path: Path, identity: dict[str, str]) -> dict[str, torch.Tensor] | None:
+    """The weights that `save_trained` kept; None if there are none, or other hashes made them."""
+    if not path.exists():
+        return None
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return state["network"] if state["identity"] == identity else None
+
+
 def save_weights(path: Path, network: Predictor, config_hash: str | None = None, context: int | None = None) -> None:
     """Write the weights with their spec.
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -241,6 +242,7 @@ class Protocol(Strict):
     seeds: Seeds
     primary: PrimaryConfig = PrimaryConfig()
     target_parameters: int | None = Field(None, ge=1, description="Matched within 7 %; null = not matched.")
+    cohort: int = Field(1, ge=1, description="Variants of a seed that one job trains side by side; changes no result.")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":
@@ -253,8 +255,8 @@ class Protocol(Strict):
         for key, value in needed.items():
             if value > self.data.test_clips:
                 raise ValueError(f"{key}: {value} is more than data.test_clips {self.data.test_clips}")
-        for entry in self.variants:
-            self.run(entry.id, self.seeds_of(entry.id)[0])
+        for variants in self.cohorts():
+            check_one_stream([self.run(variant, self.seeds_of(variant)[0]) for variant in variants])
         for variant, reference in self.references().items():
             for name in (variant, reference):
                 if name not in ids:
@@ -320,6 +322,14 @@ class Protocol(Strict):
         """All runs, variant by variant."""
         return [self.run(entry.id, seed) for entry in self.variants for seed in self.seeds_of(entry.id)]
 
+    def cohorts(self) -> list[list[str]]:
+        """The variants in groups of up to `cohort` with the same seeds, in their order."""
+        alike: dict[tuple[int, ...], list[str]] = {}
+        for entry in self.variants:
+            alike.setdefault(self.seeds_of(entry.id), []).append(entry.id)
+        n = self.cohort
+        return [ids[first : first + n] for ids in alike.values() for first in range(0, len(ids), n)]
+
     def _spec(self, entry: VariantEntry) -> ModelSpec:
         known = VARIANTS[entry.base or entry.id]
         fields = (
@@ -337,6 +347,20 @@ class Protocol(Strict):
             if not fields["highway_slot"]:
                 raise ValueError(f"highway_slot: a highway needs two layers, not {len(widths)}")
         return ModelSpec(hidden_channels=tuple(widths), frame_size=self.data.frame_size, **fields)
+
+
+def check_one_stream(runs: Sequence[RunConfig]) -> None:
+    """Check that variants of one protocol and seed can be fed by one stream of batches and masks.
+
+    Raises:
+        ValueError: their batch size or sampling differs; names it.
+    """
+    for key in ("batch_size", "sampling"):
+        first, *others = [(run.variant, getattr(run.training, key)) for run in runs]
+        for variant, value in others:
+            if value != first[1]:
+                shown = f"{first[1]} for {first[0]} and {value} for {variant}"
+                raise ValueError(f"training.{key}: is {shown}, which share each batch of a cohort")
 
 
 def run_path(results_dir: Path, protocol: str, variant: str, seed: int) -> Path:

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,31 +75,35 @@ class Setting:
     left_out: str
     """Names the runs that diverged, in a sentence; empty if none did."""
 
-    def seed_note(self, shown: str, *, bands: bool = False) -> str:
-        """How many seeds there are, what is `shown` of them, whether with `bands`, and what that allows to be said."""
+    def seed_note(self, shown: str, *, interval: str = "") -> str:
+        """How many seeds there are, what is `shown` of them, what an interval is drawn as, and what may be said."""
         most, n = self.seeds[0], " or ".join(map(str, self.seeds))
         if most == 1:
             note = "n = 1: ranks nothing."
         elif most < SMALLEST_N:
             note = f"n = {n} seeds, {shown}: too few for an interval, ranks nothing."
         else:
-            note = f"n = {n} seeds, {shown}{'; band: 95 % t interval over seeds' * bands}."
+            note = f"n = {n} seeds, {shown}{f'; {interval}: 95 % t interval over seeds' if interval else ''}."
         return f"{note} {self.left_out}".strip()
 
 
 def looks(protocol: Protocol) -> dict[str, Look]:
     """The look of every variant of `protocol`; markers tell them apart where it is printed grey."""
-    specs = {entry.id: protocol.run(entry.id, protocol.seeds_of(entry.id)[0]) for entry in protocol.variants}
+    runs = [protocol.run(entry.id, protocol.seeds_of(entry.id)[0]) for entry in protocol.variants]
+    return looks_of({run.variant: (run.label, run.model) for run in runs})
+
+
+def looks_of(shown: Mapping[str, tuple[str, ModelSpec]]) -> dict[str, Look]:
+    """A look for each thing that has a label and a network, no two alike."""
     families: dict[str, list[str]] = {}
-    for variant, run in specs.items():
-        families.setdefault(run.model.cell, []).append(variant)
+    for key, (_, spec) in shown.items():
+        families.setdefault(spec.cell, []).append(key)
     found = {}
-    for number, (variant, run) in enumerate(specs.items()):
-        family = families[run.model.cell]
-        color = shade(PALETTE[list(CELLS).index(run.model.cell) % len(PALETTE)], family.index(variant), len(family))
+    for number, (key, (label, spec)) in enumerate(shown.items()):
+        family = families[spec.cell]
+        color = shade(PALETTE[list(CELLS).index(spec.cell) % len(PALETTE)], family.index(key), len(family))
         filled = number // len(MARKERS) % 2 == 0
-        line = highway_line(run.model)
-        found[variant] = Look(run.label, color, line, MARKERS[number % len(MARKERS)], filled)
+        found[key] = Look(label, color, highway_line(spec), MARKERS[number % len(MARKERS)], filled)
     return found
 
 
@@ -139,7 +143,9 @@ def page(paths: Sequence[Path], height: float, width: float = WIDTH) -> Iterator
 def finish(figure: Figure, title: str, notes: Sequence[str], handles: Sequence[Artist] = ()) -> None:
     """Put a title above the axes, a legend of `handles` and the notes below; the figure grows by what they need."""
     width, body = figure.get_size_inches()
-    text = " ".join(note for note in notes if note).replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+    text = " ".join(note for note in notes if note)
+    for words in (" = ", "95 % t", "(seed "):  # stay on one line
+        text = text.replace(words, words.replace(" ", "\N{NO-BREAK SPACE}"))
     lines = textwrap.wrap(text, int(width * 19.5))
     above, legend_at = 0.26, 0.06 + 0.135 * len(lines)
     columns = int(width * 17 / (9 + max((len(handle.get_label()) for handle in handles), default=0))) or 1
@@ -153,6 +159,13 @@ def finish(figure: Figure, title: str, notes: Sequence[str], handles: Sequence[A
         place = (0.5, legend_at / height)
         legend = figure.legend(handles=handles, loc="lower center", bbox_to_anchor=place, ncols=columns, borderpad=0.2)
         legend.set_in_layout(False)
+
+
+def empty_figure(title: str, message: str, setting: Setting, paths: Sequence[Path]) -> None:
+    """A figure that says why there is nothing to show."""
+    with page(paths, height=0.6) as figure:
+        figure.text(0.5, 0.5, message, ha="center", va="center", fontsize=8)
+        finish(figure, title, [setting.seed_note("none shown")])
 
 
 def time_axis(axes: Axes, first: int, last: int, context: int | None = None) -> None:

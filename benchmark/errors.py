@@ -11,6 +11,12 @@ class UserError(ValueError):
     """A mistake in what the user gave: the message says what, where, what is allowed and what to do."""
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether `error` says that memory could not be had, as Python, PyTorch or a library of CUDA says it."""
+    told = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError) or any(words in str(error) for words in told)
+
+
 def unknown(kind: str, value: object, allowed: Iterable[object]) -> str:
     """Message for a name that is not among `allowed`, with the nearest one."""
     names = [str(name) for name in allowed]

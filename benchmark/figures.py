@@ -6,12 +6,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmark.ablation_figures import depth, slots
+from benchmark.ablations import depth_series, slot_series
 from benchmark.config import Protocol, run_path
-from benchmark.drawing import Setting, draw_seeds, finish, handles, left_out, looks, page, time_axis
+from benchmark.drawing import Setting, draw_seeds, empty_figure, finish, handles, left_out, looks, page, time_axis
 from benchmark.films import FilmRow, film_figure
 from benchmark.gradient_figures import HORIZON_NOTE, STAGES, gradient_norm, gradient_norm_layers, read_norms
+from benchmark.metrics import summarise
 from benchmark.outputs import FIGURE_FORMATS, figures_of
 from benchmark.runs import FinishedRun, read_runs
+from benchmark.score_figures import differences, scores
 
 BASELINE_LINES = ((0, (6, 2)), (0, (1, 1.5)), (0, (3, 2, 1, 2)))
 GREY = "#777777"
@@ -37,9 +41,15 @@ def write_figures(protocol: Protocol, results_dir: Path) -> None:
     folder = results_dir / protocol.name / "figures"
     paths = {name: [folder / f"{name}.{ending}" for ending in FIGURE_FORMATS] for name in figures_of(protocol)}
 
+    scores(protocol, runs, setting, paths["scores"])
+    differences(protocol, runs, setting, paths["differences"])
     mse_per_frame(kept, setting, paths["mse_per_frame"])
     film(protocol, kept, results_dir, setting, paths["film"])
     openness(trained, setting, paths["openness"])
+    if slot_series(protocol):
+        slots(protocol, runs, setting, paths["slots"])
+    if depth_series(protocol):
+        depth(protocol, runs, setting, paths["depth"])
     if protocol.data.gaps:
         gap_against_error(trained, setting, paths["gap_against_error"])
     if not trained:
@@ -56,7 +66,7 @@ def write_figures(protocol: Protocol, results_dir: Path) -> None:
 
 def mse_per_frame(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
     """MSE of each predicted frame: all with the baselines, and the variants alone on their own scale."""
-    curves = pd.DataFrame({(run.variant, run.seed): run.frames.groupby("frame")["mse"].mean() for run in runs})
+    curves = pd.DataFrame({(run.variant, run.seed): by_frame(run.frames, "mse") for run in runs})
     curves.index += setting.context
     with page(paths, height=2.6) as figure:
         every, alone = figure.subplots(1, 2)
@@ -76,9 +86,14 @@ def mse_per_frame(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence
         notes = [
             f"t = {setting.context + 1} is the first predicted frame.",
             "Mean over the test clips, prediction clipped to [0, 1].",
-            setting.seed_note("mean", bands=True),
+            setting.seed_note("mean", interval="band"),
         ]
         finish(figure, "Error by predicted frame", notes, legend)
+
+
+def by_frame(frames: pd.DataFrame, metric: str) -> pd.Series:
+    """Predicted frame -> mean of a metric over clips."""
+    return summarise(frames, by=["frame"]).set_index(["metric", "frame"])["mean"][metric]
 
 
 def openness(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
@@ -105,7 +120,7 @@ def openness(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path
             "S: switch gate of the highway, mean over units and clips.",
             "At openness 1 the highway keeps its past, at 0 it replaces it.",
             HORIZON_NOTE,
-            setting.seed_note("mean", bands=True),
+            setting.seed_note("mean", interval="band"),
         ]
         finish(figure, title, notes, handles(shown))
 
@@ -127,7 +142,7 @@ def gap_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Sequ
         notes = [
             "Mean over the test clips and the predicted frames, none of which has a bar; prediction clipped to [0, 1].",
             "Each model was trained on all gaps.",
-            setting.seed_note("mean", bands=True),
+            setting.seed_note("mean", interval="band"),
         ]
         finish(figure, title, notes, handles(setting.looks))
 
@@ -153,10 +168,3 @@ def film(
         setting.seed_note("of which the first is shown"),
     ]
     film_figure(context, [FilmRow("Truth", truth), *rows], f"Test clip {clip}", notes, paths)
-
-
-def empty_figure(title: str, message: str, setting: Setting, paths: Sequence[Path]) -> None:
-    """A figure that says why there is nothing to show."""
-    with page(paths, height=0.6) as figure:
-        figure.text(0.5, 0.5, message, ha="center", va="center", fontsize=8)
-        finish(figure, title, [setting.seed_note("none shown")])

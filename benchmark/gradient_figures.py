@@ -61,7 +61,7 @@ def gradient_norm(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) 
         for axes in grid[-1]:
             axes.set_xlabel("frame t")
         what = gradient_note(setting.frames, "geometric mean over clips and, for H, C and M, over layers")
-        notes = [what, setting.seed_note("geometric mean", bands=True)]
+        notes = [what, setting.seed_note("geometric mean", interval="band")]
         finish(figure, "How far back the gradient reaches", notes, handles(setting.looks))
 
 

@@ -1,10 +1,11 @@
 """Names of the tables and figures of a protocol, for those who plan them without making them."""
 
+from benchmark.ablations import depth_series, slot_series
 from benchmark.config import Protocol
 
 TABLES = ("main", "comparison", "per_frame", "conventions", "compute", "probe", "paper")
 TABLE_FORMATS = ("csv", "md", "tex", "html")
-FIGURES = ("gradient_norm", "gradient_norm_layers", "mse_per_frame", "film", "openness")
+FIGURES = ("scores", "differences", "gradient_norm", "gradient_norm_layers", "mse_per_frame", "film", "openness")
 FIGURE_FORMATS = ("pdf", "png")
 
 
@@ -14,5 +15,10 @@ def tables_of(protocol: Protocol) -> tuple[str, ...]:
 
 
 def figures_of(protocol: Protocol) -> tuple[str, ...]:
-    """The figures of `protocol`, likewise."""
-    return (*FIGURES, "gap_against_error") if protocol.data.gaps else FIGURES
+    """The figures of `protocol`: those that all have, and ablations and errors by gap where there are any."""
+    some = {
+        "slots": slot_series(protocol),
+        "depth": depth_series(protocol),
+        "gap_against_error": protocol.data.gaps,
+    }
+    return (*FIGURES, *(name for name, needed in some.items() if needed))

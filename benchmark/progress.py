@@ -1,7 +1,27 @@
-"""The one progress line of a training."""
+"""The one progress line of a training, and its clock."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
+
+
+class Stopwatch:
+    """Seconds since it was made, without those under `paused`."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def elapsed_s(self) -> float:
+        """Seconds on the clock."""
+        return time.monotonic() - self._started
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """The clock stands still for the body."""
+        paused = time.monotonic()
+        yield
+        self._started += time.monotonic() - paused
 
 
 class Progress:

@@ -19,6 +19,7 @@ STAGES = {
     "data": ("benchmark/data/digits.py", "benchmark/data/clips.py", "benchmark/data/prepared.py", *STREAM),
     "train": (
         "benchmark/train.py",
+        "benchmark/trainee.py",
         "benchmark/engine.py",
         "benchmark/curriculum.py",
         "benchmark/data/occlusion.py",
@@ -46,10 +47,15 @@ STAGES = {
     ),
     "figures": (
         "benchmark/figures.py",
+        "benchmark/score_figures.py",
+        "benchmark/ablation_figures.py",
+        "benchmark/ablations.py",
         "benchmark/gradient_figures.py",
         "benchmark/films.py",
         "benchmark/drawing.py",
         "benchmark/figures.mplstyle",
+        "benchmark/rendering.py",
+        "benchmark/metrics.py",
         "benchmark/statistics.py",
     ),
 }

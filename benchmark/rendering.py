@@ -34,9 +34,11 @@ def digits(metric: str) -> int:
     return {"mse": 1, "mae": 1, "psnr": 2}.get(metric.split("_")[0], 3)
 
 
-def interval(mean: float, low: float, high: float, decimals: int, *, signed: bool = False) -> str:
-    """`mean [low, high]`, or the mean alone where there is no interval."""
-    shown = [number(value, decimals, signed=signed) for value in (mean, low, high)]
+def interval(
+    mean: float, low: float, high: float, decimals: int, *, significant: bool = False, signed: bool = False
+) -> str:
+    """`mean [low, high]`, or the mean alone where there is no interval; numbers as `number` writes them."""
+    shown = [number(value, decimals, significant=significant, signed=signed) for value in (mean, low, high)]
     return shown[0] if math.isnan(low) else f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 

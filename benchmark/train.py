@@ -1,57 +1,80 @@
-"""The training of one run: a straight line from the clip stream to the weights."""
+"""The training of one run, or of several side by side: a straight line from the clip stream to the weights."""
 
-import json
+import contextlib
 import math
-import resource
-import sys
-import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
+from torch import Tensor
 
 from benchmark import engine
-from benchmark.checkpoint import load_checkpoint, save_checkpoint, save_weights
-from benchmark.config import RunConfig
-from benchmark.cost import count_macs, count_parameters
-from benchmark.curriculum import feed_mask, feed_rates
+from benchmark.config import RunConfig, check_one_stream
+from benchmark.curriculum import feed_mask
 from benchmark.data.clips import fixed_stream, load_clips
 from benchmark.data.occlusion import inputs_of
 from benchmark.data.prepared import load_digits
 from benchmark.data.stream import ClipStream, to_float
-from benchmark.files import append_json_line, read_json_lines, write_atomic, write_json
+from benchmark.errors import UserError, is_out_of_memory
 from benchmark.lock import hold
-from benchmark.progress import Progress
+from benchmark.progress import Progress, Stopwatch
 from benchmark.provenance import code_hash, provenance
-from benchmark.tracking import TrackingUnavailable, mirror
-from models.predictor import Predictor, build
+from benchmark.run_folder import mirror_or_say, write_metrics, write_status
+from benchmark.trainee import Trainee, begin, finish, is_trained, log, save, title
+from models.predictor import Predictor
 
 
 def train(run: RunConfig, results_dir: Path, device: str, *, resume_only: bool = False) -> None:
-    """Train one run in its folder, from its checkpoint if there is one.
+    """Train one run in its folder, from its checkpoint if there is one: `train_cohort` of one."""
+    train_cohort([run], results_dir, device, resume_only=resume_only)
+
+
+def train_cohort(
+    runs: Sequence[RunConfig],
+    results_dir: Path,
+    device: str,
+    *,
+    resume_only: bool = False,
+    skip_trained: bool = False,
+) -> None:
+    """Train variants of one protocol and seed side by side, fed by one stream, each to what it becomes alone.
+
+    Each goes on from its own checkpoint; one that diverges or runs out of memory leaves the others unharmed.
 
     Args:
-        run: what to train.
-        results_dir: holds `<protocol>/data`, made by the verb `data`, and the run's folder.
+        runs: what to train.
+        results_dir: holds `<protocol>/data`, made by the verb `data`, and the runs' folders.
         device: `cpu` or `cuda`.
         resume_only: a missing or stale checkpoint is an error instead of a start at step 0.
+        skip_trained: leave a run alone that this config and code have trained to its end on these digits.
 
     Raises:
-        UserError: the folder is in use, the data are missing or damaged, or `resume_only` cannot be kept.
+        UserError: a folder is in use, the data are missing or damaged, the runs cannot share batches, `resume_only`
+            cannot be kept, or, said once the others are through, a run was out of memory.
     """
-    folder = run.path(results_dir)
-    with hold(folder):
-        _train(run, folder, results_dir / run.protocol / "data", device, resume_only)
+    try:
+        check_one_stream(runs)
+    except ValueError as error:
+        raise UserError(f"--variant: {error}; train them apart") from None
+    with contextlib.ExitStack() as locks:
+        for run in runs:
+            locks.enter_context(hold(run.path(results_dir)))
+        failures = _train(runs, results_dir, device, resume_only, skip_trained)
+    if failures:
+        raise UserError(f"{'; '.join(failures)}; give it more memory, the same command goes on from its checkpoint")
 
 
-def _train(run: RunConfig, folder: Path, data_folder: Path, device: str, resume_only: bool) -> None:
-    training, data = run.training, run.data
+def _train(
+    runs: Sequence[RunConfig], results_dir: Path, device: str, resume_only: bool, skip_trained: bool
+) -> list[str]:
+    # What is read of these is the same for all runs.
+    seed, data, training = runs[0].seed, runs[0].data, runs[0].training
+    data_folder = results_dir / runs[0].protocol / "data"
     engine.prepare_device(device, training.threads)
     bank = load_digits(data_folder)
     stream = ClipStream(
         bank.train,
-        seed=run.seed,
+        seed=seed,
         frame_size=data.frame_size,
         num_digits=data.num_digits,
         frames=data.context + data.horizon,
@@ -61,101 +84,105 @@ def _train(run: RunConfig, folder: Path, data_folder: Path, device: str, resume_
     validation = load_clips(data_folder, data, "validation")
     # A bar lies over context frames only: what the predictions are held against stays as it is.
     validation = inputs_of(validation, torch.arange(len(validation)), fixed_stream(bank, data, "validation"), data)
-    network = build(run.model, run.seed).to(device)
-    optimizer = engine.make_optimizer(network, training)
-    schedule = engine.make_schedule(optimizer, training)
-    parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
 
-    identity = {"config": run.identity(), "code": code_hash("train", run.model)}
-    checkpoint = folder / "checkpoint.pt"
-    state = load_checkpoint(checkpoint, identity, resume_only=resume_only)
-    first = state.pop("step") if state else 0
-    for name, values in (state or {}).items():
-        parts[name].load_state_dict(values)
-    begin(run, folder, provenance(run.model, identity["config"], data_folder, device), first)
-    if first == 0:
-        save_checkpoint(checkpoint, identity, snapshot(parts, 0))
+    cohort: list[Trainee] = []
+    failures: list[str] = []
+    for run in runs:
+        folder = run.path(results_dir)
+        identity = {"config": run.identity(), "code": code_hash("train", run.model), "digits": bank.sha256}
+        if skip_trained and is_trained(run, folder, identity):
+            continue
+        origin = provenance(run.model, identity["config"], data_folder, device)
+        own_stream = torch.cuda.Stream() if device == "cuda" and len(runs) > 1 else None
+        try:
+            cohort.append(begin(run, folder, identity, origin, device, own_stream, resume_only))
+        except (RuntimeError, MemoryError) as error:
+            failures.append(without_memory(error, run, 0))
+    for one in [one for one in cohort if one.first == one.run.training.steps]:
+        finish(one, one.first)
+        cohort.remove(one)
 
-    progress = Progress(f"{run.variant} seed={run.seed}", training.steps, first)
-    since, since_step, diverged = time.monotonic(), first, False
-    for step in range(first, training.steps):
+    watch = Stopwatch()
+    steps = [step for one in cohort for step in (one.first, one.run.training.steps)]
+    for step in range(min(steps, default=0), max(steps, default=0)):
         frames = stream.batch(step, training.batch_size)  # (B, T, C, H, W)
         inputs = inputs_of(frames, stream.clip_numbers(step, training.batch_size), stream, data)
         mask = feed_mask(
             training.sampling,
-            seed=run.seed,
+            seed=seed,
             step=step,
             batch_size=training.batch_size,
             context=data.context,
             horizon=data.horizon,
             device=device,
         )
-        loss, norm = engine.update(network, optimizer, frames, mask, training, inputs)
-        if training.reversed_second_step:
-            reversed_loss, _ = engine.update(network, optimizer, frames.flip(1), mask, training)
-            loss = (loss + reversed_loss) / 2
-        rate = optimizer.param_groups[0]["lr"]
-        schedule.step()
+        for one in [one for one in cohort if step >= one.first]:
+            keys = one.run.training
+            done, last = step + 1, step + 1 == keys.steps
+            try:
+                with on_own_stream(one, frames, inputs, mask):
+                    if step == one.first:
+                        one.progress = Progress(title(one.run), keys.steps, step)
+                        one.since_s, one.since_step = watch.elapsed_s(), step
+                    rate = one.optimizer.param_groups[0]["lr"]
+                    loss, norm = update(one, frames, inputs, mask)
+                    one.schedule.step()
 
-        done, last = step + 1, step + 1 == training.steps
-        logs, saves = done % training.log_every == 0 or last, done % training.checkpoint_every == 0 and not last
-        if (logs or saves) and not (math.isfinite(loss) and math.isfinite(norm)):
-            diverged = True  # found before a checkpoint, so that the last one holds finite weights
+                    logs, saves = done % keys.log_every == 0 or last, done % keys.checkpoint_every == 0 and not last
+                    if (logs or saves) and not (math.isfinite(loss) and math.isfinite(norm)):
+                        finish(one, done, diverged=True)  # before a checkpoint, so that the last one is finite
+                        cohort.remove(one)
+                        continue
+                    if logs:
+                        log(one, done, loss, norm, rate, watch.elapsed_s(), device, beside=len(cohort) - 1)
+                    with watch.paused():  # clips/s is the speed of training alone
+                        if done % keys.validate_every == 0 or last:
+                            score = validate(one.network, validation, one.run, device)
+                            write_metrics(one.folder, done, {"validation/mse": score})
+                        if saves:
+                            save(one, done)
+                        if last:
+                            finish(one, done)
+                            cohort.remove(one)
+            except (RuntimeError, MemoryError) as error:
+                failures.append(without_memory(error, one.run, step))
+                if one.cuda_stream is not None:  # what it still writes to must not be given to others
+                    one.cuda_stream.synchronize()
+                write_status(one.folder, "failed", step, keys.steps)
+                mirror_or_say(one.folder)
+                cohort.remove(one)
+        if not cohort:
             break
-        if logs:
-            point = {"step": done, "train/loss": loss.item(), "train/grad_norm": norm.item()}
-            context_rate, horizon_rate = feed_rates(training.sampling, step)
-            rates = {
-                "train/learning_rate": rate,
-                "train/feed_context": context_rate,
-                "train/feed_horizon": horizon_rate,
-            }
-            append_json_line(folder / "metrics.jsonl", point | rates)
-            now = time.monotonic()
-            clips_per_s = (done - since_step) * training.batch_size / (now - since)
-            write_timing(folder, done, now - since, clips_per_s, device)
-            progress.show(done, point["train/loss"], clips_per_s)
-            since, since_step = now, done
-        paused = time.monotonic()
-        if done % training.validate_every == 0 or last:
-            score = validate(network, validation, run, device)
-            append_json_line(folder / "metrics.jsonl", {"step": done, "validation/mse": score})
-        if saves:
-            save_checkpoint(checkpoint, identity, snapshot(parts, done))
-            write_status(folder, "running", done, training.steps)
-            mirror_or_say(folder)
-        since += time.monotonic() - paused  # clips/s is the speed of training alone
-
-    if diverged:
-        state = load_checkpoint(checkpoint, identity)
-        network.load_state_dict(state["network"])
-        print(f"{run.variant} seed={run.seed}: diverged by step {done}; kept the weights of step {state['step']}")
-    save_weights(folder / "model.safetensors", network, identity["config"], data.context)
-    write_status(folder, "diverged" if diverged else "finished", done if diverged else training.steps, training.steps)
-    checkpoint.unlink()
-    mirror_or_say(folder)
+    return failures
 
 
-def begin(run: RunConfig, folder: Path, origin: dict[str, Any], step: int) -> None:
-    """Write the files a run starts with, and cut what a former process logged past its checkpoint at `step`."""
-    costs = {
-        "parameters": count_parameters(run.model),
-        "macs": count_macs(run.model, run.data.context, run.data.horizon),
-    }
-    write_atomic(folder / "run.yaml", yaml.safe_dump(run.to_dict() | costs, sort_keys=False))
-    write_json(folder / "provenance.json", origin)
-    for name in ("metrics.jsonl", "timing.jsonl"):
-        kept = [json.dumps(line) + "\n" for line in read_json_lines(folder / name) if line["step"] <= step]
-        write_atomic(folder / name, "".join(kept))
-    write_status(folder, "running", step, run.training.steps)
+def update(one: Trainee, frames: Tensor, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The optimiser steps on one batch; returns their mean loss and the first's gradient norm."""
+    training = one.run.training
+    loss, norm = engine.update(one.network, one.optimizer, frames, mask, training, inputs)
+    if training.reversed_second_step:
+        reversed_loss, _ = engine.update(one.network, one.optimizer, frames.flip(1), mask, training)
+        loss = (loss + reversed_loss) / 2
+    return loss, norm
 
 
-def snapshot(parts: dict[str, Any], step: int) -> dict[str, Any]:
-    """The state of network, optimiser and schedule after `step` steps."""
-    return {"step": step} | {name: part.state_dict() for name, part in parts.items()}
+@contextlib.contextmanager
+def on_own_stream(one: Trainee, *batch: Tensor) -> Iterator[None]:
+    """Let a GPU work for `one` beside the others, once `batch` is there; that is kept until `one` has used it.
+
+    The host runs ahead of the GPU, and so do batches made for it, at most to the next loss that is read back.
+    """
+    if one.cuda_stream is None:
+        yield
+        return
+    one.cuda_stream.wait_stream(torch.cuda.current_stream())
+    for tensor in batch:
+        tensor.record_stream(one.cuda_stream)
+    with torch.cuda.stream(one.cuda_stream):
+        yield
 
 
-def validate(network: Predictor, clips: torch.Tensor, run: RunConfig, device: str) -> float:
+def validate(network: Predictor, clips: Tensor, run: RunConfig, device: str) -> float:
     """Mean squared error per frame, summed over pixels, of the free-running network on the validation clips."""
     total = 0.0
     for batch in clips.split(run.evaluation.batch_size):
@@ -165,24 +192,10 @@ def validate(network: Predictor, clips: torch.Tensor, run: RunConfig, device: st
     return total / (len(clips) * run.data.horizon)
 
 
-def write_timing(folder: Path, step: int, elapsed_s: float, clips_per_s: float, device: str) -> None:
-    """Log how fast the last steps were and the peak memory of this process or its GPU."""
-    if device == "cuda":
-        peak_mib = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    timing = {"step": step, "elapsed_s": elapsed_s, "clips_per_s": clips_per_s, "peak_memory_mib": peak_mib}
-    append_json_line(folder / "timing.jsonl", timing)
-
-
-def write_status(folder: Path, state: str, step: int, steps: int) -> None:
-    """Say where the run is, for people and for tables."""
-    write_json(folder / "status.json", {"state": state, "step": step, "steps": steps})
-
-
-def mirror_or_say(folder: Path) -> None:
-    """Send what is new to MLflow; a store that cannot be reached stops nothing."""
-    try:
-        mirror(folder)
-    except TrackingUnavailable as error:
-        print(f"not sent to MLflow, `sync` sends it later: {error}", file=sys.stderr, flush=True)
+def without_memory(error: Exception, run: RunConfig, step: int) -> str:
+    """Say that there was no memory for a run; any other `error` is raised again."""
+    if not is_out_of_memory(error):
+        raise error
+    message = f"{title(run)}: out of memory in step {step + 1}"
+    print(f"{message} ({str(error).partition(chr(10))[0]})", flush=True)
+    return message

@@ -439,3 +439,9 @@ def test_what_is_compared_changes_no_run(make_protocol):
     variants = ["convlstm", {"id": "predrnn", "reference": "convlstm", "seeds": [1]}, "predrnnpp"]
     changed = make_protocol(variants=variants, primary={"metric": "ssim", "pairs": {"predrnnpp": "predrnn"}})
     assert changed.run("predrnn", 1).identity("evaluation", "probe") == plain
+
+
+def test_variants_of_a_cohort_have_the_same_seeds(make_protocol):
+    variants = ["convlstm", {"id": "predrnn", "seeds": [1]}, "predrnnpp", {"id": "causal-lstm", "seeds": [1]}]
+    protocol = make_protocol(variants=variants, cohort=3)
+    assert protocol.cohorts() == [["convlstm", "predrnnpp"], ["predrnn", "causal-lstm"]]

@@ -174,7 +174,8 @@ def test_a_diverged_run_is_named_in_every_figure_and_drawn_in_none(drawn):
     for name, figure in figures.items():
         said = words(figure)
         assert "Diverged and left out: ConvLSTM (seed 2), PredRNN (seed 1), PredRNN (seed 2)." in said, name
-        assert "PredRNN " not in said.replace("PredRNN (seed", ""), name
+        if name not in ("scores", "differences"):  # which say so in its row
+            assert "PredRNN " not in said.replace("PredRNN (seed", ""), name
     assert {line.get_ydata()[0] for line in figures["mse_per_frame"].axes[1].lines} == {10.0, 15.0}
 
 

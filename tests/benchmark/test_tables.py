@@ -215,10 +215,17 @@ def test_probe_table_tells_no_decay_from_decay_seed_by_seed(write):
     folder = write(silent={("convlstm", seed) for seed in SEEDS} | {("predrnn", 2)})
     _, cells, _ = parse_markdown((folder / "tables" / "probe.md").read_text())
     shown = cells.set_index("Model")["Half-life, trained (frames) ↑"]
-    assert shown.to_dict() == {"ConvLSTM": "no decay", "PredRNN": "8.00 (1 no decay)", "PredRNN++": "8.00"}
+    assert shown.to_dict() == {
+        "ConvLSTM": "no decay",
+        "PredRNN": "8.00 (1 no decay)",
+        "PredRNN++": f"8.00 [{MINUS}1.94, 17.94]",
+    }
     table = csv_of(folder, "probe").set_index(["variant", "stage"])
     assert table.loc[("predrnn", "init"), "no_decay"] == 1
-    assert table.loc[("predrnn", "init"), "reach"] == pytest.approx(np.mean([0.5, 0.25, 0.5 / 3]))
+    reaches = [0.5, 0.25, 0.5 / 3]
+    assert table.loc[("predrnn", "init"), "reach"] == pytest.approx(stats.gmean(reaches))
+    limits = stats.t.interval(0.95, 2, np.mean(np.log(reaches)), stats.sem(np.log(reaches)))
+    assert table.loc[("predrnn", "init"), ["reach_low", "reach_high"]].tolist() == pytest.approx(np.exp(limits))
     assert table.loc[("predrnnpp", "trained"), "openness"] == 0.5
     assert list(cells["Openness, trained"]) == [MISSING, MISSING, "0.50"]
 

@@ -100,6 +100,17 @@ def identity(*parts):
     return of
 
 
+def cohort_sources(variants):
+    """The source files that decide the training of these variants."""
+    models = [PROTOCOL.run(variant, PROTOCOL.seeds[0]).model for variant in variants]
+    return code_files(*sorted({name for model in models for name in sources("train", model)}))
+
+
+def cohort_identities(variants):
+    """What decides the weights of these variants with the seed of the wildcards, as in `RunConfig.identity`."""
+    return lambda wildcards: [PROTOCOL.run(variant, int(wildcards.seed)).identity() for variant in variants]
+
+
 def weights(wildcards):
     """Input function: the weights to score; a baseline has none."""
     return [] if wildcards.variant in BASELINES else f"{RUN}/model.safetensors"
@@ -118,10 +129,10 @@ def of_baselines(*names):
 
 
 def rows():
-    """What the tables and figures show, in their order."""
+    """What the tables and figures show and compare, in their order."""
     return [(run.variant, run.seed, run.label) for run in PROTOCOL.runs()] + [
         *PROTOCOL.baselines,
         PROTOCOL.about,
-        PROTOCOL.references(),
+        *PROTOCOL.references().items(),
         PROTOCOL.primary.model_dump(),
     ]

@@ -1,26 +1,31 @@
 """One run: its training, its scores, its gradients, and its copy in MLflow."""
 
+if PROTOCOL.cohort == 1:
 
-rule train:
-    input:
-        run_sources("train"),
-        f"{FOLDER}/data/data.json",
-    output:
-        f"{RUN}/model.safetensors",
-    log:
-        f"{FOLDER}/logs/train/{{variant}}.seed={{seed}}.log",
-    benchmark:
-        f"{FOLDER}/benchmarks/train/{{variant}}.seed={{seed}}.tsv"
-    conda:
-        "../../environment.yml"
-    threads: PROTOCOL.training.threads
-    resources:
-        gpu=GPU,
-    params:
-        options=untracked(RUN_OPTIONS),
-        identity=identity(),
-    shell:
-        "python -m benchmark train {params.options} --variant {wildcards.variant} --seed {wildcards.seed} 2>&1 | tee {log:q}"
+    rule train:
+        input:
+            run_sources("train"),
+            f"{FOLDER}/data/data.json",
+        output:
+            f"{RUN}/model.safetensors",
+        log:
+            f"{FOLDER}/logs/train/{{variant}}.seed={{seed}}.log",
+        benchmark:
+            f"{FOLDER}/benchmarks/train/{{variant}}.seed={{seed}}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: PROTOCOL.training.threads
+        resources:
+            gpu=GPU,
+        params:
+            options=untracked(RUN_OPTIONS),
+            identity=identity(),
+        shell:
+            "python -m benchmark train {params.options} --variant {wildcards.variant} --seed {wildcards.seed} 2>&1 | tee {log:q}"
+
+else:
+
+    include: "cohorts.smk"
 
 
 rule evaluate:

@@ -1,0 +1,169 @@
+"""Ablation figures: error, reach and openness by where the highway sits, and by depth."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from benchmark.ablations import Series, depth_series, place, slot_series
+from benchmark.config import Protocol
+from benchmark.drawing import Look, Setting, finish, handles, left_out, lighten, looks_of, page
+from benchmark.metrics import METRICS
+from benchmark.runs import FinishedRun
+from benchmark.statistics import summarise
+
+Measure = Callable[[FinishedRun], float | None]
+"""A number of a run; None where it has none."""
+
+ERROR_NOTE = f"MSE: {METRICS['mse'].definition}; mean over the test clips and predicted frames."
+REACH_NOTE = (
+    "Reach: norm of the gradient of the last predicted frame's squared error with respect to the first context frame,"
+    " over that with respect to the last; geometric mean over clips and seeds."
+)
+OPENNESS_NOTE = "Openness: mean of 1 \N{MINUS SIGN} S over units, steps and clips; 1 keeps the past, 0 replaces it."
+
+
+def error(run: FinishedRun) -> float | None:
+    """MSE of a run."""
+    return float(run.scores["mse"])
+
+
+def reach(run: FinishedRun) -> float | None:
+    """Reach of a trained run; None where a norm is 0 or not finite."""
+    return run.probe["trained"]["residual"]["reach"]
+
+
+def openness(run: FinishedRun) -> float | None:
+    """Openness of the trained highway; None without one."""
+    steps = run.probe["trained"]["openness"]
+    return float(np.mean(steps)) if steps else None
+
+
+def slots(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+    """Error, reach and openness by highway slot, a line a cell."""
+    found = slot_series(protocol)
+    with page(paths, height=2.3) as figure:
+        panels = list(figure.subplots(1, 3))
+        looks = draw_ablation(panels, [error, reach, openness], found, runs)
+        panels[2].set_ylabel("openness after training")
+        panels[2].set_ylim(0, 1)
+        words = slot_words(found)
+        for axes in panels:
+            axes.set_xticks(list(words), list(words.values()))
+            axes.set_xlim(min(words) - 0.4, max(words) + 0.4)
+            axes.set_xlabel("highway slot")
+        notes = [
+            "Slot k: the highway sits between layers k and k + 1, counted from the bottom.",
+            ERROR_NOTE,
+            REACH_NOTE,
+            OPENNESS_NOTE,
+            *seed_notes(found, runs, setting),
+        ]
+        finish(figure, "Error, reach and openness by place of the highway", notes, handles(looks))
+
+
+def depth(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+    """Error and reach by number of layers, a line a cell and place of the highway."""
+    found = depth_series(protocol)
+    with page(paths, height=2.6) as figure:
+        panels = list(figure.subplots(1, 2))
+        looks = draw_ablation(panels, [error, reach], found, runs)
+        depths = sorted({layers for one in found for layers in one.numbers})
+        for axes in panels:
+            axes.set_xticks(depths)
+            axes.set_xlabel("layers")
+        notes = [
+            width_note(protocol, found),
+            ERROR_NOTE,
+            REACH_NOTE,
+            *seed_notes(found, runs, setting),
+        ]
+        finish(figure, "Error and reach by depth", notes, handles(looks))
+
+
+def slot_words(found: Sequence[Series]) -> dict[int, str]:
+    """Slot -> what stands below it on the axis: its number and, where that is the same in all series, its name."""
+    words: dict[int, str] = {}
+    for slot in sorted({slot for one in found for slot in one.numbers}):
+        names = {place(replace(one.spec, highway_slot=slot, highway_channels=None)) for one in found}
+        words[slot] = "none" if not slot else f"{slot}\n{names.pop()}" if len(names) == 1 else str(slot)
+    return words
+
+
+def draw_ablation(
+    panels: Sequence[Axes], measures: Sequence[Measure], found: Sequence[Series], runs: Sequence[FinishedRun]
+) -> dict[str, Look]:
+    """Draw every series into every panel, the first two with error and reach; returns the looks of the series."""
+    looks = looks_of({one.label: (one.label, one.spec) for one in found})
+    step = min(np.diff(sorted({number for one in found for number in one.numbers})))
+    shifts = min(0.12, 0.6 / len(found)) * step * (np.arange(len(found)) - (len(found) - 1) / 2)
+    for axes, measure in zip(panels, measures, strict=True):
+        for shift, one, look in zip(shifts, found, looks.values(), strict=True):
+            places = [number + shift for number, _ in one.members]
+            values = [measured(measure, variant, runs) for _, variant in one.members]
+            draw_series(axes, places, values, look, 0.035 * step, log=measure is reach)
+    panels[0].set_ylabel(METRICS["mse"].head)
+    panels[1].set_ylabel("reach after training")
+    panels[1].set_yscale("log")
+    between_ticks(panels[1])
+    return looks
+
+
+def between_ticks(axes: Axes) -> None:
+    """Let a log axis end on ticks, so that it has two at least, and write them as plain numbers."""
+    low, high = axes.get_ylim()
+    steps = (1, 2, 5)
+    decades = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    values = np.outer(decades, steps)
+    axes.set_ylim(values[values <= low].max(), values[values >= high].min())
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def measured(measure: Measure, variant: str, runs: Sequence[FinishedRun]) -> list[float]:
+    """A measure of the runs of a variant that did not diverge and have it."""
+    found = [measure(run) for run in runs if run.variant == variant and not run.diverged]
+    return [value for value in found if value is not None]
+
+
+def draw_series(
+    axes: Axes, places: Sequence[float], values: Sequence[Sequence[float]], look: Look, beside: float, *, log: bool
+) -> None:
+    """Mean (if `log` the geometric one) and interval at each place, joined by a line; seeds `beside` them."""
+    into, back = (np.log, np.exp) if log else (np.asarray, np.asarray)
+    found = [summarise(into(one).tolist()) for one in values]
+    means, lows, highs = (back([getattr(one, key) for one in found]) for key in ("mean", "low", "high"))
+    small = {"linestyle": "", "marker": "o", "markersize": 2, "markeredgewidth": 0, "color": lighten(look.color, 0.4)}
+    for x, one, low, high in zip(places, values, lows, highs, strict=True):
+        if len(one) > 1:
+            axes.plot([x + beside] * len(one), one, **small)
+        if math.isfinite(low):
+            axes.plot([x, x], [low, high], color=look.color, linewidth=1.3)
+    axes.plot(places, means, **look.style(1))
+
+
+def seed_notes(found: Sequence[Series], runs: Sequence[FinishedRun], setting: Setting) -> list[str]:
+    """What is drawn of how many seeds, and which of the runs shown have no reach or diverged."""
+    shown = {variant for one in found for _, variant in one.members}
+    runs = [run for run in runs if run.variant in shown]
+    names = [f"{run.label} (seed {run.seed})" for run in runs if not run.diverged and reach(run) is None]
+    return [
+        f"No reach, since a gradient is 0 or not finite: {', '.join(names)}." if names else "",
+        replace(setting, left_out=left_out(runs)).seed_note("mean and, small, each seed", interval="line"),
+    ]
+
+
+def width_note(protocol: Protocol, found: Sequence[Series]) -> str:
+    """Whether layers are as wide at every depth."""
+    unequal = []
+    for one in found:
+        runs = [protocol.run(variant, protocol.seeds_of(variant)[0]) for _, variant in one.members]
+        if len({width for run in runs for width in run.model.hidden_channels}) > 1:
+            unequal.append(one.label)
+    but = f"; widths differ in {', '.join(unequal)}" if unequal else ""
+    return f"A layer is as wide at every depth, so that parameters and cost grow with it{but}."

@@ -1,0 +1,92 @@
+"""Which variants of a protocol differ only in where their highway sits, or only in their depth. Imports no torch."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import takewhile
+
+from benchmark.config import Protocol, RunConfig
+from benchmark.variants import SLOTS
+from models.spec import ModelSpec
+
+SIZES = {"hidden_channels", "highway_slot", "highway_channels"}
+"""Fields of a spec that an ablation may change: widths follow from matched parameters."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line of an ablation figure: variants that are alike but for one number."""
+
+    label: str
+    spec: ModelSpec
+    """Of the variant with the smallest number."""
+    members: tuple[tuple[int, str], ...]
+    """Number and id of each variant, by number."""
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers that occur, each once, smallest first."""
+        return sorted({number for number, _ in self.members})
+
+
+def slot_series(protocol: Protocol) -> list[Series]:
+    """Variants of one cell and depth, by highway slot (0 = none), where there are two different slots or more."""
+    found = series(protocol, number=lambda spec: spec.highway_slot, same=lambda spec: spec.layers)
+    return [one for one in found if len(set(one.numbers) - {0}) > 1]
+
+
+def depth_series(protocol: Protocol) -> list[Series]:
+    """Variants of one cell and place of the highway, by depth, where there are two different depths or more."""
+    found = series(protocol, number=lambda spec: spec.layers, same=place)
+    return [one for one in found if len(one.numbers) > 1]
+
+
+def series(
+    protocol: Protocol, number: Callable[[ModelSpec], int], same: Callable[[ModelSpec], Hashable]
+) -> list[Series]:
+    """The variants of `protocol` in groups that are alike in `same` and in all but sizes and learning rate.
+
+    A group in which two variants have one `number` is split by width and learning rate.
+    """
+    groups: dict[Hashable, list[RunConfig]] = {}
+    for entry in protocol.variants:
+        run = protocol.run(entry.id, protocol.seeds_of(entry.id)[0])
+        groups.setdefault((same(run.model), alike(run)), []).append(run)
+    split: dict[Hashable, list[RunConfig]] = {}
+    for key, group in groups.items():
+        clash = len({number(run.model) for run in group}) < len(group)
+        for run in group:
+            size = (run.model.hidden_channels[0], run.training.learning_rate)
+            split.setdefault((key, size if clash else None), []).append(run)
+    found = []
+    for group in split.values():
+        group.sort(key=lambda run: number(run.model))
+        members = tuple((number(run.model), run.variant) for run in group)
+        found.append(Series(common([run.label for run in group]), group[0].model, members))
+    labels = [one.label for one in found]
+    return [
+        replace(one, label=f"{one.label} ({one.members[0][1]})") if labels.count(one.label) > 1 else one
+        for one in found
+    ]
+
+
+def alike(run: RunConfig) -> Hashable:
+    """What the variants of a series have in common."""
+    spec = run.model
+    usual = spec.highway_slot and spec.hidden_channels[spec.highway_slot - 1]
+    channels = None if spec.highway_channels in (None, usual) else spec.highway_channels
+    rest = tuple(getattr(spec, field.name) for field in fields(spec) if field.name not in SIZES)
+    return channels, rest, run.training.model_copy(update={"learning_rate": 0.0})
+
+
+def place(spec: ModelSpec) -> str:
+    """Where the highway of `spec` sits, in words that hold at every depth."""
+    if not spec.highway_slot:
+        return "none"
+    named = [name for name in ("bottom", "top", "middle") if SLOTS[name](spec.layers) == spec.highway_slot]
+    return named[0] if named else f"slot {spec.highway_slot}"
+
+
+def common(labels: Sequence[str]) -> str:
+    """What `labels` have in common, up to a comma; the first of them where that is nothing."""
+    parts = zip(*(label.split(", ") for label in labels), strict=False)
+    return ", ".join(same[0] for same in takewhile(lambda same: len(set(same)) == 1, parts)) or labels[0]

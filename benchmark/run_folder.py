@@ -1,0 +1,57 @@
+"""The small files of a run folder: what a training says of itself while it goes on."""
+
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from benchmark.config import RunConfig
+from benchmark.cost import count_macs, count_parameters
+from benchmark.files import append_json_line, read_json_lines, write_atomic, write_json
+from benchmark.tracking import TrackingUnavailable, mirror
+
+
+def write_beginning(run: RunConfig, folder: Path, origin: dict[str, Any], step: int) -> None:
+    """Write the files a run starts with, and cut what a former process logged past its checkpoint at `step`."""
+    costs = {
+        "parameters": count_parameters(run.model),
+        "macs": count_macs(run.model, run.data.context, run.data.horizon),
+    }
+    write_atomic(folder / "run.yaml", yaml.safe_dump(run.to_dict() | costs, sort_keys=False))
+    write_json(folder / "provenance.json", origin)
+    for name in ("metrics.jsonl", "timing.jsonl"):
+        kept = [json.dumps(line) + "\n" for line in read_json_lines(folder / name) if line["step"] <= step]
+        write_atomic(folder / name, "".join(kept))
+    write_status(folder, "running", step, run.training.steps)
+
+
+def write_metrics(folder: Path, step: int, values: dict[str, float]) -> None:
+    """Add a point of the curves, after `step` steps."""
+    append_json_line(folder / "metrics.jsonl", {"step": step} | values)
+
+
+def write_timing(folder: Path, step: int, elapsed_s: float, clips_per_s: float, device: str, beside: int) -> None:
+    """Log how fast the last steps were, the peak memory of this process or its GPU, and how many runs shared them."""
+    if device == "cuda":
+        peak_mib = torch.cuda.max_memory_allocated() / 2**20
+    else:
+        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    timing = {"step": step, "elapsed_s": elapsed_s, "clips_per_s": clips_per_s, "peak_memory_mib": peak_mib}
+    append_json_line(folder / "timing.jsonl", timing | ({"runs_beside": beside} if beside else {}))
+
+
+def write_status(folder: Path, state: str, step: int, steps: int) -> None:
+    """Say where the run is, for people and for tables."""
+    write_json(folder / "status.json", {"state": state, "step": step, "steps": steps})
+
+
+def mirror_or_say(folder: Path) -> None:
+    """Send what is new to MLflow; a store that cannot be reached stops nothing."""
+    try:
+        mirror(folder)
+    except TrackingUnavailable as error:
+        print(f"not sent to MLflow, `sync` sends it later: {error}", file=sys.stderr, flush=True)

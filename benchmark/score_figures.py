@@ -1,0 +1,246 @@
+"""Dot plots beside the tables: every score with its interval, and the paired differences to the reference."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from benchmark.config import Protocol
+from benchmark.drawing import NOTE, Look, Setting, empty_figure, finish, lighten, page
+from benchmark.metrics import METRICS, columns
+from benchmark.rendering import MINUS, digits, number
+from benchmark.runs import FinishedRun, VariantRuns, by_variant
+from benchmark.statistics import Summary, paired, summarise
+
+LINE, SPACE = 0.13, 0.07
+"""Inches that a line of a row's label takes, and those between rows."""
+BELOW = 0.055
+"""Inches from the mean of a row down to its single seeds."""
+LABEL_WIDTH = 28
+"""Characters of a line of a row's label."""
+BASELINE = Look("", "#777777", "-", "o", True)
+SUMMED = (
+    "Mean over the test clips and predicted frames. MSE, MAE: error summed over the pixels of a frame, prediction"
+    " clipped to [0, 1]; PSNR, SSIM: on uint8 frames; in full in the tables. Arrow: direction of better."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a dot plot; one without values is a heading."""
+
+    label: str
+    """One or more lines."""
+    look: Look = BASELINE
+    values: dict[str, list[float]] = field(default_factory=dict)
+    """Metric -> one value a seed."""
+    found: dict[str, Summary] = field(default_factory=dict)
+    """Metric -> summary of its values."""
+    hollow: frozenset[str] = frozenset()
+    """Metrics whose mean has no face colour."""
+
+    @property
+    def height(self) -> float:
+        """Inches."""
+        return SPACE + LINE * (1 + self.label.count("\n"))
+
+
+def scores(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+    """Every metric of every variant and baseline: seeds, mean and interval, one panel a metric."""
+    names = scored(protocol, runs)
+    rows = [score_row(group, names, setting) for group in by_variant(list(runs))]
+    trained, baselines = rows[: len(protocol.variants)], rows[len(protocol.variants) :]
+    with page(paths, height=body(rows)) as figure:
+        panels, places = dot_plot(figure, rows, len(names))
+        for axes, name in zip(panels, names, strict=True):
+            axes.set_xlim(span(trained, name, also=[value for row in baselines for value in drawn(row, name)]))
+            axes.set_xlabel(head(name))
+            for y, row in zip(places, rows, strict=True):
+                draw_row(axes, y, row, name)
+            if baselines:
+                axes.axhline(sum(row.height for row in trained), color="#666666", linewidth=0.7)
+        notes = [
+            SUMMED,
+            "Below the line: predictions without training; where they lie far off, their value stands at the border."
+            if baselines
+            else "",
+            unmeasured(protocol, names),
+            setting.seed_note("mean and, small, each seed", interval="line"),
+        ]
+        finish(figure, "Scores on the test clips", notes)
+
+
+def score_row(group: VariantRuns, names: Sequence[str], setting: Setting) -> Row:
+    """The row of a variant or baseline."""
+    values = {name: list(group.scores(name).values()) for name in names}
+    found = {name: summarise(values[name]) for name in names}
+    look = setting.looks.get(group.variant, BASELINE)
+    return Row(
+        lines(group.label, group.diverged), look, values, found, frozenset() if look.filled else frozenset(names)
+    )
+
+
+def differences(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+    """Every variant minus its reference, paired by seed: differences, mean and interval, one panel a metric."""
+    title = "Paired differences to the reference"
+    primary = protocol.primary
+    groups = {group.variant: group for group in by_variant(list(runs))}
+    names = scored(protocol, runs)
+    rows = [
+        difference_row(groups[one], groups[other], names, setting, [primary.metric] * (one in primary.pairs))
+        for one, other in protocol.references().items()
+    ]
+    if not rows:
+        empty_figure(title, "No variant of this protocol has a reference.", setting, paths)
+        return
+    if primary.pairs:
+        first, others = rows[: len(primary.pairs)], rows[len(primary.pairs) :]
+        rows = [Row("Primary"), *first, *([Row("Exploratory")] if others else []), *others]
+    with page(paths, height=body(rows)) as figure:
+        panels, places = dot_plot(figure, rows, len(names))
+        for axes, name in zip(panels, names, strict=True):
+            low, high = span(rows, name, also=[0.0])
+            axes.set_xlim(low, high)
+            axes.axvspan(0, low if METRICS[name].better == "lower" else high, color="#F3F3F3", zorder=0)
+            axes.axvline(0, color="black", linewidth=0.7, zorder=1)
+            axes.set_xlabel(f"Δ {head(name)}")
+            axes.xaxis.set_major_formatter(
+                StrMethodFormatter("{x:g}")
+            )  # a short 0 leaves room for the numbers beside it
+            if not any(drawn(row, name) for row in rows):
+                axes.set_xticks([])
+            for y, row in zip(places, rows, strict=True):
+                draw_row(axes, y, row, name)
+        finish(figure, title, difference_notes(protocol, names, setting))
+
+
+def difference_notes(protocol: Protocol, names: Sequence[str], setting: Setting) -> list[str]:
+    """How to read the differences."""
+    tested = METRICS[protocol.primary.metric].head.split(" ")[0]
+    return [
+        "Same seed, same clips, same order. On the grey side of zero the variant is better than its reference.",
+        f"Filled: {tested} of the primary pairs, which the protocol named and tests (p: table of these differences)."
+        " Hollow: exploratory, no test."
+        if protocol.primary.pairs
+        else "The protocol names no primary pair: all is exploratory, nothing is tested.",
+        SUMMED,
+        unmeasured(protocol, names),
+        setting.seed_note("mean and, small, each pair", interval="line"),
+    ]
+
+
+def difference_row(
+    one: VariantRuns, other: VariantRuns, names: Sequence[str], setting: Setting, tested: Sequence[str]
+) -> Row:
+    """The row of a pair; the means of metrics that are not `tested` are hollow."""
+    pairs = {name: (one.scores(name), other.scores(name)) for name in names}
+    values = {name: [a[seed] - b[seed] for seed in a if seed in b] for name, (a, b) in pairs.items()}
+    found = {name: paired(*scores) for name, scores in pairs.items()}
+    planned = len({run.seed for run in one.runs} & {run.seed for run in other.runs})
+    left = found[names[0]].n
+    lost = f"{planned - left} of {planned} lost to divergence" if left < planned else ""
+    look = setting.looks.get(one.variant, BASELINE)
+    label = lines(f"{one.label} {MINUS} {other.label}", lost)
+    return Row(label, look, values, found, frozenset(names) - set(tested))
+
+
+def scored(protocol: Protocol, runs: Sequence[FinishedRun]) -> list[str]:
+    """The metrics of the main table that all runs have."""
+    return [name for name in columns(protocol.evaluation.lpips_backbone) if all(name in run.frames for run in runs)]
+
+
+def unmeasured(protocol: Protocol, names: Sequence[str]) -> str:
+    """A sentence that says that LPIPS is missing; empty if it is not."""
+    name = f"lpips_{protocol.evaluation.lpips_backbone}"
+    return "" if name in names else f"{METRICS[name].head.split(' ↓')[0]} was not measured."
+
+
+def head(name: str) -> str:
+    """Label of the axis of a metric, on two lines so that panels may be narrow."""
+    words, unit, rest = METRICS[name].head.partition(" (")
+    return f"{words}\n{unit.strip() or ' '}{rest}"
+
+
+def lines(label: str, state: str) -> str:
+    """Label of a row, below it what is to be said of its runs; a difference breaks at its minus where it is long."""
+    first, minus, second = label.partition(f" {MINUS} ")
+    parts = [first, f"{MINUS} {second}"] if minus and len(label) > LABEL_WIDTH else [label]
+    return "\n".join(line for part in (*parts, state) for line in textwrap.wrap(part, LABEL_WIDTH))
+
+
+def body(rows: Sequence[Row]) -> float:
+    """Inches that a dot plot of `rows` takes with its axis labels."""
+    return 0.52 + sum(row.height for row in rows)
+
+
+def dot_plot(figure: Figure, rows: Sequence[Row], panels: int) -> tuple[list[Axes], list[float]]:
+    """Empty panels that share `rows`, and where these lie on the y axis, which counts inches from the top."""
+    places, top = [], 0.0
+    for row in rows:
+        places.append(top + row.height / 2)
+        top += row.height
+    grid = list(figure.subplots(1, panels, sharey=True, squeeze=False)[0])
+    grid[0].set_ylim(top, 0)
+    grid[0].set_yticks(places, [row.label for row in rows], linespacing=1.05)
+    for label, row in zip(grid[0].get_yticklabels(), rows, strict=True):
+        label.set_fontweight("normal" if row.values else "bold")
+    for axes in grid:
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
+        axes.ticklabel_format(axis="x", useOffset=False)
+    return grid, places
+
+
+def span(rows: Sequence[Row], name: str, also: Sequence[float] = ()) -> tuple[float, float]:
+    """Limits of an axis that shows all that `rows` draw, and those of the values `also` that do not squash it.
+
+    That is those which lie within half of the rows' span from it; if the rows have no span, all.
+    """
+    inside = [value for row in rows for value in drawn(row, name)]
+    inside = inside or list(also) or [0.0]
+    reach = 0.5 * (max(inside) - min(inside)) or math.inf
+    inside += [value for value in also if min(inside) - reach <= value <= max(inside) + reach]
+    margin = 0.06 * (max(inside) - min(inside)) or 0.5
+    return min(inside) - margin, max(inside) + margin
+
+
+def drawn(row: Row, name: str) -> list[float]:
+    """The values of a metric that a row draws: seeds, mean and interval; none where the mean is not finite."""
+    found = row.found.get(name)
+    if found is None or not math.isfinite(found.mean):
+        return []
+    return [*row.values[name], *(value for value in (found.low, found.high) if math.isfinite(value))]
+
+
+def draw_row(axes: Axes, y: float, row: Row, name: str) -> None:
+    """Seeds, interval and mean of one metric; an arrow and the value where the mean lies beyond the axis."""
+    if not row.values.get(name):
+        return
+    found, values, color = row.found[name], row.values[name], row.look.color
+    low, high = axes.get_xlim()
+    if not low <= found.mean <= high:
+        word = number(found.mean, digits(name))
+        place, word = (
+            (1.0, f"{word} \N{RIGHTWARDS ARROW}") if found.mean > high else (0.0, f"\N{LEFTWARDS ARROW} {word}")
+        )
+        if not math.isfinite(found.mean):
+            place, word = 0.5, "not finite"
+        where = {0.0: "left", 0.5: "center", 1.0: "right"}[place]
+        transform = axes.get_yaxis_transform()
+        axes.text(place, y, word, transform=transform, ha=where, va="center_baseline", color=NOTE, fontsize=7)
+        return
+    if len(values) > 1:
+        small = {"markersize": 2, "markeredgewidth": 0, "color": lighten(color, 0.4)}
+        axes.plot(values, [y + BELOW] * len(values), linestyle="", marker="o", **small)
+    if math.isfinite(found.low):
+        axes.plot([found.low, found.high], [y, y], color=color, linewidth=1.3)
+    face = "white" if name in row.hollow else color
+    axes.plot(
+        [found.mean], [y], linestyle="", marker=row.look.marker, color=color, markersize=4.2, markerfacecolor=face
+    )

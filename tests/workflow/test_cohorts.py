@@ -1,0 +1,108 @@
+"""Real Snakemake runs of a protocol whose variants are trained two a job, killed and broken on the way."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+import yaml
+
+from tests.workflow import test_workflow
+from tests.workflow.test_workflow import changed, lines, planned, snakemake, start
+
+checkout = test_workflow.checkout
+VARIANTS = ("convlstm", "predrnn", "predrnnpp")
+WEIGHTS = [f"results/cohorts/runs/{variant}/seed=1/model.safetensors" for variant in VARIANTS]
+CALL = [*WEIGHTS, "--config", "protocol=cohorts"]
+LEFT_ALONE = "seed=1: trained before by this config and code; left alone"
+
+
+def folder_of(checkout, variant):
+    return checkout / "results" / "cohorts" / "runs" / variant / "seed=1"
+
+
+def log_of(checkout, number):
+    return (checkout / "results" / "cohorts" / "logs" / "train" / f"cohort-{number}.seed=1.log").read_text()
+
+
+def timings(checkout):
+    """The wall times of each run: other ones if any step was trained again."""
+    return {variant: (folder_of(checkout, variant) / "timing.jsonl").read_text() for variant in VARIANTS}
+
+
+@pytest.fixture(scope="module")
+def trained(checkout):
+    """A checkout with all runs trained, the first cohort killed on its way; and the lines of times it had by then."""
+    values = yaml.safe_load((checkout / "workflows" / "protocols" / "smoke.yaml").read_text())
+    values |= {"cohort": 2, "seeds": [1], "training": values["training"] | {"steps": 60}}
+    (checkout / "workflows" / "protocols" / "cohorts.yaml").write_text(yaml.safe_dump(values))
+    process = start(checkout, *CALL)
+    status = folder_of(checkout, "predrnn") / "status.json"
+    while not status.exists() or json.loads(status.read_text())["step"] < 8:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = {variant: lines(folder_of(checkout, variant) / "timing.jsonl") for variant in ("convlstm", "predrnn")}
+    assert not (folder_of(checkout, "predrnn") / "model.safetensors").exists()
+    code, output = snakemake(checkout, *CALL)
+    assert code == 0, output
+    return checkout, before
+
+
+def test_killed_cohort_goes_on_from_the_checkpoints_of_its_runs(trained):
+    checkout, before = trained
+    for variant in VARIANTS:
+        status = json.loads((folder_of(checkout, variant) / "status.json").read_text())
+        assert status == {"state": "finished", "step": 60, "steps": 60}
+    for variant, known in before.items():
+        assert lines(folder_of(checkout, variant) / "timing.jsonl")[:4] == known[:4]  # of the steps 2 to 8
+
+
+def test_every_cohort_left_a_log_and_its_cost(trained):
+    checkout, _ = trained
+    assert "predrnn seed=1 | step 60/60" in log_of(checkout, 1)
+    assert "predrnnpp seed=1 | step 60/60" in log_of(checkout, 2)
+    costs = checkout / "results" / "cohorts" / "benchmarks" / "train"
+    assert {path.name for path in costs.iterdir()} == {"cohort-1.seed=1.tsv", "cohort-2.seed=1.tsv"}
+
+
+def test_second_call_has_nothing_to_do(trained):
+    checkout, _ = trained
+    assert planned(checkout, *CALL) == set()
+
+
+def test_cohort_that_fails_loses_nothing_and_trains_its_stale_run_alone(trained):
+    checkout, _ = trained
+    before = timings(checkout)
+    greedy = "        torch.empty(2**55)\n        g = torch.tanh(gx + gh)"
+    with changed(
+        checkout / "models" / "st_lstm.py", lambda text: text.replace("        g = torch.tanh(gx + gh)", greedy)
+    ):
+        assert planned(checkout, *CALL) == {("train_cohort_1", None, None)}
+        code, output = snakemake(checkout, *CALL)
+    assert code != 0
+    assert "predrnn seed=1: out of memory in step 1 (" in output
+    assert "Traceback" not in output
+    assert not (checkout / WEIGHTS[0]).exists()  # removed by Snakemake, as any output of a job that failed
+    code, output = snakemake(checkout, *CALL)
+    assert code == 0, output
+    said = log_of(checkout, 1).splitlines()
+    assert [line for line in said if "left alone" in line] == [f"convlstm {LEFT_ALONE}"]
+    after = timings(checkout)
+    assert {variant for variant in VARIANTS if after[variant] != before[variant]} == {"predrnn"}
+    assert planned(checkout, *CALL) == set()
+
+
+def test_changed_size_of_the_cohorts_trains_nothing_again(trained):
+    checkout, _ = trained
+    before = timings(checkout)
+    protocol = checkout / "workflows" / "protocols" / "cohorts.yaml"
+    with changed(protocol, lambda text: text.replace("cohort: 2", "cohort: 3")):
+        code, output = snakemake(checkout, *CALL)
+        assert code == 0, output
+        assert timings(checkout) == before
+        assert [line.partition(" ")[2] for line in log_of(checkout, 1).splitlines()] == [LEFT_ALONE] * 3
+        assert all((checkout / name).exists() for name in WEIGHTS)
+        assert planned(checkout, *CALL) == set()
