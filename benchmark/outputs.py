@@ -3,7 +3,7 @@
 from benchmark.ablations import depth_series, slot_series
 from benchmark.config import Protocol
 
-TABLES = ("main", "comparison", "per_frame", "conventions", "compute", "probe")
+TABLES = ("main", "comparison", "per_frame", "conventions", "compute", "probe", "paper")
 TABLE_FORMATS = ("csv", "md", "tex", "html")
 FIGURES = ("scores", "differences", "gradient_norm", "gradient_norm_layers", "mse_per_frame", "film", "openness")
 FIGURE_FORMATS = ("pdf", "png")

@@ -38,6 +38,8 @@ STAGES = {
         "benchmark/comparison_table.py",
         "benchmark/cost_table.py",
         "benchmark/probe_tables.py",
+        "benchmark/paper_table.py",
+        "benchmark/published/published.csv",
         "benchmark/notes.py",
         "benchmark/rendering.py",
         "benchmark/metrics.py",

@@ -113,7 +113,7 @@ def difference(published: pd.DataFrame, fresh: pd.DataFrame, ignored: tuple[str,
     )
     if list(published.columns) != list(fresh.columns):
         return f"columns differ: {', '.join(sorted(set(published.columns) ^ set(fresh.columns)))}"
-    if len(published) != len(fresh) or (published["variant"] != fresh["variant"]).any():
+    if not published["variant"].equals(fresh["variant"]):
         return "rows differ"
     if published.equals(fresh):
         return None

@@ -61,7 +61,7 @@ def bold(cell: str) -> str:
 
 
 _NUMBER = rf"[+{MINUS}]?\d[\d,]*(?:\.\d+)?"
-_ALIGNED = re.compile(rf"(\*\*)?({_NUMBER})(?: \[({_NUMBER}), ({_NUMBER})\])?(\*\*)?(\*|\u2020| \(.*\))?")
+_ALIGNED = re.compile(rf"(\*\*)?({_NUMBER})(?: \[({_NUMBER}), ({_NUMBER})\])?(\*\*)?([*\u2020\u2021]?(?: \(.*\))?)")
 
 
 def aligned(cells: Sequence[str]) -> list[str]:
@@ -119,6 +119,7 @@ _LATEX = {
     DIGIT_WIDE: r"\phantom{0}",
     POINT_WIDE: r"\phantom{,}",
     "\u2020": r"\textsuperscript{\dag}",
+    "\u2021": r"\textsuperscript{\ddag}",
     "Δ": r"$\Delta$",
     "×": r"$\times$",
     "²": "$^2$",

@@ -10,6 +10,7 @@ from benchmark.config import Protocol
 from benchmark.cost_table import compute_table
 from benchmark.files import read_json, write_atomic
 from benchmark.outputs import TABLE_FORMATS, tables_of
+from benchmark.paper_table import paper_table
 from benchmark.probe_tables import occlusion_table, probe_table
 from benchmark.rendering import Table, to_csv, to_html, to_latex, to_markdown
 from benchmark.runs import read_runs
@@ -26,6 +27,7 @@ def write_tables(protocol: Protocol, results_dir: Path) -> None:
     runs = read_runs(protocol, results_dir)
     costs = pd.read_csv(folder / "plan.csv").set_index("variant")
     lpips = read_json(folder / "lpips_backbone.json")
+    test_set = read_json(folder / "data" / "data.json")["test_set"] if protocol.data.public_test else "generated"
     made = {
         "main": main_table(protocol, runs, costs, lpips),
         "comparison": comparison_table(protocol, runs, lpips),
@@ -33,6 +35,7 @@ def write_tables(protocol: Protocol, results_dir: Path) -> None:
         "conventions": conventions_table(protocol, runs, lpips),
         "compute": compute_table(protocol, runs, costs),
         "probe": probe_table(protocol, runs),
+        "paper": paper_table(protocol, runs, costs, lpips, test_set),
     }
     if protocol.data.gaps:
         made["occlusion"] = occlusion_table(protocol, runs)

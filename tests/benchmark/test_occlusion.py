@@ -15,7 +15,7 @@ from benchmark.engine import roll_out
 from benchmark.errors import UserError
 from benchmark.evaluate import evaluate
 from benchmark.figures import write_figures
-from benchmark.outputs import FIGURE_FORMATS, TABLE_FORMATS, figures_of, tables_of
+from benchmark.outputs import FIGURE_FORMATS, TABLE_FORMATS, TABLES, figures_of, tables_of
 from benchmark.plan import plan
 from benchmark.probe import probe
 from benchmark.publish import record
@@ -98,7 +98,7 @@ def test_a_protocol_with_gaps_is_scored_at_every_gap_and_its_main_table_at_none(
         assert frames.groupby("gap")["mse"].mean().nunique() == len(GAPS)
 
     tables = results / "tiny" / "tables"
-    assert tables_of(protocol) == ("main", "per_frame", "compute", "probe", "occlusion")
+    assert tables_of(protocol) == (*TABLES, "occlusion")
     assert all((tables / f"{name}.{ending}").exists() for name in tables_of(protocol) for ending in TABLE_FORMATS)
     figures = {path.name for path in (results / "tiny" / "figures").iterdir()}
     assert figures == {f"{name}.{ending}" for name in figures_of(protocol) for ending in FIGURE_FORMATS}

@@ -242,9 +242,9 @@ def test_every_run_and_baseline_is_scored_and_filmed(smoke):
 
 
 def test_tables_and_figures_hold_every_variant(smoke):
-    for name in TABLES:
+    for name in (name for name in TABLES if name not in ("comparison", "paper")):
         table = pd.read_csv(smoke / "tables" / f"{name}.csv")
-        expected = VARIANTS + (BASELINES if name in ("main", "per_frame") else ())
+        expected = VARIANTS + (BASELINES if name in ("main", "per_frame", "conventions") else ())
         assert tuple(table["variant"].unique()) == expected
         for ending in TABLE_FORMATS:
             assert (smoke / "tables" / f"{name}.{ending}").stat().st_size > 0
