@@ -4,11 +4,12 @@ import contextlib
 import os
 import pty
 import re
+import time
 from types import SimpleNamespace
 
 import pytest
 
-from benchmark.progress import Progress
+from benchmark.progress import Progress, Stopwatch
 
 LINE = r"predrnnpp seed=1 \| step +\d+/100 \| loss 0\.\d+ \| 12\.3 clips/s \| \d+:\d\d:\d\d left"
 
@@ -74,3 +75,13 @@ def test_time_left_counts_the_steps_of_this_process_only(log, monkeypatch):
     clock = iter([0.0, 20.0, 20.0])
     monkeypatch.setattr("benchmark.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
     assert log([60], done=40).endswith("| 0:00:40 left\n")  # 20 steps in 20 s, 40 to go
+
+
+def test_stopwatch_leaves_pauses_out(monkeypatch):
+    now = iter([100.0, 103.0, 104.0, 109.0, 111.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    watch = Stopwatch()
+    assert watch.elapsed_s() == 3
+    with watch.paused():  # from 104 to 109
+        pass
+    assert watch.elapsed_s() == 6
