@@ -16,7 +16,7 @@ from benchmark import backbone
 from benchmark.__main__ import BACKBONES, main
 from benchmark.checkpoint import save_weights, trained_context
 from benchmark.data.stream import to_float
-from benchmark.metrics import columns
+from benchmark.metrics import METRICS, columns
 from benchmark.metrics import score as score_frames
 from benchmark.train import train
 from models.predictor import build
@@ -85,9 +85,9 @@ def test_the_command_scores_a_file_in_a_process_of_its_own(clips, weights, tmp_p
     pd.testing.assert_frame_equal(found.drop(columns=["clip", "frame"]), truth, rtol=1e-5)
     said = done.stdout
     assert said.startswith("### Scores on clips of your own\n\n| Metric ")
-    assert f" {truth['mse'].mean():.1f} |" in said
-    (row,) = (line for line in said.splitlines() if line.startswith("| SSIM (float, range 2) ↑"))
-    assert row.split("|")[2].strip() == f"{truth['ssim_range2'].mean():.3f}"
+    rows = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in said.splitlines() if "|" in line}
+    assert rows[METRICS["mse"].head] == f"{truth['mse'].mean():.1f}"
+    assert rows[METRICS["ssim_range2"].head] == f"{truth['ssim_range2'].mean():.3f}"
     assert "* clips.npy: read as T,N,H,W: 7 clips of 5 frames of 12x12 pixels; uint8 from 0 to 255.\n" in said
     assert "* 3 frames given, 2 predicted.\n" in said
     assert "* Scores of every frame: scores.parquet.\n" in said
