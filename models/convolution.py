@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import reduce
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -44,6 +44,7 @@ class GateConv(nn.Module):
         return self.norm(self.conv(x))
 
 
+@runtime_checkable
 class GateSums(Protocol):
     """How a cell gets its gates; the cells' equations are the same whoever computes the sums."""
 

@@ -75,7 +75,7 @@ class Predictor(nn.Module):
         inputs = to_patches(frames, self.spec.patch_size)  # (B, T, P, h, w)
         steps = feed_mask.shape[1]
         states = self._zero_states(inputs[:, 0])
-        gates = SEPARATE if self.plain else Merged()
+        gates = SEPARATE if self.plain else Merged(frames.device.type)
         prediction, predictions = inputs[:, 0], []
         for t in range(steps):
             if cut is not None and t >= cut.first:
