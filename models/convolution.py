@@ -57,6 +57,9 @@ class GateSums(Protocol):
     def mix(self, conv: nn.Conv2d, *sources: Tensor) -> Tensor:
         """The 1x1 convolution `conv` of `sources`, joined along their channels."""
 
+    def again(self) -> "GateSums":
+        """The same for a step that is computed twice: what this step alone makes is not kept beyond it."""
+
 
 class Separate:
     """Every gate convolution by itself, its output split into gates and added: the plain path."""
@@ -72,6 +75,10 @@ class Separate:
     def mix(self, conv: nn.Conv2d, *sources: Tensor) -> Tensor:
         """Join and convolve."""
         return conv(torch.cat(sources, dim=1))
+
+    def again(self) -> "Separate":
+        """Itself, since it keeps nothing."""
+        return self
 
 
 SEPARATE = Separate()

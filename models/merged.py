@@ -6,6 +6,7 @@ computed after Winograd, and what a state is transformed to serves all convoluti
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,12 @@ class Merged:
         order = (2, 3, 0, 1) if self._winograd else (0, 2, 3, 1)  # either way (B, C, h, w) has its channels last
         joined = torch.cat([source.permute(order) for source in sources], dim=-1)
         return F.linear(joined, conv.weight[:, :, 0, 0], conv.bias).permute(order if self._winograd else (0, 3, 1, 2))
+
+    def again(self) -> "Merged":
+        """The same weights without the forms of earlier sources."""
+        other = copy(self)
+        other._forms = defaultdict(WeakTensorKeyDictionary)
+        return other
 
     def _convolve(self, names: tuple[str, ...], readings: tuple[Reading, ...]) -> Sequence[Tensor]:
         sources = [source for reading in readings for source in reading.sources]

@@ -2,11 +2,13 @@
 
 import importlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.convolution import SEPARATE, GateSums, conv1x1, initialise, zeros
 from models.gradient_highway import GradientHighwayUnit
@@ -36,12 +38,14 @@ class Predictor(nn.Module):
 
     Attributes:
         plain: every gate convolution by itself, as the equations read, in place of merged ones (`models/merged.py`).
+        recompute: keep only the states of each step but the first, and compute the rest again on the way back.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
         self.plain = False
+        self.recompute = False
         widths = spec.hidden_channels
         module, name = CELLS[spec.cell].split(":")
         cell = getattr(importlib.import_module(module), name)
@@ -82,7 +86,11 @@ class Predictor(nn.Module):
                 prediction, states = detach_path(cut, prediction, states)
             mask = feed_mask[:, t, None, None, None]  # (B, 1, 1, 1)
             x = mask * inputs[:, t] + (1 - mask) * prediction  # Eq. 7
-            prediction = self._step(x, states, gates, trace)
+            if self.recompute and t > 0 and trace is None:  # the first step makes the merged weights, for all
+                step = partial(self._again, gates)
+                prediction, states = checkpoint(step, x, states, use_reentrant=False, preserve_rng_state=False)
+            else:
+                prediction, states = self._step(x, states, gates, trace)
             predictions.append(prediction)
         return to_frames(torch.stack(predictions, dim=1), self.spec.patch_size)
 
@@ -95,8 +103,9 @@ class Predictor(nn.Module):
 
     def _step(
         self, x: Float[Tensor, "B P h w"], states: dict, gates: GateSums, trace: Trace | None
-    ) -> Float[Tensor, "B P h w"]:
-        """Advance all states by one step and return the prediction of the next frame, in patches (our Eq. 8)."""
+    ) -> tuple[Float[Tensor, "B P h w"], dict]:
+        """The prediction of the next frame, in patches, and all states one step later (our Eq. 8)."""
+        states = dict(states)
         m = states["M"]
         for layer, cell in enumerate(self.cells, start=1):
             h, c, m = cell(x, states["H", layer], states["C", layer], m, gates)
@@ -108,7 +117,11 @@ class Predictor(nn.Module):
                 states["Z"] = x
                 record(trace, layer, Z=x, S=switch)
         states["M"] = m
-        return gates.mix(self.to_frame, x)  # Eq. 9
+        return gates.mix(self.to_frame, x), states  # Eq. 9
+
+    def _again(self, gates: GateSums, x: Tensor, states: dict) -> tuple[Tensor, dict]:
+        """A step that `checkpoint` may compute twice."""
+        return self._step(x, states, gates.again(), None)
 
     def _zero_states(self, x: Float[Tensor, "B P h w"]) -> dict:
         """All states at t = 0; M is the top layer's."""

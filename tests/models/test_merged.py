@@ -111,3 +111,37 @@ def test_under_autocast_states_stay_in_single_precision():
         frames = random_clips(spec, batch=2, frames=4, dtype=torch.float32)
         build(spec, seed=1)(frames, torch.ones(2, 3), trace)
     assert {state.dtype for states in trace.values() for state in states} == {torch.float32}
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "merged"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_recomputation_changes_no_prediction_and_no_gradient(cell, plain):
+    spec = tiny_spec(cell, highway_slot=1, kernel_size=5)
+    results = []
+    for recompute in (False, True):
+        network = build(spec, seed=1).double()
+        network.plain, network.recompute = plain, recompute
+        frames = random_clips(spec, batch=2, frames=CONTEXT + HORIZON)
+        predictions = network(frames, free_running_mask(2, CONTEXT, HORIZON, frames))
+        predictions.square().sum().backward()
+        results.append([predictions.detach(), *(parameter.grad for parameter in network.parameters())])
+    for kept, computed_again in zip(*results, strict=True):
+        torch.testing.assert_close(computed_again, kept, rtol=1e-12, atol=1e-14)
+
+
+def test_recomputation_keeps_fewer_activations():
+    spec = tiny_spec("causal_lstm", highway_slot=1, kernel_size=5)
+    kept = []
+    for recompute in (False, True):
+        network, sizes = build(spec, seed=1), []
+        network.recompute = recompute
+        frames = random_clips(spec, batch=2, frames=12, dtype=torch.float32)
+
+        def count(tensor, sizes=sizes):
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            network(frames, torch.ones(2, 11))
+        kept.append(sum(sizes))
+    assert kept[1] < kept[0] / 3
