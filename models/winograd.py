@@ -91,8 +91,8 @@ class SumProducts(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the tiles; those of the weights stay in `gradients`."""
-        count = len(ctx.gradients)
-        tiles, weights = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        count, factors = len(ctx.gradients), ctx.saved_tensors
+        tiles, weights = factors[:count], factors[count:]
         tiles_need, weights_need = ctx.needs_input_grad[1 : 1 + count], ctx.needs_input_grad[1 + count :]
         found: list[Tensor | None] = [None] * count
         for place in range(count):
