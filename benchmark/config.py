@@ -103,12 +103,13 @@ class TrainingConfig(Strict):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 = autocast; weights stay fp32.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA where there is one.")
     threads: int = Field(1, ge=1, description="CPU threads of a run, whatever --cores is.")
+    recompute: bool = Field(False, description="Compute activations twice instead of keeping them: memory for time.")
     log_every: int = Field(10, ge=1, description="Steps between points of the training curves.")
     validate_every: int = Field(100, ge=1, description="Steps between scores on the validation clips.")
     checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
 
 
-NOT_IDENTITY = {"device", "threads", "log_every", "validate_every", "checkpoint_every"}
+NOT_IDENTITY = {"device", "threads", "recompute", "log_every", "validate_every", "checkpoint_every"}
 """Training keys that do not change the weights."""
 
 

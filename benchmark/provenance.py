@@ -70,7 +70,8 @@ def network_sources(spec: ModelSpec) -> list[str]:
     """The source files of the network of `spec`."""
     cell = CELLS[spec.cell].split(":")[0].replace(".", "/") + ".py"
     highway = ["models/gradient_highway.py"] if spec.highway_slot else []
-    return ["models/predictor.py", "models/convolution.py", cell, *highway]
+    shared = ("models/predictor.py", "models/convolution.py", "models/merged.py", "models/winograd.py")
+    return [*shared, cell, *highway]
 
 
 def sources(stage: str, spec: ModelSpec | None = None) -> list[str]:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.convolution import GateConv, conv1x1
+from models.convolution import SEPARATE, GateConv, GateSums, conv1x1
 from models.spec import ModelSpec
 
 
@@ -31,56 +31,47 @@ class CausalLSTMCell(nn.Module):
         self.spec = spec
         self.temporal_first = spec.memory_order == "temporal_to_spatial"
         self.w3_in_conv_m = spec.w3_kernel == spec.kernel_size
-        self.conv_x = GateConv(spec, in_channels, 7 * d)
-        self.conv_h = GateConv(spec, d, (3 + spec.o_sees_h) * d)
+        self.conv_x = GateConv(spec, in_channels, d, "i f g i' f' g' o")
+        self.conv_h = GateConv(spec, d, d, "i f g o" if spec.o_sees_h else "i f g")
         if spec.first_gates_see_c:
-            self.conv_c = GateConv(spec, d, 3 * d)
-        self.conv_m = GateConv(spec, memory_channels, (2 + self.w3_in_conv_m + spec.g2_sees_m) * d)
+            self.conv_c = GateConv(spec, d, d, "i f g")
+        of_m = ["i'", "f'", *(["w3"] if self.w3_in_conv_m else []), *(["g'"] if spec.g2_sees_m else [])]
+        self.conv_m = GateConv(spec, memory_channels, d, " ".join(of_m))
         if not self.w3_in_conv_m:
-            self.conv_w3 = GateConv(spec, memory_channels, d, spec.w3_kernel)
-        self.conv_first = GateConv(spec, d, 4 * d)  # of the memory updated first, for the gates of the second
-        self.conv_second = GateConv(spec, d, d)  # of the memory updated second, for the output gate
+            self.conv_w3 = GateConv(spec, memory_channels, d, "w3", spec.w3_kernel)
+        # Of the memory updated first, for the gates of the second; and of the second, for the output gate.
+        self.conv_first = GateConv(spec, d, d, "i' f' g' o" if self.temporal_first else "i f g o")
+        self.conv_second = GateConv(spec, d, d, "o")
         self.conv_last = conv1x1(spec, 2 * d, d)
 
     def forward(
-        self, x: Float[Tensor, "B C h w"], h: Float[Tensor, "B D h w"], c: Float[Tensor, "B D h w"], m: Tensor
+        self,
+        x: Float[Tensor, "B C h w"],
+        h: Float[Tensor, "B D h w"],
+        c: Float[Tensor, "B D h w"],
+        m: Tensor,
+        gates: GateSums = SEPARATE,
     ) -> tuple[Float[Tensor, "B D h w"], Float[Tensor, "B D h w"], Float[Tensor, "B D h w"]]:
         """Return the new h, c and m; m comes from the layer below."""
-        *temporal_x, i2x, f2x, g2x, ox = self.conv_x(x).chunk(7, dim=1)  # each (B, D, h, w)
-        *temporal_h, oh = self._split_h(h)
-        temporal = [a + b + c for a, b, c in zip(temporal_x, temporal_h, self._split_c(c), strict=True)]
-        i2m, f2m, g2m, m3 = self._split_m(m)
-        spatial = [i2x + i2m, f2x + f2m, g2x + g2m]
+        X, H, M = gates.read(self.conv_x, x), gates.read(self.conv_h, h), gates.read(self.conv_m, m)
+        C = [gates.read(self.conv_c, c)] if self.spec.first_gates_see_c else []
+        W3 = M if self.w3_in_conv_m else gates.read(self.conv_w3, m)
+        (m3,) = gates.sum("w3", W3)  # (B, D, h, w), as all gates
         if self.temporal_first:
-            c = self._update(c, *temporal)  # Eq. 3a-d
-            *first, o1 = self.conv_first(c).chunk(4, dim=1)
-            m = self._update(torch.tanh(m3), *map(torch.add, spatial, first))  # Eq. 3e-h
-            o2 = self.conv_second(m)
+            c = self._update(c, *gates.sum("i f g", X, H, *C))  # Eq. 3a-d
+            first = gates.read(self.conv_first, c)
+            m = self._update(torch.tanh(m3), *gates.sum("i' f' g'", X, M, first))  # Eq. 3e-h
+            second = gates.read(self.conv_second, m)
         else:
-            m = self._update(torch.tanh(m3), *spatial)  # Eq. 4a-d
-            *first, o1 = self.conv_first(m).chunk(4, dim=1)
-            c = self._update(c, *map(torch.add, temporal, first))  # Eq. 4e-h
-            o2 = self.conv_second(c)
-        o = torch.tanh(ox + oh + o1 + o2)  # Eq. 3i
-        h = o * torch.tanh(self.conv_last(torch.cat([c, m], dim=1)))  # Eq. 3j
+            m = self._update(torch.tanh(m3), *gates.sum("i' f' g'", X, M))  # Eq. 4a-d
+            first = gates.read(self.conv_first, m)
+            c = self._update(c, *gates.sum("i f g", X, H, *C, first))  # Eq. 4e-h
+            second = gates.read(self.conv_second, c)
+        (o,) = gates.sum("o", X, H, first, second)
+        o = torch.tanh(o)  # Eq. 3i
+        h = o * torch.tanh(gates.mix(self.conv_last, c, m))  # Eq. 3j
         return h, c, m
 
     def _update(self, memory: Tensor, i: Tensor, f: Tensor, g: Tensor) -> Tensor:
         """The gated update of either memory from its gates before their nonlinearity."""
         return torch.sigmoid(f + self.spec.forget_bias) * memory + torch.sigmoid(i) * torch.tanh(g)
-
-    def _split_h(self, h: Tensor) -> tuple[Tensor | float, ...]:
-        """H's share of i, f, g and of o, which does not see H in the paper."""
-        gates = self.conv_h(h).split(h.shape[1], dim=1)
-        return gates if self.spec.o_sees_h else (*gates, 0.0)
-
-    def _split_c(self, c: Tensor) -> tuple[Tensor | float, ...]:
-        """C's share of i, f and g."""
-        return self.conv_c(c).chunk(3, dim=1) if self.spec.first_gates_see_c else (0.0, 0.0, 0.0)
-
-    def _split_m(self, m: Tensor) -> tuple[Tensor, Tensor, Tensor | float, Tensor]:
-        """M's share of i', f' and g', and W3 * M."""
-        gates = list(self.conv_m(m).split(self.conv_last.out_channels, dim=1))
-        m3 = gates.pop(2) if self.w3_in_conv_m else self.conv_w3(m)
-        g2 = gates.pop(2) if self.spec.g2_sees_m else 0.0
-        return gates[0], gates[1], g2, m3

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.convolution import GateConv
+from models.convolution import SEPARATE, GateConv, GateSums
 from models.spec import ModelSpec
 
 
@@ -23,14 +23,20 @@ class ConvLSTMCell(nn.Module):
     def __init__(self, spec: ModelSpec, in_channels: int, hidden_channels: int, memory_channels: int) -> None:
         super().__init__()
         self.forget_bias = spec.forget_bias
-        self.conv_x = GateConv(spec, in_channels, 4 * hidden_channels)
-        self.conv_h = GateConv(spec, hidden_channels, 4 * hidden_channels)
+        self.conv_x = GateConv(spec, in_channels, hidden_channels, "i f g o")
+        self.conv_h = GateConv(spec, hidden_channels, hidden_channels, "i f g o")
 
     def forward(
-        self, x: Float[Tensor, "B C h w"], h: Float[Tensor, "B D h w"], c: Float[Tensor, "B D h w"], m: None
+        self,
+        x: Float[Tensor, "B C h w"],
+        h: Float[Tensor, "B D h w"],
+        c: Float[Tensor, "B D h w"],
+        m: None,
+        gates: GateSums = SEPARATE,
     ) -> tuple[Float[Tensor, "B D h w"], Float[Tensor, "B D h w"], None]:
         """Return the new h, c and, unchanged, m."""
-        i, f, g, o = (self.conv_x(x) + self.conv_h(h)).chunk(4, dim=1)  # each (B, D, h, w)
+        X, H = gates.read(self.conv_x, x), gates.read(self.conv_h, h)
+        i, f, g, o = gates.sum("i f g o", X, H)  # each (B, D, h, w)
         i = torch.sigmoid(i)  # Eq. 1a
         f = torch.sigmoid(f + self.forget_bias)  # Eq. 1b
         g = torch.tanh(g)  # Eq. 1c

@@ -1,4 +1,8 @@
-"""The gate convolution that all cells share: a padded convolution and, if asked for, a layer norm."""
+"""The gate convolution that all cells share, and how gates are summed from several of them."""
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,13 +18,18 @@ class GateConv(nn.Module):
 
     Args:
         spec: gives norm, bias and the size of the grid of patches.
-        in_channels, out_channels: of the convolution.
+        in_channels: of the convolution.
+        width: D, channels of one gate.
+        gates: names of the gates it contributes to, in the order of its output channels.
         kernel_size: odd; `spec.kernel_size` if not given.
     """
 
-    def __init__(self, spec: ModelSpec, in_channels: int, out_channels: int, kernel_size: int | None = None) -> None:
+    def __init__(
+        self, spec: ModelSpec, in_channels: int, width: int, gates: str, kernel_size: int | None = None
+    ) -> None:
         super().__init__()
-        k = kernel_size or spec.kernel_size
+        self.gates = tuple(gates.split())
+        k, out_channels = kernel_size or spec.kernel_size, len(self.gates) * width
         self.conv = nn.Conv2d(in_channels, out_channels, k, padding=k // 2, bias=spec.conv_bias)
         self.norm: nn.Module
         if spec.norm == "none" or k == 1:
@@ -33,6 +42,46 @@ class GateConv(nn.Module):
     def forward(self, x: Float[Tensor, "B Cin h w"]) -> Float[Tensor, "B Cout h w"]:
         """Convolve and normalise."""
         return self.norm(self.conv(x))
+
+
+@runtime_checkable
+class GateSums(Protocol):
+    """How a cell gets its gates; the cells' equations are the same whoever computes the sums."""
+
+    def read(self, conv: GateConv, *sources: Tensor) -> Any:
+        """What `conv` contributes when it reads `sources`, joined along their channels."""
+
+    def sum(self, names: str, *readings: Any) -> list[Tensor]:
+        """The named gates (B, D, h, w) before their nonlinearity, each the sum of all readings that have it."""
+
+    def mix(self, conv: nn.Conv2d, *sources: Tensor) -> Tensor:
+        """The 1x1 convolution `conv` of `sources`, joined along their channels."""
+
+    def again(self) -> "GateSums":
+        """The same for a step that is computed twice: what this step alone makes is not kept beyond it."""
+
+
+class Separate:
+    """Every gate convolution by itself, its output split into gates and added: the plain path."""
+
+    def read(self, conv: GateConv, *sources: Tensor) -> Mapping[str, Tensor]:
+        """The gates that `conv` contributes to, by name."""
+        return dict(zip(conv.gates, conv(torch.cat(sources, dim=1)).chunk(len(conv.gates), dim=1), strict=True))
+
+    def sum(self, names: str, *readings: Mapping[str, Tensor]) -> list[Tensor]:
+        """Add what the readings have of each gate."""
+        return [reduce(torch.add, [reading[name] for reading in readings if name in reading]) for name in names.split()]
+
+    def mix(self, conv: nn.Conv2d, *sources: Tensor) -> Tensor:
+        """Join and convolve."""
+        return conv(torch.cat(sources, dim=1))
+
+    def again(self) -> "Separate":
+        """Itself, since it keeps nothing."""
+        return self
+
+
+SEPARATE = Separate()
 
 
 def initialise(module: nn.Module, spec: ModelSpec) -> None:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.convolution import GateConv
+from models.convolution import SEPARATE, GateConv, GateSums
 from models.spec import ModelSpec
 
 
@@ -19,14 +19,14 @@ class GradientHighwayUnit(nn.Module):
     def __init__(self, spec: ModelSpec, in_channels: int) -> None:
         super().__init__()
         self.gate_bias = spec.highway_gate_bias
-        self.conv_x = GateConv(spec, in_channels, 2 * spec.highway_channels)
-        self.conv_z = GateConv(spec, spec.highway_channels, 2 * spec.highway_channels)
+        self.conv_x = GateConv(spec, in_channels, spec.highway_channels, "p s")
+        self.conv_z = GateConv(spec, spec.highway_channels, spec.highway_channels, "p s")
 
     def forward(
-        self, x: Float[Tensor, "B C h w"], z: Float[Tensor, "B D h w"]
+        self, x: Float[Tensor, "B C h w"], z: Float[Tensor, "B D h w"], gates: GateSums = SEPARATE
     ) -> tuple[Float[Tensor, "B D h w"], Float[Tensor, "B D h w"]]:
         """Return the new z and the switch gate s: 1 takes the input, 0 keeps the past."""
-        p, s = (self.conv_x(x) + self.conv_z(z)).chunk(2, dim=1)  # each (B, D, h, w)
+        p, s = gates.sum("p s", gates.read(self.conv_x, x), gates.read(self.conv_z, z))  # each (B, D, h, w)
         p = torch.tanh(p)  # Eq. 5a
         s = torch.sigmoid(s + self.gate_bias)  # Eq. 5b
         z = s * p + (1 - s) * z  # Eq. 5c

@@ -2,14 +2,17 @@
 
 import importlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from models.convolution import conv1x1, initialise, zeros
+from models.convolution import SEPARATE, GateSums, conv1x1, initialise, zeros
 from models.gradient_highway import GradientHighwayUnit
+from models.merged import Merged
 from models.spec import CELLS, ModelSpec
 
 Trace = dict[tuple[str, int], list[Tensor]]
@@ -32,11 +35,17 @@ class Predictor(nn.Module):
 
     Args:
         spec: what the network is.
+
+    Attributes:
+        plain: every gate convolution by itself, as the equations read, in place of merged ones (`models/merged.py`).
+        recompute: keep only the states of each step but the first, and compute the rest again on the way back.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.plain = False
+        self.recompute = False
         widths = spec.hidden_channels
         module, name = CELLS[spec.cell].split(":")
         cell = getattr(importlib.import_module(module), name)
@@ -70,13 +79,18 @@ class Predictor(nn.Module):
         inputs = to_patches(frames, self.spec.patch_size)  # (B, T, P, h, w)
         steps = feed_mask.shape[1]
         states = self._zero_states(inputs[:, 0])
+        gates = SEPARATE if self.plain else Merged(frames.device.type)
         prediction, predictions = inputs[:, 0], []
         for t in range(steps):
             if cut is not None and t >= cut.first:
                 prediction, states = detach_path(cut, prediction, states)
             mask = feed_mask[:, t, None, None, None]  # (B, 1, 1, 1)
             x = mask * inputs[:, t] + (1 - mask) * prediction  # Eq. 7
-            prediction = self._step(x, states, trace)
+            if self.recompute and t > 0 and trace is None:  # the first step makes the merged weights, for all
+                step = partial(self._again, gates)
+                prediction, states = checkpoint(step, x, states, use_reentrant=False, preserve_rng_state=False)
+            else:
+                prediction, states = self._step(x, states, gates, trace)
             predictions.append(prediction)
         return to_frames(torch.stack(predictions, dim=1), self.spec.patch_size)
 
@@ -87,20 +101,27 @@ class Predictor(nn.Module):
         mask = free_running_mask(batch, given, horizon, context)
         return self(torch.cat([context, unseen], dim=1), mask)[:, given - 1 :]
 
-    def _step(self, x: Float[Tensor, "B P h w"], states: dict, trace: Trace | None) -> Float[Tensor, "B P h w"]:
-        """Advance all states by one step and return the prediction of the next frame, in patches (our Eq. 8)."""
+    def _step(
+        self, x: Float[Tensor, "B P h w"], states: dict, gates: GateSums, trace: Trace | None
+    ) -> tuple[Float[Tensor, "B P h w"], dict]:
+        """The prediction of the next frame, in patches, and all states one step later (our Eq. 8)."""
+        states = dict(states)
         m = states["M"]
         for layer, cell in enumerate(self.cells, start=1):
-            h, c, m = cell(x, states["H", layer], states["C", layer], m)
+            h, c, m = cell(x, states["H", layer], states["C", layer], m, gates)
             states["H", layer], states["C", layer] = h, c
             record(trace, layer, H=h, C=c, M=m)
             x = h
             if layer == self.spec.highway_slot:
-                x, switch = self.highway(h, states["Z"])
+                x, switch = self.highway(h, states["Z"], gates)
                 states["Z"] = x
                 record(trace, layer, Z=x, S=switch)
         states["M"] = m
-        return self.to_frame(x)  # Eq. 9
+        return gates.mix(self.to_frame, x), states  # Eq. 9
+
+    def _again(self, gates: GateSums, x: Tensor, states: dict) -> tuple[Tensor, dict]:
+        """A step that `checkpoint` may compute twice."""
+        return self._step(x, states, gates.again(), None)
 
     def _zero_states(self, x: Float[Tensor, "B P h w"]) -> dict:
         """All states at t = 0; M is the top layer's."""

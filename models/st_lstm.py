@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.convolution import GateConv, conv1x1
+from models.convolution import SEPARATE, GateConv, GateSums, conv1x1
 from models.spec import ModelSpec
 
 
@@ -26,28 +26,33 @@ class SpatioTemporalLSTMCell(nn.Module):
             raise ValueError(f"hidden_channels: st_lstm reads M of {memory_channels} channels with {hidden_channels}")
         d = hidden_channels
         self.forget_bias = spec.forget_bias
-        self.conv_x = GateConv(spec, in_channels, 7 * d)
-        self.conv_h = GateConv(spec, d, 4 * d)
-        self.conv_m = GateConv(spec, d, 3 * d)
-        self.conv_o = GateConv(spec, 2 * d, d)
+        self.conv_x = GateConv(spec, in_channels, d, "i f g i' f' g' o")
+        self.conv_h = GateConv(spec, d, d, "i f g o")
+        self.conv_m = GateConv(spec, d, d, "i' f' g'")
+        self.conv_o = GateConv(spec, 2 * d, d, "o")
         self.conv_last = conv1x1(spec, 2 * d, d)
 
     def forward(
-        self, x: Float[Tensor, "B C h w"], h: Float[Tensor, "B D h w"], c: Float[Tensor, "B D h w"], m: Tensor
+        self,
+        x: Float[Tensor, "B C h w"],
+        h: Float[Tensor, "B D h w"],
+        c: Float[Tensor, "B D h w"],
+        m: Tensor,
+        gates: GateSums = SEPARATE,
     ) -> tuple[Float[Tensor, "B D h w"], Float[Tensor, "B D h w"], Float[Tensor, "B D h w"]]:
         """Return the new h, c and m; m comes from the layer below."""
-        ix, fx, gx, i2x, f2x, g2x, ox = self.conv_x(x).chunk(7, dim=1)  # each (B, D, h, w)
-        ih, fh, gh, oh = self.conv_h(h).chunk(4, dim=1)
-        i2m, f2m, g2m = self.conv_m(m).chunk(3, dim=1)
-        i = torch.sigmoid(ix + ih)  # Eq. 2a
-        f = torch.sigmoid(fx + fh + self.forget_bias)  # Eq. 2b
-        g = torch.tanh(gx + gh)  # Eq. 2c
+        X, H, M = gates.read(self.conv_x, x), gates.read(self.conv_h, h), gates.read(self.conv_m, m)
+        i, f, g = gates.sum("i f g", X, H)  # each (B, D, h, w)
+        i2, f2, g2 = gates.sum("i' f' g'", X, M)
+        i = torch.sigmoid(i)  # Eq. 2a
+        f = torch.sigmoid(f + self.forget_bias)  # Eq. 2b
+        g = torch.tanh(g)  # Eq. 2c
         c = f * c + i * g  # Eq. 2d
-        i2 = torch.sigmoid(i2x + i2m)  # Eq. 2e
-        f2 = torch.sigmoid(f2x + f2m + self.forget_bias)  # Eq. 2f
-        g2 = torch.tanh(g2x + g2m)  # Eq. 2g
+        i2 = torch.sigmoid(i2)  # Eq. 2e
+        f2 = torch.sigmoid(f2 + self.forget_bias)  # Eq. 2f
+        g2 = torch.tanh(g2)  # Eq. 2g
         m = f2 * m + i2 * g2  # Eq. 2h
-        both = torch.cat([c, m], dim=1)  # (B, 2 D, h, w)
-        o = torch.sigmoid(ox + oh + self.conv_o(both))  # Eq. 2i
-        h = o * torch.tanh(self.conv_last(both))  # Eq. 2j
+        (o,) = gates.sum("o", X, H, gates.read(self.conv_o, c, m))
+        o = torch.sigmoid(o)  # Eq. 2i
+        h = o * torch.tanh(gates.mix(self.conv_last, c, m))  # Eq. 2j
         return h, c, m

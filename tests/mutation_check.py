@@ -28,7 +28,13 @@ CELLS, NETWORK, MEASURES, INITIAL = SUITE = (
     "tests/reference/test_measures.py",
     "tests/models/test_initialisation.py",
 )
-FIRST = {"models/predictor.py": NETWORK, "benchmark/engine.py": MEASURES, "benchmark/probe.py": MEASURES}
+FIRST = {
+    "models/predictor.py": NETWORK,
+    "models/merged.py": NETWORK,
+    "models/winograd.py": NETWORK,
+    "benchmark/engine.py": MEASURES,
+    "benchmark/probe.py": MEASURES,
+}
 """The tests to begin with if not those of the cells: it saves time and changes no verdict."""
 PYTEST = ("-x", "--assert=plain", "--import-mode=importlib", "-p", "no:cacheprovider", "-c", os.devnull)
 """Without the project's own options: the check of types and shapes must have no part in it, only numbers."""

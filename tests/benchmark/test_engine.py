@@ -137,3 +137,105 @@ def test_device_is_prepared_with_the_threads_of_the_protocol_and_deterministic_a
         assert torch.are_deterministic_algorithms_enabled()
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_step_of_a_cpu_is_update(frames):
+    mask = free_running_mask(2, 3, 2, frames)
+    stepped, updated = build(SPEC, 1), build(SPEC, 1)
+    found = engine.make_step(stepped, engine.make_optimizer(stepped, training()), training())(frames, mask)
+    expected = engine.update(updated, engine.make_optimizer(updated, training()), frames, mask, training())
+    assert found == expected
+    assert all(map(torch.equal, stepped.parameters(), updated.parameters()))
+
+
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_what_a_warm_up_changes_is_put_back_in_place(frames, steps_before):
+    mask = free_running_mask(2, 3, 2, frames)
+    trained, straight = build(SPEC, 1), build(SPEC, 1)
+    optimizers = [engine.make_optimizer(network, training()) for network in (trained, straight)]
+    for _ in range(steps_before):
+        engine.update(trained, optimizers[0], frames, mask, training())
+        engine.update(straight, optimizers[1], frames, mask, training())
+    restore = engine.remember(trained, optimizers[0])
+    places = [parameter.data_ptr() for parameter in trained.parameters()]
+    engine.update(trained, optimizers[0], frames, mask, training())
+    restore()
+    assert [parameter.data_ptr() for parameter in trained.parameters()] == places
+    assert all(map(torch.equal, trained.parameters(), straight.parameters()))
+    engine.update(trained, optimizers[0], frames, mask, training())
+    engine.update(straight, optimizers[1], frames, mask, training())
+    assert all(map(torch.equal, trained.parameters(), straight.parameters()))
+
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here; `make gpu-check` runs this")
+
+
+def on_gpu(precision, plain=False, eager=False, steps=6, **keys):
+    """Losses and weights of a short training on the GPU, by the captured step or by `update`."""
+    settings = training(precision=precision, clip_norm=1.0, schedule="one-cycle", steps=20, **keys)
+    engine.prepare_device("cuda", 1)
+    network = build(ModelSpec(cell="causal_lstm", hidden_channels=(16, 16), frame_size=16, highway_slot=1), 1).cuda()
+    network.plain = plain
+    optimizer = engine.make_optimizer(network, settings)
+    schedule = engine.make_schedule(optimizer, settings)
+    clips = torch.rand(steps, 4, 5, 1, 16, 16, generator=torch.Generator().manual_seed(1)).cuda()
+    mask = free_running_mask(4, 3, 2, clips)
+    step = engine.make_step(network, optimizer, settings)
+    losses = []
+    for frames in clips:
+        found = engine.update(network, optimizer, frames, mask, settings) if eager else step(frames, mask)
+        losses.append(found[0])
+        schedule.step()
+    return torch.stack(losses).cpu(), [parameter.detach().cpu() for parameter in network.parameters()]
+
+
+@gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_captured_step_gives_the_training_of_the_eager_one(precision, recompute):
+    captured, eager = (on_gpu(precision, eager=eager, recompute=recompute) for eager in (False, True))
+    torch.testing.assert_close(captured[0], eager[0], rtol=1e-5, atol=0)
+    torch.testing.assert_close(captured[1], eager[1], rtol=1e-4, atol=1e-6)
+
+
+@gpu
+def test_fast_and_plain_agree_on_a_gpu_in_single_precision():
+    fast, plain = on_gpu("fp32"), on_gpu("fp32", plain=True, eager=True)
+    torch.testing.assert_close(fast[0], plain[0], rtol=1e-4, atol=0)
+
+
+@gpu
+@pytest.mark.parametrize("eager", [False, True])
+def test_no_step_waits_for_the_gpu(eager):
+    engine.prepare_device("cuda", 1)
+    network = build(SPEC, 1).cuda()
+    settings = training(precision="bf16", clip_norm=1.0)
+    optimizer = engine.make_optimizer(network, settings)
+    frames = torch.rand(2, 5, 1, 8, 8).cuda()
+    mask = free_running_mask(2, 3, 2, frames)
+    step = engine.make_step(network, optimizer, settings)
+    for _ in range(2):
+        step(frames, mask)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(2):
+            engine.update(network, optimizer, frames, mask, settings) if eager else step(frames, mask)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@gpu
+def test_two_captured_trainings_are_bit_identical():
+    first, second = on_gpu("bf16"), on_gpu("bf16")
+    assert torch.equal(first[0], second[0])
+    assert all(map(torch.equal, first[1], second[1]))
+
+
+@gpu
+def test_a_step_that_cannot_be_captured_says_so(frames, monkeypatch):
+    network = build(SPEC, 1).cuda()
+    forward = network.forward
+    monkeypatch.setattr(network, "forward", lambda *given: forward(*given) * float(given[0].sum().item() >= 0))
+    step = engine.make_step(network, engine.make_optimizer(network, training()), training())
+    with pytest.raises(RuntimeError, match="cannot be captured as a CUDA graph"):
+        step(frames.cuda(), free_running_mask(2, 3, 2, frames).cuda())

@@ -1,0 +1,130 @@
+"""The fast path: gates that are summed from the same sources come from one convolution; equations and weights stay.
+
+Its weights are cut out of those of the gate convolutions and joined once a roll-out. In full precision on a CPU it is
+computed after Winograd, and what a state is transformed to serves all convolutions that read it.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from models.convolution import SEPARATE, GateConv
+from models.winograd import LARGEST_KERNEL, Winograd, to_tiles
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A gate convolution and the tensors it reads."""
+
+    conv: GateConv
+    sources: tuple[Tensor, ...]
+
+
+class Merged:
+    """The gate sums of one roll-out; holds its merged weights and forgets them with it.
+
+    Args:
+        device: type of the device it runs on; under autocast there, convolutions and nothing else are in low precision.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        self._winograd = device == "cpu" and self._dtype is None
+        self._kernels: dict[tuple, Any] = {}
+        self._forms: dict[Any, WeakTensorKeyDictionary] = defaultdict(WeakTensorKeyDictionary)
+
+    def read(self, conv: GateConv, *sources: Tensor) -> Any:
+        """What `sum` needs of `conv` and `sources`; with a norm, which allows no merging, the gates themselves."""
+        return Reading(conv, sources) if isinstance(conv.norm, nn.Identity) else SEPARATE.read(conv, *sources)
+
+    def sum(self, names: str, *readings: Any) -> list[Tensor]:
+        """One convolution for all gates that the same readings have."""
+        if not all(isinstance(reading, Reading) for reading in readings):
+            return SEPARATE.sum(names, *readings)
+        groups: dict[tuple[Reading, ...], list[str]] = defaultdict(list)
+        for name in names.split():
+            groups[tuple(reading for reading in readings if name in reading.conv.gates)].append(name)
+        gates: dict[str, Tensor] = {}
+        for group, of_group in groups.items():
+            gates |= zip(of_group, self._convolve(tuple(of_group), group), strict=True)
+        return [gates[name] for name in names.split()]
+
+    def mix(self, conv: nn.Conv2d, *sources: Tensor) -> Tensor:
+        """A product of matrices over the channels, in the layout that the gates have."""
+        order = (2, 3, 0, 1) if self._winograd else (0, 2, 3, 1)  # either way (B, C, h, w) has its channels last
+        joined = torch.cat([source.permute(order) for source in sources], dim=-1)
+        return F.linear(joined, conv.weight[:, :, 0, 0], conv.bias).permute(order if self._winograd else (0, 3, 1, 2))
+
+    def again(self) -> "Merged":
+        """The same weights without the forms of earlier sources."""
+        other = copy(self)
+        other._forms = defaultdict(WeakTensorKeyDictionary)
+        return other
+
+    def _convolve(self, names: tuple[str, ...], readings: tuple[Reading, ...]) -> Sequence[Tensor]:
+        sources = [source for reading in readings for source in reading.sources]
+        k = readings[0].conv.conv.kernel_size[0]
+        winograd = self._winograd and k <= LARGEST_KERNEL
+        key = (names, *(reading.conv for reading in readings))
+        if key not in self._kernels:
+            kernels, bias = cut(names, readings)
+            self._kernels[key] = Winograd(kernels, bias) if winograd else Direct(kernels, bias, self._dtype)
+        if winograd:
+            tiles = [self._once(source, k, lambda s: to_tiles(s, k)) for source in sources]
+            return self._kernels[key](tiles, len(names), sources[0].shape[0], sources[0].shape[2])
+        if self._dtype is not None:
+            sources = [self._once(s, self._dtype, lambda s: s.to(self._dtype)) for s in sources]
+        return self._kernels[key](sources).chunk(len(names), dim=1)
+
+    def _once(self, source: Tensor, form: Any, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """`source` in the form that convolutions take, made at the first of them."""
+        made = self._forms[form].get(source)
+        if made is None:
+            made = self._forms[form][source] = make(source)
+        return made
+
+
+class Direct:
+    """The convolution of several sources by one kernel each, summed: one convolution of all of them.
+
+    Args:
+        kernels: one a source, (O, C, k, k).
+        bias: (O,), or None.
+        dtype: what the sources are rounded to and the kernels are to be; the result is float32. None: as they are.
+    """
+
+    def __init__(self, kernels: Sequence[Tensor], bias: Tensor | None, dtype: torch.dtype | None) -> None:
+        self.weight, self.bias = torch.cat(list(kernels), dim=1), bias
+        if dtype is not None:
+            self.weight = self.weight.to(dtype, memory_format=torch.channels_last)
+
+    def __call__(self, sources: Sequence[Tensor]) -> Tensor:
+        """All gates (B, O, h, w)."""
+        gates = F.conv2d(torch.cat(list(sources), dim=1), self.weight, padding=self.weight.shape[-1] // 2)
+        gates = gates.to(torch.promote_types(gates.dtype, torch.float32))
+        return gates if self.bias is None else gates + self.bias[:, None, None]
+
+
+def cut(names: Sequence[str], readings: Sequence[Reading]) -> tuple[list[Tensor], Tensor | None]:
+    """The kernels (gates * D, C, k, k) by which the named gates read each source, and their whole bias."""
+    kernels: list[Tensor] = []
+    biases = []
+    for conv, sources in ((reading.conv, reading.sources) for reading in readings):
+        kernel = named(conv, conv.conv.weight, names)
+        kernels += kernel.split([source.shape[1] for source in sources], dim=1)
+        if conv.conv.bias is not None:
+            biases.append(named(conv, conv.conv.bias, names))
+    return kernels, torch.stack(biases).sum(0) if biases else None
+
+
+def named(conv: GateConv, weight: Tensor, names: Sequence[str]) -> Tensor:
+    """The rows of `weight` that belong to the named gates of `conv`."""
+    rows = dict(zip(conv.gates, weight.chunk(len(conv.gates)), strict=True))
+    return torch.cat([rows[name] for name in names])

@@ -1,0 +1,147 @@
+"""The fast path gives what the plain path gives: predictions, gradients, whole trainings."""
+
+import pytest
+import torch
+
+from benchmark.config import TrainingConfig
+from benchmark.engine import make_optimizer, update
+from models.predictor import Predictor, build, free_running_mask
+from models.spec import CELLS, NORMS, ModelSpec
+from models.winograd import Winograd, to_tiles
+from tests.models.tiny import random_clips, tiny_spec
+
+CONTEXT, HORIZON = 3, 2
+FIELDS = [
+    *({"kernel_size": size} for size in (1, 3, 5, 7)),
+    *({"norm": norm} for norm in NORMS),
+    {"conv_bias": False},
+    {"equations": "paper", "kernel_size": 5},
+    {"frame_size": 10, "kernel_size": 5},  # grid of 5 by 5: tiles of 4 do not fill it
+    {"frame_size": 4},  # grid of 2 by 2, smaller than a tile
+    {"highway_slot": 0},
+]
+CASES = [(cell, fields) for cell in CELLS for fields in FIELDS]
+CASES += [("causal_lstm", {"memory_order": "spatial_to_temporal"}), ("causal_lstm", {"hidden_channels": (4, 2)})]
+
+
+def paths(spec: ModelSpec, dtype: torch.dtype = torch.float64) -> list[Predictor]:
+    """The same network on the plain and on the fast path."""
+    networks = [build(spec, seed=1).to(dtype), build(spec, seed=1).to(dtype)]
+    networks[0].plain = True
+    return networks
+
+
+@pytest.mark.parametrize(("cell", "fields"), CASES, ids=lambda value: str(value))
+def test_predictions_and_all_gradients_are_those_of_the_plain_path(cell, fields):
+    spec = tiny_spec(cell, **{"highway_slot": 1} | fields)
+    results = []
+    for network in paths(spec):
+        frames = random_clips(spec, batch=2, frames=CONTEXT + HORIZON).requires_grad_()
+        predictions = network(frames, free_running_mask(2, CONTEXT, HORIZON, frames))
+        predictions.square().sum().backward()
+        results.append([predictions.detach(), frames.grad, *(parameter.grad for parameter in network.parameters())])
+    for plain, fast in zip(*results, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-12)
+
+
+def losses_of_training(network: Predictor, dtype: torch.dtype) -> list[float]:
+    training = TrainingConfig(steps=20, batch_size=2, learning_rate=1e-3)
+    frames = random_clips(network.spec, batch=2, frames=6, dtype=dtype)
+    optimizer, mask = make_optimizer(network, training), free_running_mask(2, 3, 3, frames)
+    return [update(network, optimizer, frames, mask, training)[0].item() for _ in range(20)]
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+@pytest.mark.parametrize("cell", CELLS)
+def test_twenty_steps_of_training_end_at_the_weights_of_the_plain_path(cell, kernel_size):
+    plain, fast = paths(tiny_spec(cell, highway_slot=1, kernel_size=kernel_size))
+    for network in (plain, fast):
+        losses_of_training(network, torch.float64)
+    for name, weights in plain.state_dict().items():
+        torch.testing.assert_close(fast.state_dict()[name], weights, rtol=0, atol=1e-9)
+    assert not torch.equal(plain.to_frame.weight, build(plain.spec, seed=1).double().to_frame.weight)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_twenty_losses_in_single_precision_are_those_of_the_plain_path(cell):
+    spec = tiny_spec(cell, highway_slot=1, kernel_size=5, hidden_channels=(8, 8), frame_size=16)
+    plain, fast = (losses_of_training(network, torch.float32) for network in paths(spec, torch.float32))
+    assert plain == pytest.approx(fast, rel=1e-4)
+    assert plain != fast
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+@pytest.mark.parametrize("size", [3, 4, 6])
+def test_winograd_passes_gradcheck(kernel_size, size):
+    random = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=random, dtype=torch.float64).requires_grad_()
+
+    first, second, bias = draw(2, 2, size, size), draw(2, 3, size, size), draw(4)
+    kernels = draw(4, 2, kernel_size, kernel_size), draw(4, 3, kernel_size, kernel_size)
+
+    def convolve(first, second, bias, *kernels):
+        convolution = Winograd(kernels, bias)
+        tiles = [to_tiles(source, kernel_size) for source in (first, second)]
+        again = [to_tiles(source, kernel_size) for source in (2 * second[:, :2], first.repeat(1, 2, 1, 1)[:, :3])]
+        return *convolution(tiles, 2, 2, size), *convolution(again, 2, 2, size)
+
+    assert torch.autograd.gradcheck(convolve, (first, second, bias, *kernels))
+    joined = torch.nn.functional.conv2d(
+        torch.cat([first, second], 1), torch.cat(kernels, 1), bias, padding=kernel_size // 2
+    )
+    torch.testing.assert_close(torch.cat(convolve(first, second, bias, *kernels)[:2], 1), joined)
+
+
+def test_a_second_backward_pass_through_the_same_roll_out_gives_the_same_gradients():
+    spec = tiny_spec("causal_lstm", highway_slot=1)
+    network = build(spec, seed=1).double()
+    frames = random_clips(spec, batch=2, frames=4)
+    loss = network(frames, torch.ones(2, 3, dtype=torch.float64)).square().sum()
+    weights = list(network.parameters())
+    first = torch.autograd.grad(loss, weights, retain_graph=True)
+    assert all(map(torch.equal, first, torch.autograd.grad(loss, weights)))
+
+
+def test_under_autocast_states_stay_in_single_precision():
+    spec = tiny_spec("causal_lstm", highway_slot=1, kernel_size=5)
+    trace = {}
+    with torch.autocast("cpu", torch.bfloat16):
+        frames = random_clips(spec, batch=2, frames=4, dtype=torch.float32)
+        build(spec, seed=1)(frames, torch.ones(2, 3), trace)
+    assert {state.dtype for states in trace.values() for state in states} == {torch.float32}
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "merged"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_recomputation_changes_no_prediction_and_no_gradient(cell, plain):
+    spec = tiny_spec(cell, highway_slot=1, kernel_size=5)
+    results = []
+    for recompute in (False, True):
+        network = build(spec, seed=1).double()
+        network.plain, network.recompute = plain, recompute
+        frames = random_clips(spec, batch=2, frames=CONTEXT + HORIZON)
+        predictions = network(frames, free_running_mask(2, CONTEXT, HORIZON, frames))
+        predictions.square().sum().backward()
+        results.append([predictions.detach(), *(parameter.grad for parameter in network.parameters())])
+    for kept, computed_again in zip(*results, strict=True):
+        torch.testing.assert_close(computed_again, kept, rtol=1e-12, atol=1e-14)
+
+
+def test_recomputation_keeps_fewer_activations():
+    spec = tiny_spec("causal_lstm", highway_slot=1, kernel_size=5)
+    kept = []
+    for recompute in (False, True):
+        network, sizes = build(spec, seed=1), []
+        network.recompute = recompute
+        frames = random_clips(spec, batch=2, frames=12, dtype=torch.float32)
+
+        def count(tensor, sizes=sizes):
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            network(frames, torch.ones(2, 11))
+        kept.append(sum(sizes))
+    assert kept[1] < kept[0] / 3
