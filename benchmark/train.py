@@ -158,10 +158,9 @@ def _train(
 
 def update(one: Trainee, frames: Tensor, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """The optimiser steps on one batch; returns their mean loss and the first's gradient norm."""
-    training = one.run.training
-    loss, norm = engine.update(one.network, one.optimizer, frames, mask, training, inputs)
-    if training.reversed_second_step:
-        reversed_loss, _ = engine.update(one.network, one.optimizer, frames.flip(1), mask, training)
+    loss, norm = one.step(frames, mask, inputs)
+    if one.run.training.reversed_second_step:
+        reversed_loss, _ = one.step(frames.flip(1), mask, frames.flip(1))
         loss = (loss + reversed_loss) / 2
     return loss, norm
 

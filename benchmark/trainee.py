@@ -34,6 +34,8 @@ class Trainee:
     first: int
     """The step it goes on from."""
     cuda_stream: torch.cuda.Stream | None
+    step: engine.Step
+    """Its optimiser step."""
     progress: Progress | None = None
     since_s: float = 0.0
     """Training time of the process at the last point of the curves, which was after `since_step` steps."""
@@ -81,7 +83,8 @@ def begin(
     schedule = engine.make_schedule(optimizer, run.training)
     state = load_checkpoint(checkpoint, identity, resume_only=resume_only)
     first = state.pop("step") if state else 0
-    one = Trainee(run, folder, identity, network, optimizer, schedule, first, cuda_stream)
+    step = engine.make_step(network, optimizer, run.training)
+    one = Trainee(run, folder, identity, network, optimizer, schedule, first, cuda_stream, step)
     for name, values in (state or {}).items():
         one.parts()[name].load_state_dict(values)
     (folder / TRAINED).unlink(missing_ok=True)  # what stands there is no longer what the other files tell of

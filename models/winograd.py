@@ -31,7 +31,7 @@ class Winograd:
     def __init__(self, kernels: Sequence[Tensor], bias: Tensor | None) -> None:
         self.kernel_size, self.bias = kernels[0].shape[-1], bias
         self.spread_bias: Tensor | None = None
-        self.gradients: list[Tensor | None] = [None] * len(kernels)
+        self.gradients = Gradients(len(kernels))
         self.weights = TransformWeights.apply(self.gradients, *kernels)  # each (P, C, O)
 
     def __call__(
@@ -44,11 +44,28 @@ class Winograd:
         return from_tiles(products, self.spread_bias, gates, self.kernel_size, batch, size)
 
 
+class Gradients:
+    """What one backward pass has added up for the transformed kernel of each source.
+
+    A pass that asks for no gradient of the weights leaves its sums behind; the next one begins anew.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count, self._pass, self._sums = count, -1, [None] * count
+
+    def sums(self) -> list[Tensor | None]:
+        """The sums of the backward pass that calls this."""
+        current = torch._C._current_graph_task_id()
+        if current != self._pass:
+            self._pass, self._sums = current, [None] * self.count
+        return self._sums
+
+
 class TransformWeights(torch.autograd.Function):
     """Kernels (O, C, k, k) -> (n * n, C, O); its gradient is what `SumProducts` has added up in `gradients`."""
 
     @staticmethod
-    def forward(ctx: Any, gradients: list[Tensor | None], *kernels: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, gradients: Gradients, *kernels: Tensor) -> tuple[Tensor, ...]:
         """Transform the kernels of all sources."""
         ctx.gradients, ctx.shapes = gradients, [kernel.shape for kernel in kernels]
         ctx.set_materialize_grads(False)
@@ -60,12 +77,11 @@ class TransformWeights(torch.autograd.Function):
     def backward(ctx: Any, *_: None) -> tuple[Tensor | None, ...]:
         """Transform the gradients back; autograd calls this after all time steps."""
         found: list[Tensor | None] = []
-        for place, (gradient, shape) in enumerate(zip(ctx.gradients, ctx.shapes, strict=True)):
+        for gradient, shape in zip(ctx.gradients.sums(), ctx.shapes, strict=True):
             if gradient is not None:
                 g = kernel_transform(shape[-1], gradient.dtype)
                 n = len(g)
                 gradient = torch.einsum("pu,pqco,qv->ocuv", g, gradient.unflatten(0, (n, n)), g)
-                ctx.gradients[place] = None
             found.append(gradient)
         return None, *found
 
@@ -77,11 +93,11 @@ class SumProducts(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, gradients: list[Tensor | None], *factors: Tensor) -> Tensor:
+    def forward(ctx: Any, gradients: Gradients, *factors: Tensor) -> Tensor:
         """Multiply and add."""
         ctx.gradients = gradients
         ctx.save_for_backward(*factors)
-        tiles, weights = factors[: len(gradients)], factors[len(gradients) :]
+        tiles, weights = factors[: gradients.count], factors[gradients.count :]
         total = torch.bmm(tiles[0], weights[0])
         for tile, weight in zip(tiles[1:], weights[1:], strict=True):
             total.baddbmm_(tile, weight)
@@ -91,7 +107,7 @@ class SumProducts(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the tiles; those of the weights stay in `gradients`."""
-        count, factors = len(ctx.gradients), ctx.saved_tensors
+        count, factors, sums = ctx.gradients.count, ctx.saved_tensors, ctx.gradients.sums()
         tiles, weights = factors[:count], factors[count:]
         tiles_need, weights_need = ctx.needs_input_grad[1 : 1 + count], ctx.needs_input_grad[1 + count :]
         found: list[Tensor | None] = [None] * count
@@ -99,11 +115,11 @@ class SumProducts(torch.autograd.Function):
             if tiles_need[place]:
                 found[place] = torch.bmm(gradient, weights[place].transpose(1, 2))
             if weights_need[place]:
-                so_far, tile = ctx.gradients[place], tiles[place].transpose(1, 2)
-                if so_far is None:
-                    ctx.gradients[place] = torch.bmm(tile, gradient)
+                tile = tiles[place].transpose(1, 2)
+                if sums[place] is None:
+                    sums[place] = torch.bmm(tile, gradient)
                 else:
-                    so_far.baddbmm_(tile, gradient)
+                    sums[place].baddbmm_(tile, gradient)
         return None, *found, *[None] * count
 
 

@@ -104,6 +104,17 @@ def test_a_second_backward_pass_through_the_same_roll_out_gives_the_same_gradien
     assert all(map(torch.equal, first, torch.autograd.grad(loss, weights)))
 
 
+def test_gradients_of_states_taken_first_leave_no_trace_in_those_of_weights():
+    spec = tiny_spec("causal_lstm", highway_slot=1)
+    network = build(spec, seed=1).double()
+    frames = random_clips(spec, batch=2, frames=4).requires_grad_()
+    loss = network(frames, torch.ones(2, 3, dtype=torch.float64)).square().sum()
+    weights = list(network.parameters())
+    alone = torch.autograd.grad(loss, weights, retain_graph=True)
+    torch.autograd.grad(loss, frames, retain_graph=True)
+    assert all(map(torch.equal, alone, torch.autograd.grad(loss, weights)))
+
+
 def test_under_autocast_states_stay_in_single_precision():
     spec = tiny_spec("causal_lstm", highway_slot=1, kernel_size=5)
     trace = {}
