@@ -8,6 +8,8 @@ from pathlib import Path
 from benchmark.config import Protocol, RunConfig, load_protocol
 from benchmark.device import resolve_device
 from benchmark.errors import UserError, unknown
+from benchmark.speed import OPTIONS as SPEED_OPTIONS
+from benchmark.speed import speed
 from benchmark.variants import BASELINE_SEED, BASELINES
 
 
@@ -174,6 +176,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] =
         ("from", "input", "output", "patch_size?", "channels?", "frame_size?", "context?"),
     ),
     "export-weights": (export_weights, ("to", "input", "output")),
+    "speed": (speed, tuple(f"{name}?" for name in SPEED_OPTIONS)),
 }
 """Verb -> what it does and the options it takes; `?` = may be left out, capitals = an argument without a flag."""
 
@@ -251,11 +254,11 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m benchmark", description="Train, evaluate and probe; see README.md.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (function, takes) in VERBS.items():
-        about = (function.__doc__ or "").strip()
+        about = (function.__doc__ or "").strip().partition("\n")[0]
         verb = verbs.add_parser(name, help=about, description=about)
         for option in takes:
             key = option.rstrip("?")
-            settings = OPTIONS[key]
+            settings = SPEED_OPTIONS[key] if name == "speed" else OPTIONS[key]
             if key.isupper():
                 verb.add_argument(key, **settings)
                 continue
