@@ -5,9 +5,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmark.config import Protocol, RunConfig, load_protocol
-from benchmark.device import resolve_device
+from benchmark.config import load_protocol
 from benchmark.errors import UserError, unknown
+from benchmark.options import OPTIONS, device_of, folder_of, run_of, runs_of
+from benchmark.speed import OPTIONS as SPEED_OPTIONS
+from benchmark.speed import speed
 from benchmark.variants import BASELINE_SEED, BASELINES
 
 
@@ -210,108 +212,9 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] =
         ("from", "input", "output", "patch_size?", "channels?", "frame_size?", "context?"),
     ),
     "export-weights": (export_weights, ("to", "input", "output")),
+    "speed": (speed, tuple(f"{name}?" for name in SPEED_OPTIONS)),
 }
 """Verb -> what it does and the options it takes; `?` = may be left out, capitals = an argument without a flag."""
-
-CODE_BASES = ("openstl", "predrnn-pytorch")
-BACKBONES = ("alex", "vgg", "squeeze")
-
-
-def positive(text: str) -> int:
-    """A whole number above 0, as argparse takes it."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-OPTIONS = {
-    "protocol": {"metavar": "NAME|FILE", "help": "protocol: a name in workflows/protocols, or a YAML file"},
-    "variant": {"metavar": "ID", "help": "variant of the protocol; `train` takes several: a,b,c"},
-    "seed": {"metavar": "N", "type": int, "help": "seed of the run"},
-    "results_dir": {"metavar": "DIR", "type": Path, "default": Path("results"), "help": "default: results"},
-    "data_dir": {
-        "metavar": "DIR",
-        "type": Path,
-        "default": Path("data"),
-        "help": "published files; default: data",
-    },
-    "device": {"choices": ("auto", "cpu", "cuda"), "help": "default: what the protocol says"},
-    "download": {"action": "store_true", "help": "fetch published files that data_dir lacks"},
-    "weights": {"metavar": "FILE", "type": Path, "help": "weights of `train` or `import-weights`, in place of a run"},
-    "DIR": {"type": Path, "help": "cases, as in tests/golden"},
-    "from": {"dest": "code_base", "choices": CODE_BASES, "help": "code base the weights are of"},
-    "to": {"dest": "code_base", "choices": CODE_BASES, "help": "code base to write for"},
-    "input": {"metavar": "FILE", "type": Path, "help": "weights to read"},
-    "output": {"metavar": "FILE", "type": Path, "help": "weights to write"},
-    "patch_size": {"metavar": "N", "type": positive, "help": "side of a patch; default: as for --channels 1"},
-    "channels": {"metavar": "N", "type": positive, "help": "channels of a frame; default: what the patches leave"},
-    "frame_size": {
-        "metavar": "N",
-        "type": positive,
-        "help": "side of a frame; default: that of the norms, or 16 patches",
-    },
-    "context": {
-        "metavar": "N",
-        "type": positive,
-        "help": "frames the weights were trained to see first, for the record",
-    },
-    "data": {"metavar": "PATH", "type": Path, "help": "your clips: a .npy, a .npz or a folder; see docs/weights.md"},
-    "layout": {"metavar": "AXES", "help": "axes of the array, such as TNHW or NTCHW; default: where only one fits"},
-    "horizon": {"metavar": "N", "type": positive, "help": "frames predicted; default: what the shortest clip leaves"},
-    "lpips_backbone": {"choices": BACKBONES, "help": "network under LPIPS; default: LPIPS is not measured"},
-    "batch_size": {"metavar": "N", "type": positive, "help": "clips rolled out together; default: 50"},
-    "evaluate context": {
-        "metavar": "K",
-        "type": positive,
-        "help": "frames given; default: as the weights were trained",
-    },
-    "evaluate output": {
-        "metavar": "FILE",
-        "type": Path,
-        "help": "scores of every clip and frame; default: scores.parquet",
-    },
-    "evaluate device": {
-        "choices": ("auto", "cpu", "cuda"),
-        "help": "default: what the protocol says; auto for your clips",
-    },
-    "resume_only": {"action": "store_true", "help": "it is an error if there is no checkpoint to go on from"},
-    "skip_trained": {"action": "store_true", "help": "leave alone what this config and code have trained to its end"},
-}
-"""Option -> its settings; `verb option` = what it means to one verb alone."""
-
-
-def folder_of(options: argparse.Namespace) -> Path:
-    """The protocol's folder."""
-    return options.results_dir / options.protocol.name
-
-
-def run_of(options: argparse.Namespace) -> RunConfig:
-    """The run that --variant and --seed name."""
-    protocol: Protocol = options.protocol
-    known = [entry.id for entry in protocol.variants]
-    if options.variant not in known:
-        raise UserError(f"--variant: protocol {protocol.name}: {unknown('variant', options.variant, known)}")
-    seeds = protocol.seeds_of(options.variant)
-    if options.seed not in seeds:
-        raise UserError(f"--seed: protocol {protocol.name}: {unknown('seed', options.seed, seeds)}")
-    return protocol.run(options.variant, options.seed)
-
-
-def runs_of(options: argparse.Namespace) -> list[RunConfig]:
-    """The runs that --variant, a list with commas, and --seed name."""
-    variants = options.variant.split(",")
-    for variant in variants:
-        if variants.count(variant) > 1:
-            raise UserError(f"--variant: {options.variant} names {variant!r} twice; name each once")
-    return [run_of(argparse.Namespace(**vars(options) | {"variant": variant})) for variant in variants]
-
-
-def device_of(options: argparse.Namespace) -> str:
-    """`cpu` or `cuda`, from --device or the protocol."""
-    if options.device:
-        return resolve_device(options.device, "--device")
-    return resolve_device(options.protocol.training.device, f"protocol {options.protocol.name}: training.device")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -319,7 +222,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m benchmark", description="Train, evaluate and probe; see README.md.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (function, takes) in VERBS.items():
-        about = (function.__doc__ or "").strip()
+        about = (function.__doc__ or "").strip().partition("\n")[0]
         verb = verbs.add_parser(name, help=about, description=about)
         for option in takes:
             key = option.rstrip("?")

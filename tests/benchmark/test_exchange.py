@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.__main__ import CODE_BASES, main
+from benchmark.__main__ import main
 from benchmark.backbone import prepare
 from benchmark.checkpoint import load_weights, save_weights, trained_context
 from benchmark.config import load_protocol
 from benchmark.data.clips import load_clips
 from benchmark.data.stream import to_float
 from benchmark.exchange import read_state_dict
+from benchmark.options import CODE_BASES
 from models import interop
 from models.predictor import build
 from models.spec import ModelSpec

@@ -64,6 +64,8 @@ EVERYWHERE = {
     "benchmark/data/__init__.py": "empty",
     "models/__init__.py": "empty",
     "benchmark/__main__.py": "hands options over",
+    "benchmark/options.py": "hands options over",
+    "benchmark/speed.py": "hands options over",
     "benchmark/config.py": "its resolved values are parameters of the rules and part of the run's identity",
     "benchmark/variants.py": "as config.py",
     "models/spec.py": "as config.py",

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from benchmark import backbone
-from benchmark.__main__ import BACKBONES, main
+from benchmark.__main__ import main
 from benchmark.checkpoint import save_weights, trained_context
 from benchmark.data.stream import to_float
 from benchmark.metrics import METRICS, columns
 from benchmark.metrics import score as score_frames
+from benchmark.options import BACKBONES
 from benchmark.train import train
 from models.predictor import build
 from models.spec import ModelSpec

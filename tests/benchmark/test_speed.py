@@ -1,0 +1,88 @@
+"""The verb `speed` measures what it says it measures; how fast anything is, no test asks."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.__main__ import main
+from benchmark.metrics import HEADLINE, score
+from benchmark.timing import by_frame, peak_memory
+
+TINY = "--hidden 4,4 --frame-size 16 --kernel 3 --batch 2 --context 3 --horizon 2 --threads 1 --repeats 2 --device cpu"
+
+
+def run(tmp_path, *arguments):
+    assert main(["speed", *TINY.split(), "--json", str(tmp_path / "speed.json"), *arguments]) == 0
+    return json.loads((tmp_path / "speed.json").read_text())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_is_timed_on_both_paths_beside_the_ceilings(tmp_path, capsys, precision):
+    found = run(tmp_path, "--precision", precision)
+    assert found["step_s"] == found["paths"]["fast"]["median_s"] > 0
+    assert found["plain_step_s"] == found["paths"]["plain"]["median_s"] > 0
+    assert found["clips_per_s"] == pytest.approx(2 / found["step_s"])
+    assert found["flops_per_s"] == pytest.approx(6 * found["macs"] * 2 / found["step_s"])
+    assert set(found["ceilings"]) == {"matrix_product_flops", "copy_bytes"}
+    assert {"ratio", "peak_memory_mib", "tf32"} <= set(found)
+    for path in found["paths"].values():
+        assert path["q1_s"] <= path["median_s"] <= path["q3_s"]
+    assert f"fast against plain: {found['ratio']:.2f} times" in capsys.readouterr().out
+
+
+def test_each_subject_has_its_numbers(tmp_path):
+    assert run(tmp_path, "--what", "inference")["ratio"] > 0
+    clips = run(tmp_path, "--what", "data")
+    assert clips["ratio"] is None
+    assert clips["share_of_step"] == pytest.approx(clips["step_s"] / clips["plain_step_s"])
+
+
+def test_scores_are_timed_on_all_clips_asked_for(tmp_path):
+    found = run(tmp_path, "--what", "evaluate", "--clips", "53")
+    assert found["clips"] == 53
+    assert found["ratio"] == pytest.approx(found["paths"]["plain"]["total_s"] / found["paths"]["fast"]["total_s"])
+
+
+def test_both_ways_to_score_give_the_same_numbers():
+    random = torch.Generator().manual_seed(1)
+    truth = torch.rand(2, 3, 1, 16, 16, generator=random)
+    prediction = truth + 0.1 * torch.randn(truth.shape, generator=random)
+    ours, frame_by_frame = score(prediction, truth), by_frame(prediction, truth)
+    for name in HEADLINE:
+        np.testing.assert_allclose(ours[name].flatten().numpy(), frame_by_frame[name], rtol=1e-6)
+
+
+def test_peak_memory_counts_what_was_held_at_once():
+    peak = peak_memory(lambda: torch.ones(2**25).sum(), "cpu")  # 128 MiB
+    if peak is None:
+        pytest.skip("this kernel does not tell the peak memory of a process")
+    assert 100 < peak < 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--variant", "predrnn++"], "--variant: unknown variant 'predrnn++'; did you mean 'predrnn"),
+        (["--hidden", "4"], "highway_slot"),
+        (["--patch", "5"], "patch_size: 5 does not divide frame_size 64"),
+        (["--variant", "predrnn", "--hidden", "4,8"], "st_lstm uses M elementwise"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_before_anything_is_measured(capsys, arguments, told):
+    assert main(["speed", "--device", "cpu", *arguments]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["speed", "--help"], ["speed", "--variant", "nothing"]])
+def test_help_and_a_mistake_need_no_torch(arguments):
+    program = (
+        "import sys\n"
+        "from benchmark.__main__ import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True).returncode == 0
