@@ -98,8 +98,8 @@ MUTANTS = {
         (
             "6",
             "gradients of one step only",
-            "so_far.baddbmm_(tile, gradient)",
-            "so_far.copy_(torch.bmm(tile, gradient))",
+            "sums[place].baddbmm_(tile, gradient)",
+            "sums[place].copy_(torch.bmm(tile, gradient))",
         ),
     ],
     "models/predictor.py": [
