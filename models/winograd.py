@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 TILE = 4
 POINTS = ("0", "1", "-1", "2", "-2", "1/2", "-1/2")
@@ -38,10 +39,10 @@ class Winograd:
         self, tiles: Sequence[Float[Tensor, "P R _"]], gates: int, batch: int, size: int
     ) -> Sequence[Float[Tensor, "B D h w"]]:
         """The gates of sources that `to_tiles` has transformed."""
-        products = SumProducts.apply(self.gradients, *tiles, *self.weights)
         if self.bias is not None and self.spread_bias is None:
-            self.spread_bias = self.bias.repeat(products.shape[1])[None, None]  # (1, 1, R * O)
-        return from_tiles(products, self.spread_bias, gates, self.kernel_size, batch, size)
+            self.spread_bias = self.bias.repeat(tiles[0].shape[1])[None, None]  # (1, 1, R * O)
+        sizes = gates, batch, size, self.kernel_size
+        return SumProducts.apply(sizes, self.gradients, self.spread_bias, *tiles, *self.weights)
 
 
 class Gradients:
@@ -87,67 +88,92 @@ class TransformWeights(torch.autograd.Function):
 
 
 class SumProducts(torch.autograd.Function):
-    """Sum over sources of tiles (P, R, C) times weights (P, C, N).
+    """The sum over sources of tiles (P, R, C) times weights (P, C, O), transformed back and split into gates.
 
     Gradients of the weights are added up in place over all time steps, in the product itself, and handed on once.
     """
 
     @staticmethod
-    def forward(ctx: Any, gradients: Gradients, *factors: Tensor) -> Tensor:
-        """Multiply and add."""
-        ctx.gradients = gradients
+    def forward(
+        ctx: Any, sizes: tuple[int, int, int, int], gradients: Gradients, bias: Tensor | None, *factors: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Multiply, add, transform back; `sizes`: gates, batch, height and width, kernel size."""
+        ctx.sizes, ctx.gradients = sizes, gradients
         ctx.save_for_backward(*factors)
+        gates, batch, size, kernel_size = sizes
         tiles, weights = factors[: gradients.count], factors[gradients.count :]
         total = torch.bmm(tiles[0], weights[0])
         for tile, weight in zip(tiles[1:], weights[1:], strict=True):
             total.baddbmm_(tile, weight)
-        return total
+        transform = result_transform(kernel_size, total.dtype)  # (TILE, n)
+        rows = (transform @ total.view(transform.shape[1], -1)).view(*transform.shape, -1)  # over h
+        expanded = transform.expand(TILE, -1, -1)
+        both = torch.bmm(expanded, rows) if bias is None else torch.baddbmm(bias, expanded, rows)  # over w
+        across = -(-size // TILE)
+        both = both.view(TILE, TILE, across, across, batch, gates, -1).permute(5, 2, 0, 3, 1, 4, 6)
+        whole = (gate.reshape(across * TILE, across * TILE, batch, -1) for gate in both)
+        return tuple(gate[:size, :size].permute(2, 3, 0, 1) for gate in whole)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the tiles; those of the weights stay in `gradients`."""
+    def backward(ctx: Any, *of_gates: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of bias and tiles; those of the weights stay in `gradients`."""
+        gates, batch, size, kernel_size = ctx.sizes
         count, factors, sums = ctx.gradients.count, ctx.saved_tensors, ctx.gradients.sums()
         tiles, weights = factors[:count], factors[count:]
-        tiles_need, weights_need = ctx.needs_input_grad[1 : 1 + count], ctx.needs_input_grad[1 + count :]
+        bias_needs, *needs = ctx.needs_input_grad[2:]
+        across, width = -(-size // TILE), of_gates[0].shape[1]
+        both = of_gates[0].new_empty(TILE, TILE, across, across, batch, gates, width)
+        for gate, given in enumerate(of_gates):
+            given = F.pad(given.permute(2, 3, 0, 1), (0, 0, 0, 0, *(0, across * TILE - size) * 2))
+            both[..., gate, :] = given.view(across, TILE, across, TILE, batch, width).permute(1, 3, 0, 2, 4, 5)
+        both = both.view(TILE, TILE, -1)
+        transform = result_transform(kernel_size, both.dtype).T  # (n, TILE)
+        rows = torch.bmm(transform.expand(TILE, -1, -1), both)
+        gradient = (transform @ rows.view(TILE, -1)).view(len(transform) ** 2, -1, gates * width)
         found: list[Tensor | None] = [None] * count
         for place in range(count):
-            if tiles_need[place]:
+            if needs[place]:
                 found[place] = torch.bmm(gradient, weights[place].transpose(1, 2))
-            if weights_need[place]:
+            if needs[count + place]:
                 tile = tiles[place].transpose(1, 2)
                 if sums[place] is None:
                     sums[place] = torch.bmm(tile, gradient)
                 else:
                     sums[place].baddbmm_(tile, gradient)
-        return None, *found, *[None] * count
+        return None, None, both.sum((0, 1), keepdim=True) if bias_needs else None, *found, *[None] * count
+
+
+class TransformSource(torch.autograd.Function):
+    """A source (B, C, h, w) cut into overlapping tiles and transformed: (P, R, C)."""
+
+    @staticmethod
+    def forward(ctx: Any, source: Tensor, kernel_size: int) -> Tensor:
+        """Cut and transform."""
+        batch, channels, size, _ = source.shape
+        ctx.shape, ctx.kernel_size = source.shape, kernel_size
+        transform, n = source_transform(size, kernel_size, source.dtype), TILE + kernel_size - 1  # (n * across, size)
+        rows = transform @ source.permute(2, 3, 0, 1).reshape(size, -1)  # over h
+        expanded = transform.expand(len(transform), -1, -1)
+        both = torch.bmm(expanded, rows.view(-1, size, batch * channels))  # over w
+        return both.view(n, len(transform) // n, n, -1).transpose(1, 2).reshape(n * n, -1, channels)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Transform back and add up the overlaps."""
+        batch, channels, size, _ = ctx.shape
+        transform, n = source_transform(size, ctx.kernel_size, gradient.dtype).T, TILE + ctx.kernel_size - 1
+        across = transform.shape[1] // n
+        both = gradient.view(n, n, across, -1).transpose(1, 2).reshape(n * across, n * across, -1)
+        rows = torch.bmm(transform.expand(len(both), -1, -1), both)
+        found = transform @ rows.view(n * across, -1)
+        return found.view(size, size, batch, channels).permute(2, 3, 0, 1), None
 
 
 def to_tiles(source: Float[Tensor, "B C h w"], kernel_size: int) -> Float[Tensor, "P R C"]:
     """Cut into overlapping tiles and transform them: P points of a tile, R tiles of the batch."""
-    batch, channels, size, _ = source.shape
-    transform = source_transform(size, kernel_size, source.dtype)  # (n * tiles, size)
-    n = TILE + kernel_size - 1
-    tiles = len(transform) // n
-    rows = transform @ source.permute(2, 3, 0, 1).reshape(size, -1)  # over h
-    rows = rows.view(n * tiles, size, batch * channels)
-    both = torch.bmm(transform.expand(len(rows), -1, -1), rows)  # over w
-    both = both.view(n, tiles, n, tiles * batch * channels).transpose(1, 2)
-    return both.reshape(n * n, tiles * tiles * batch, channels)
-
-
-def from_tiles(
-    products: Float[Tensor, "P R N"], bias: Tensor | None, gates: int, kernel_size: int, batch: int, size: int
-) -> Sequence[Float[Tensor, "B D h w"]]:
-    """Transform products back and split them into gates."""
-    transform = result_transform(kernel_size, products.dtype)  # (TILE, n)
-    n, tiles = transform.shape[1], -(-size // TILE)
-    rows = transform @ products.view(n, -1)  # over h
-    rows, expanded = rows.view(TILE, n, -1), transform.expand(TILE, -1, -1)
-    both = torch.bmm(expanded, rows) if bias is None else torch.baddbmm(bias, expanded, rows)  # over w
-    both = both.view(TILE, TILE, tiles, tiles, batch, gates, -1).permute(5, 2, 0, 3, 1, 4, 6)
-    both = both.reshape(gates, tiles * TILE, tiles * TILE, batch, -1)[:, :size, :size]
-    return both.permute(0, 3, 4, 1, 2).unbind()
+    return TransformSource.apply(source, kernel_size)
 
 
 @cache

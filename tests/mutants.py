@@ -90,9 +90,10 @@ MUTANTS = {
     ],
     "models/merged.py": [
         ("6", "one bias of several", "torch.stack(biases).sum(0)", "biases[0]"),
-        ("6", "gates in the order of the convolution", "torch.cat([rows[name] for name in names])", "weight"),
+        ("6", "gates change places", "[rows[name] for name in names]", "[rows[name] for name in reversed(names)]"),
     ],
     "models/winograd.py": [
+        ("6", "gradients of a tile end one gate off", "both[..., gate, :]", "both[..., gate - 1, :]"),
         ("6", "a tile is cut one pixel late", "tile * TILE + place - pad", "tile * TILE + place - pad + 1"),
         ("6", "the last source only", "total.baddbmm_(tile, weight)", "total = torch.bmm(tile, weight)"),
         (
