@@ -1,5 +1,6 @@
 # make all     set up .venv, then train, evaluate and tabulate; CONFIG="protocol=smoke data_dir=../data" changes what
 # make test    the same set-up, then the linters and the tests
+# make gpu-check  on a machine with a GPU: its tests, then the speed table, at most 8 minutes
 # make ui      browse the runs with MLflow on this machine
 # PYTHON=/path/to/python3 names the interpreter to build .venv with (3.11 or later).
 
@@ -14,7 +15,7 @@ export DO_NOT_TRACK := true
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 SUITABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: all test lint ui
+.PHONY: all test lint gpu-check ui
 .DELETE_ON_ERROR:
 
 all: .venv/installed
@@ -28,6 +29,19 @@ lint: .venv/installed
 	$(IN_VENV) ruff format --check
 	$(IN_VENV) snakefmt --check Snakefile workflows
 	$(IN_VENV) snakemake --lint
+
+SPEED := timeout 60 .venv/bin/python -m benchmark speed --device cuda
+GPU_RESULTS := results/reference/speed
+
+gpu-check: .venv/installed
+	timeout 150 .venv/bin/pytest -q -rs tests/benchmark/test_engine.py
+	@mkdir -p $(GPU_RESULTS)
+	$(SPEED) --what data --batch 64 --json $(GPU_RESULTS)/cuda-data.json
+	$(SPEED) --precision fp32 --hidden 128,64,64,64 --json $(GPU_RESULTS)/cuda-128-64-fp32.json
+	$(SPEED) --precision bf16 --hidden 128,64,64,64 --json $(GPU_RESULTS)/cuda-128-64-bf16.json
+	$(SPEED) --precision bf16 --hidden 128,64,64,64 --batch 64 --json $(GPU_RESULTS)/cuda-128-64-bf16-batch64.json
+	$(SPEED) --precision bf16 --hidden 128,128,128,128 --frame-size 128 --context 10 --horizon 20 --repeats 2 \
+	    --recompute --json $(GPU_RESULTS)/cuda-recompute.json
 
 # `mlflow ui` itself does not read MLFLOW_TRACKING_URI; its job runner, eight idle processes, serves nothing here.
 ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
