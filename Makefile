@@ -34,7 +34,7 @@ SPEED := timeout 60 .venv/bin/python -m benchmark speed --device cuda
 GPU_RESULTS := results/reference/speed
 
 gpu-check: .venv/installed
-	timeout 150 .venv/bin/pytest -q -rs tests/benchmark/test_engine.py
+	timeout 150 .venv/bin/pytest -q -m gpu
 	@mkdir -p $(GPU_RESULTS)
 	$(SPEED) --what data --batch 64 --json $(GPU_RESULTS)/cuda-data.json
 	$(SPEED) --precision fp32 --hidden 128,64,64,64 --json $(GPU_RESULTS)/cuda-128-64-fp32.json

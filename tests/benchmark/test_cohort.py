@@ -27,7 +27,6 @@ VARIANTS = (
     {"id": "predrnn", "training": {"schedule": "one-cycle", "loss": "l1+l2"}},
     {"id": "predrnnpp", "training": {"reversed_second_step": True, "clip_norm": 0.1}},
 )
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is visible here")
 
 
 @pytest.fixture
@@ -389,7 +388,7 @@ def test_command_line_takes_several_variants_and_its_status_tells_whether_all_ar
     assert states == ["finished"] * 2
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_each_run_of_a_cohort_on_a_gpu_is_the_run_trained_alone(cohort, results):
     runs = cohort(training={"device": "cuda", "steps": 20})
     train_cohort(runs, results, "cuda")
@@ -399,7 +398,7 @@ def test_each_run_of_a_cohort_on_a_gpu_is_the_run_trained_alone(cohort, results)
         assert outcome(run, results) == outcome(run, elsewhere)
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_run_of_a_cohort_that_finds_no_gpu_memory_leaves_the_others_unharmed(cohort, results, monkeypatch):
     update = engine.update
 

@@ -167,9 +167,6 @@ def test_what_a_warm_up_changes_is_put_back_in_place(frames, steps_before):
     assert all(map(torch.equal, trained.parameters(), straight.parameters()))
 
 
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here; `make gpu-check` runs this")
-
-
 def on_gpu(precision, plain=False, eager=False, steps=6, **keys):
     """Losses and weights of a short training on the GPU, by the captured step or by `update`."""
     settings = training(precision=precision, clip_norm=1.0, schedule="one-cycle", steps=20, **keys)
@@ -189,7 +186,7 @@ def on_gpu(precision, plain=False, eager=False, steps=6, **keys):
     return torch.stack(losses).cpu(), [parameter.detach().cpu() for parameter in network.parameters()]
 
 
-@gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_the_captured_step_gives_the_training_of_the_eager_one(precision, recompute):
@@ -198,13 +195,13 @@ def test_the_captured_step_gives_the_training_of_the_eager_one(precision, recomp
     torch.testing.assert_close(captured[1], eager[1], rtol=1e-4, atol=1e-6)
 
 
-@gpu
+@pytest.mark.gpu
 def test_fast_and_plain_agree_on_a_gpu_in_single_precision():
     fast, plain = on_gpu("fp32"), on_gpu("fp32", plain=True, eager=True)
     torch.testing.assert_close(fast[0], plain[0], rtol=1e-4, atol=0)
 
 
-@gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("eager", [False, True])
 def test_no_step_waits_for_the_gpu(eager):
     engine.prepare_device("cuda", 1)
@@ -224,14 +221,14 @@ def test_no_step_waits_for_the_gpu(eager):
         torch.cuda.set_sync_debug_mode("default")
 
 
-@gpu
+@pytest.mark.gpu
 def test_two_captured_trainings_are_bit_identical():
     first, second = on_gpu("bf16"), on_gpu("bf16")
     assert torch.equal(first[0], second[0])
     assert all(map(torch.equal, first[1], second[1]))
 
 
-@gpu
+@pytest.mark.gpu
 def test_a_step_that_cannot_be_captured_says_so(frames, monkeypatch):
     network = build(SPEC, 1).cuda()
     forward = network.forward

@@ -88,7 +88,7 @@ def test_every_gap_is_drawn_about_equally_often_and_seeds_draw_differently():
     assert chisquare(table.ravel()).pvalue > 1e-4
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_gpu_inputs_equal_cpu_inputs_and_wait_for_nothing(data, make_stream):
     cpu, gpu = make_stream(), make_stream(device="cuda")
 

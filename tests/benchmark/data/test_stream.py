@@ -18,7 +18,7 @@ BATCH = "4daa1195f26cae715fd1f479773b249a3465afef78a1bcc75adec58c5f924d34"
 POOL_BATCH = "7d894820da63bdc956d4a4fbc5baff4af93dc0f29ac2923f2e3b9437ea5f4979"
 DEVICES = [
     "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
+    pytest.param("cuda", marks=pytest.mark.gpu),
 ]
 
 
@@ -195,7 +195,7 @@ def test_the_seed_orders_a_pool_but_does_not_change_its_clips(digits):
     assert torch.equal(one.batch(0, 30)[numbers[0].argsort()], other.batch(0, 30)[numbers[1].argsort()])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("pool", [None, 40])
 def test_gpu_batches_equal_cpu_batches_and_wait_for_nothing(digits, pool):
     cpu, gpu = make(digits, pool=pool), make(digits, pool=pool, device="cuda")
