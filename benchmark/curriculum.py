@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.config import SamplingConfig
 from benchmark.data.stream import uniform
+from benchmark.sections import SamplingConfig
 
 
 def feed_rates(sampling: SamplingConfig, step: int) -> tuple[float, float]:

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from benchmark.config import RunConfig, TrainingConfig
+from benchmark.config import RunConfig
+from benchmark.sections import TrainingConfig
 from models.predictor import Predictor
 
 

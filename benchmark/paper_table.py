@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from benchmark.config import DataConfig, Protocol
+from benchmark.config import Protocol
 from benchmark.metrics import HEADLINE, METRICS
 from benchmark.notes import diverged_notes, seed_note
 from benchmark.rendering import MINUS, MISSING, Table, interval, number, thousands
 from benchmark.runs import FinishedRun, VariantRuns, by_variant
 from benchmark.score_tables import seeds_cell, spent
+from benchmark.sections import DataConfig
 from benchmark.statistics import Summary, summarise
 
 PUBLISHED = Path(__file__).parent / "published" / "published.csv"

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from benchmark import engine
-from benchmark.config import TrainingConfig
 from benchmark.cost import count_macs
 from benchmark.data.stream import ClipStream
 from benchmark.metrics import HEADLINE, score
 from benchmark.provenance import cpu_model
+from benchmark.sections import TrainingConfig
 from models.predictor import Predictor, build, free_running_mask
 from models.spec import ModelSpec
 

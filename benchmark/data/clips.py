@@ -8,11 +8,11 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from benchmark.config import DataConfig
 from benchmark.data.digits import DigitBank
 from benchmark.data.prepared import PUBLIC, load_digits, read_arrays, read_record
 from benchmark.data.stream import ClipStream
 from benchmark.errors import UserError
+from benchmark.sections import DataConfig
 
 _CHUNK = 64
 

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
-from benchmark.config import DataConfig
 from benchmark.data.counter import Domain, counter_hash
 from benchmark.data.stream import ClipStream
+from benchmark.sections import DataConfig
 
 GREY = 128  # of 255
 OCCLUDED = 0  # the clip's first digit

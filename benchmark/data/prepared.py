@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.config import DataConfig
 from benchmark.data.digits import ORIGINALS, DigitBank, damaged, load_bank
 from benchmark.data.download import fetch
 from benchmark.data.originals import PUBLIC_TEST
 from benchmark.errors import UserError
 from benchmark.files import atomic_path, read_json, write_json
+from benchmark.sections import DataConfig
 
 PUBLIC = f"public {PUBLIC_TEST.name}"
 _PUBLIC_CLIPS, _PUBLIC_FRAMES = 10_000, 20

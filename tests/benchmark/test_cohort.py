@@ -12,13 +12,13 @@ import torch
 
 from benchmark import engine
 from benchmark.__main__ import main
-from benchmark.config import TrainingConfig
 from benchmark.data.digits import DigitBank
 from benchmark.data.prepared import read_arrays, read_record
 from benchmark.data.stream import ClipStream
 from benchmark.errors import UserError
 from benchmark.files import read_json, read_json_lines, write_json
 from benchmark.lock import hold
+from benchmark.sections import TrainingConfig
 from benchmark.train import train, train_cohort
 from models.spec import ModelSpec
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from benchmark.config import SamplingConfig
 from benchmark.curriculum import feed_mask, feed_rates
+from benchmark.sections import SamplingConfig
 
 REVERSE = SamplingConfig(kind="reverse", stop=50, reverse_start=10, reverse_decay=8.0)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmark import engine
-from benchmark.config import TrainingConfig
+from benchmark.sections import TrainingConfig
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec
 

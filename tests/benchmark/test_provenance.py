@@ -67,6 +67,7 @@ EVERYWHERE = {
     "benchmark/options.py": "hands options over",
     "benchmark/speed.py": "hands options over",
     "benchmark/config.py": "its resolved values are parameters of the rules and part of the run's identity",
+    "benchmark/sections.py": "as config.py",
     "benchmark/variants.py": "as config.py",
     "models/spec.py": "as config.py",
     "benchmark/device.py": "the kind of device is fixed by the protocol and recorded",

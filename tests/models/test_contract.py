@@ -5,8 +5,8 @@ import io
 import pytest
 import torch
 
-from benchmark.config import TrainingConfig
 from benchmark.engine import make_optimizer, update
+from benchmark.sections import TrainingConfig
 from models.predictor import Cut, Predictor, build, free_running_mask
 from models.spec import CELLS, NORMS, ModelSpec
 from tests.models.tiny import random_clips, tiny_spec

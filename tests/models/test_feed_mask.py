@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from benchmark.config import SamplingConfig
 from benchmark.curriculum import feed_mask, feed_rates
+from benchmark.sections import SamplingConfig
 from models.predictor import build
 from models.spec import CELLS
 from tests.models.tiny import random_clips, tiny_spec

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmark.config import TrainingConfig
 from benchmark.engine import make_optimizer, update
+from benchmark.sections import TrainingConfig
 from models.predictor import Predictor, build, free_running_mask
 from models.spec import CELLS, NORMS, ModelSpec
 from models.winograd import Winograd, to_tiles

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark.config import TrainingConfig
 from benchmark.engine import loss_of
 from benchmark.probe import MEASURES, decay, fixed_cotangent, gradient_norms
+from benchmark.sections import TrainingConfig
 from models.predictor import Predictor
 from models.spec import ModelSpec
 from tests.reference import measures, network

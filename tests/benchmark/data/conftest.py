@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from benchmark.config import DataConfig
 from benchmark.data import originals
+from benchmark.sections import DataConfig
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def test_missing_digits_leave_nothing_and_import_no_torch(tmp_path):
     code = """
 import sys
 from pathlib import Path
-from benchmark.config import DataConfig
+from benchmark.sections import DataConfig
 from benchmark.data.prepared import prepare
 from benchmark.errors import UserError
 data = DataConfig(digits="mnist", digit_size=28, frame_size=64, validation_clips=1, test_clips=1)

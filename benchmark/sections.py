@@ -1,0 +1,184 @@
+"""The sections of a protocol, key by key with what each may be. Imports no torch."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from benchmark.errors import unknown
+from benchmark.variants import VARIANTS
+from models.spec import EQUATIONS, INITS, MEMORY_ORDERS, NORMS
+
+
+def no_repeats(values: tuple) -> tuple:
+    """Raise ValueError where a value stands twice."""
+    if len(set(values)) < len(values):
+        raise ValueError(f"{list(values)} names one twice")
+    return values
+
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1), AfterValidator(no_repeats)]
+
+
+class Strict(BaseModel):
+    """Frozen, and an unknown key or a number that is not finite is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(Strict):
+    """Moving digits: what a clip is and how many there are."""
+
+    digits: Literal["mnist", "mnist-t10k", "optdigits"] = Field(description="Where the digits come from.")
+    digit_size: int = Field(ge=2, description="Side of a digit in pixels.")
+    frame_size: int = Field(ge=4, description="Side of a frame in pixels.")
+    num_digits: int = Field(2, ge=1, le=3, description="Digits in a clip.")
+    context: int = Field(10, ge=1, description="Frames given.")
+    horizon: int = Field(10, ge=1, description="Frames predicted.")
+    train_clips: int | None = Field(None, ge=1, description="A fixed set of training clips; null = endless.")
+    validation_clips: int = Field(ge=1, description="Fixed clips that training may look at.")
+    test_clips: int = Field(ge=1, description="Fixed clips that decide nothing and are scored once.")
+    public_test: bool = Field(False, description="Score mnist_test_seq.npy where data_dir has it.")
+    gaps: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (),
+        exclude_if=lambda gaps: not gaps,
+        description="Last context frames in which a bar hides a digit; [] = no bar.",
+    )
+
+    @model_validator(mode="after")
+    def _digits_fit(self) -> "DataConfig":
+        if self.digit_size >= self.frame_size:
+            raise ValueError(f"digit_size {self.digit_size} does not fit into frame_size {self.frame_size}")
+        if self.public_test and (self.frame_size, self.num_digits) != (64, 2):
+            raise ValueError("public_test needs frame_size 64 and num_digits 2: the public clips have these")
+        return self
+
+    @model_validator(mode="after")
+    def _gaps_fit(self) -> "DataConfig":
+        if self.public_test and self.gaps:
+            raise ValueError("gaps: do not go with public_test: where its digits are is not known")
+        if len(set(self.gaps)) < len(self.gaps):
+            raise ValueError(f"gaps: {list(self.gaps)} names one twice")
+        if self.gaps and max(self.gaps) >= self.context:
+            raise ValueError(f"gaps: {max(self.gaps)} must lie below context {self.context}: one frame shows the digit")
+        if self.gaps and 0 not in self.gaps:
+            raise ValueError(f"gaps: {list(self.gaps)} lacks 0, the clips without a bar that the main table scores")
+        return self
+
+
+class SamplingConfig(Strict):
+    """When the network sees its own prediction in place of the true frame during training."""
+
+    kind: Literal["none", "scheduled", "reverse"] = Field("none", description="none: true frames throughout.")
+    stop: int = Field(1, ge=1, description="Step at which the horizon shows no true frame any more.")
+    reverse_start: int = Field(1, ge=1, description="reverse: step up to which both rates stay at one half.")
+    reverse_decay: float = Field(1.0, gt=0, description="reverse: steps in which the context's rate nears 1 by 1/e.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "SamplingConfig":
+        if self.kind == "reverse" and self.reverse_start >= self.stop:
+            raise ValueError(f"reverse_start {self.reverse_start} must lie below stop {self.stop}")
+        return self
+
+
+class TrainingConfig(Strict):
+    """One training; what does not change its result is listed in `NOT_IDENTITY`."""
+
+    steps: int = Field(ge=0, description="Iterations, one batch each.")
+    batch_size: int = Field(ge=1, description="Clips in a batch.")
+    learning_rate: float = Field(gt=0, le=1, description="Adam's; the peak under one-cycle.")
+    schedule: Literal["constant", "one-cycle"] = Field("constant", description="Of the learning rate.")
+    loss: Literal["l2", "l1+l2"] = Field("l2", description="Squared error, or its sum with the absolute error.")
+    loss_reduction: Literal["mean", "half-sum"] = Field("mean", description="Over all pixels of a batch.")
+    sampling: SamplingConfig = SamplingConfig()
+    reversed_second_step: bool = Field(False, description="A second optimiser step on the batch reversed in time.")
+    clip_norm: float | None = Field(None, gt=0, description="Largest gradient norm; null = no clipping.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 = autocast; weights stay fp32.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA where there is one.")
+    threads: int = Field(1, ge=1, description="CPU threads of a run, whatever --cores is.")
+    recompute: bool = Field(False, description="Compute activations twice instead of keeping them: memory for time.")
+    log_every: int = Field(10, ge=1, description="Steps between points of the training curves.")
+    validate_every: int = Field(100, ge=1, description="Steps between scores on the validation clips.")
+    checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
+
+
+NOT_IDENTITY = {"device", "threads", "recompute", "log_every", "validate_every", "checkpoint_every"}
+"""Training keys that do not change the weights."""
+
+
+class EvaluationConfig(Strict):
+    """How test clips are scored and shown."""
+
+    batch_size: int = Field(50, ge=1, description="Clips rolled out together.")
+    lpips_backbone: Literal["alex", "vgg", "squeeze"] = Field("alex", description="Network under LPIPS.")
+    film_clips: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 2), min_length=1, description="Test clips shown.")
+
+
+class ProbeConfig(Strict):
+    """How gradients are measured."""
+
+    clips: int = Field(ge=2, description="Test clips measured.")
+    batch_size: int = Field(16, ge=1, description="Clips in one backward pass.")
+
+
+class PrimaryConfig(Strict):
+    """What is tested, named before anything is run; every other comparison is exploratory."""
+
+    metric: Literal["mse", "mae", "psnr", "ssim"] = Field("mse", description="The metric that is tested.")
+    pairs: dict[Identifier, Identifier] = Field({}, description="Variant: its reference.")
+
+
+class ModelConfig(Strict):
+    """Fields of `ModelSpec` that a protocol sets for all variants or a variant sets for itself."""
+
+    layers: int | None = Field(None, ge=1, description="Depth.")
+    hidden_channels: int | tuple[int, ...] | None = Field(None, description="Width of all layers, or of each.")
+    kernel_size: int | None = None
+    patch_size: int | None = None
+    norm: Literal[*NORMS] | None = None
+    equations: Literal[*EQUATIONS] | None = None
+    memory_order: Literal[*MEMORY_ORDERS] | None = None
+    init: Literal[*INITS] | None = None
+    first_gates_see_c: bool | None = None
+    o_sees_h: bool | None = None
+    g2_sees_m: bool | None = None
+    w3_kernel: int | None = None
+    forget_bias: float | None = None
+    conv_bias: bool | None = None
+    highway_channels: int | None = None
+    highway_gate_bias: float | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields that are set."""
+        return self.model_dump(exclude_none=True, exclude={"id", "base", "label", "training", "seeds", "reference"})
+
+
+class VariantEntry(ModelConfig):
+    """One variant of a protocol: an id of the registry, or a new id with its base and what it changes."""
+
+    id: Identifier
+    base: str | None = Field(None, description="Id in the registry; the id itself if not given.")
+    label: str | None = Field(None, pattern=r"^[^\n|]+$", description="Name in tables and figures.")
+    highway_slot: int | Literal["bottom", "middle", "top"] | None = Field(None, description="0 = none.")
+    training: dict[str, Any] = Field({}, description="Training keys this variant sets for itself.")
+    seeds: Seeds | None = Field(None, description="Its own seeds; null = those of the protocol.")
+    reference: Identifier | None = Field(None, description="Variant it is compared with; null = the registry's.")
+
+    @model_validator(mode="after")
+    def _known(self) -> "VariantEntry":
+        if (self.base or self.id) not in VARIANTS:
+            raise ValueError(unknown("variant", self.base or self.id, VARIANTS))
+        for key in ("device", "threads"):
+            if key in self.training:
+                raise ValueError(f"training.{key}: is the same for all variants; set it in the protocol's training")
+        return self
+
+
+ShortOrLong = Annotated[
+    VariantEntry,
+    BeforeValidator(
+        lambda entry: {"id": entry} if isinstance(entry, str) else entry,
+        json_schema_input_type=Literal[*VARIANTS] | VariantEntry,
+    ),
+]
+"""A variant by its id alone, or with what it changes."""
