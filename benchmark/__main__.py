@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmark.config import load_protocol
+from benchmark.device import resolve_device
 from benchmark.errors import UserError, unknown
 from benchmark.options import OPTIONS, device_of, folder_of, run_of, runs_of
 from benchmark.speed import OPTIONS as SPEED_OPTIONS
