@@ -70,15 +70,15 @@ class Merged:
 
     def _convolve(self, names: tuple[str, ...], readings: tuple[Reading, ...]) -> Sequence[Tensor]:
         sources = [source for reading in readings for source in reading.sources]
-        k = readings[0].conv.conv.kernel_size[0]
-        winograd = self._winograd and k <= LARGEST_KERNEL
+        k, (height, width) = readings[0].conv.conv.kernel_size[0], sources[0].shape[2:]
+        winograd = self._winograd and k <= LARGEST_KERNEL and height == width
         key = (names, *(reading.conv for reading in readings))
         if key not in self._kernels:
             kernels, bias = cut(names, readings)
             self._kernels[key] = Winograd(kernels, bias) if winograd else Direct(kernels, bias, self._dtype)
         if winograd:
             tiles = [self._once(source, k, lambda s: to_tiles(s, k)) for source in sources]
-            return self._kernels[key](tiles, len(names), sources[0].shape[0], sources[0].shape[2])
+            return self._kernels[key](tiles, len(names), sources[0].shape[0], height)
         if self._dtype is not None:
             sources = [self._once(s, self._dtype, lambda s: s.to(self._dtype)) for s in sources]
         return self._kernels[key](sources).chunk(len(names), dim=1)

@@ -44,6 +44,14 @@ def test_predictions_and_all_gradients_are_those_of_the_plain_path(cell, fields)
         torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_frames_need_not_be_square(cell):
+    frames = torch.rand(2, 4, 1, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    plain, fast = (network(frames, torch.ones_like(frames[:, :3, 0, 0, 0])) for network in paths(tiny_spec(cell)))
+    assert plain.shape == (2, 3, 1, 8, 12)
+    torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-12)
+
+
 def losses_of_training(network: Predictor, dtype: torch.dtype) -> list[float]:
     training = TrainingConfig(steps=20, batch_size=2, learning_rate=1e-3)
     frames = random_clips(network.spec, batch=2, frames=6, dtype=dtype)
