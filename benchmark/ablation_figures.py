@@ -162,7 +162,7 @@ def width_note(protocol: Protocol, found: Sequence[Series]) -> str:
     """Whether layers are as wide at every depth."""
     unequal = []
     for one in found:
-        runs = [protocol.run(variant, protocol.seeds_of(variant)[0]) for _, variant in one.members]
+        runs = [protocol.first_run(variant) for _, variant in one.members]
         if len({width for run in runs for width in run.model.hidden_channels}) > 1:
             unequal.append(one.label)
     but = f"; widths differ in {', '.join(unequal)}" if unequal else ""

@@ -49,7 +49,7 @@ def series(
     """
     groups: dict[Hashable, list[RunConfig]] = {}
     for entry in protocol.variants:
-        run = protocol.run(entry.id, protocol.seeds_of(entry.id)[0])
+        run = protocol.first_run(entry.id)
         groups.setdefault((same(run.model), alike(run)), []).append(run)
     split: dict[Hashable, list[RunConfig]] = {}
     for key, group in groups.items():

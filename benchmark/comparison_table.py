@@ -108,8 +108,7 @@ def p_cell(difference: Difference, p: float, *, star: bool = False) -> str:
 
 def pairs_cell(one: VariantRuns, other: VariantRuns, difference: Difference) -> str:
     """The number of pairs, and of runs that have lost their partner by divergence."""
-    planned = {run.seed for run in one.runs} & {run.seed for run in other.runs}
-    lost = len(planned) - difference.n
+    lost = one.lost_pairs(other)
     return f"{difference.n} ({lost} lost to divergence)" if lost else str(difference.n)
 
 

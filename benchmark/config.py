@@ -96,7 +96,7 @@ class Protocol(Strict):
             if value > self.data.test_clips:
                 raise ValueError(f"{key}: {value} is more than data.test_clips {self.data.test_clips}")
         for variants in self.cohorts():
-            check_one_stream([self.run(variant, self.seeds_of(variant)[0]) for variant in variants])
+            check_one_stream([self.first_run(variant) for variant in variants])
         for variant, reference in self.references().items():
             for name in (variant, reference):
                 if name not in ids:
@@ -157,6 +157,10 @@ class Protocol(Strict):
             evaluation=self.evaluation,
             probe=self.probe,
         )
+
+    def first_run(self, variant: str) -> RunConfig:
+        """The run of `variant` with its first seed, for what does not depend on the seed."""
+        return self.run(variant, self.seeds_of(variant)[0])
 
     def runs(self) -> list[RunConfig]:
         """All runs, variant by variant."""

@@ -89,7 +89,7 @@ class Setting:
 
 def looks(protocol: Protocol) -> dict[str, Look]:
     """The look of every variant of `protocol`; markers tell them apart where it is printed grey."""
-    runs = [protocol.run(entry.id, protocol.seeds_of(entry.id)[0]) for entry in protocol.variants]
+    runs = [protocol.first_run(entry.id) for entry in protocol.variants]
     return looks_of({run.variant: (run.label, run.model) for run in runs})
 
 

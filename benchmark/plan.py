@@ -21,7 +21,7 @@ def plan(protocol: Protocol, results_dir: Path) -> str:
     """
     rows = []
     for entry in protocol.variants:
-        run = protocol.run(entry.id, protocol.seeds_of(entry.id)[0])
+        run = protocol.first_run(entry.id)
         rows.append(
             {
                 "variant": run.variant,

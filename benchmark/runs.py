@@ -74,6 +74,11 @@ class VariantRuns:
         at = f"diverged at step {', '.join(map(str, steps))}"
         return at if not self.kept else f"{self.n - len(self.kept)} of {self.n} {at}"
 
+    def lost_pairs(self, other: "VariantRuns") -> int:
+        """Seeds of both variants of which one run or the other has diverged."""
+        seeds = [{run.seed for run in runs} for runs in (self.runs, other.runs, self.kept, other.kept)]
+        return len(seeds[0] & seeds[1]) - len(seeds[2] & seeds[3])
+
     def scores(self, metric: str) -> dict[int, float]:
         """Seed -> mean of `metric`, of the runs that did not diverge."""
         return {run.seed: float(run.scores[metric]) for run in self.kept}

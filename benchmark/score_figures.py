@@ -16,6 +16,7 @@ from benchmark.metrics import METRICS, columns
 from benchmark.rendering import MINUS, digits, number
 from benchmark.runs import FinishedRun, VariantRuns, by_variant
 from benchmark.statistics import Summary, paired, summarise
+from benchmark.statistics import differences as differences_of
 
 LINE, SPACE = 0.13, 0.07
 """Inches that a line of a row's label takes, and those between rows."""
@@ -139,13 +140,12 @@ def difference_row(
 ) -> Row:
     """The row of a pair; the means of metrics that are not `tested` are hollow."""
     pairs = {name: (one.scores(name), other.scores(name)) for name in names}
-    values = {name: [a[seed] - b[seed] for seed in a if seed in b] for name, (a, b) in pairs.items()}
+    values = {name: differences_of(*scores) for name, scores in pairs.items()}
     found = {name: paired(*scores) for name, scores in pairs.items()}
-    planned = len({run.seed for run in one.runs} & {run.seed for run in other.runs})
-    left = found[names[0]].n
-    lost = f"{planned - left} of {planned} lost to divergence" if left < planned else ""
+    lost, left = one.lost_pairs(other), found[names[0]].n
+    state = f"{lost} of {lost + left} lost to divergence" if lost else ""
     look = setting.looks.get(one.variant, BASELINE)
-    label = lines(f"{one.label} {MINUS} {other.label}", lost)
+    label = lines(f"{one.label} {MINUS} {other.label}", state)
     return Row(label, look, values, found, frozenset(names) - set(tested))
 
 

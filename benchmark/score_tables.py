@@ -45,8 +45,9 @@ def main_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFrame,
     notes = [protocol.about, data_note(protocol, runs), *gap_notes(protocol), seed_note(protocol)]
     if any(winners.values()):
         notes.append(
-            "Bold: the best mean and all that cannot be told from it (paired t tests over seeds between all rows, Holm"
-            f" over the pairs of a column, level {LEVEL}); rows below {SMALLEST_N} seeds take no part."
+            "Bold: the best mean and all that cannot be told from it (paired t tests over seeds between all variants"
+            f" and the best baseline, Holm over the pairs of a column, level {LEVEL}); variants below {SMALLEST_N}"
+            " seeds take no part."
         )
     notes += [*diverged_notes(runs), *undefined_notes(runs)]
     notes += [definition_note(name) for name in names]

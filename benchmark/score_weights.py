@@ -21,6 +21,7 @@ from benchmark.errors import UserError
 from benchmark.evaluate import Forecast, recorded_lpips, score_clips
 from benchmark.files import atomic_path
 from benchmark.metrics import METRICS, columns, score, summarise
+from benchmark.notes import definition_note
 from benchmark.rendering import Table, digits, number
 from models.predictor import Predictor
 from models.spec import ModelSpec
@@ -141,9 +142,7 @@ def table_of(title: str, path: Path, frames: pd.DataFrame, notes: list[str]) -> 
         {"Metric": METRICS[row.metric].head, path.name: number(row.mean, digits(row.metric))}
         for row in means.itertuples()
     ]
-    notes = notes + [
-        f"{METRICS[name].head}: {METRICS[name].definition}; mean over clips and frames." for name in means["metric"]
-    ]
+    notes = notes + [definition_note(name, "clips and frames") for name in means["metric"]]
     infinite, undefined = int(means["infinite"].max()), int(frames["mse"].isna().sum())
     if infinite:
         notes.append(f"Frames with infinite PSNR (prediction identical to truth), left out of its mean: {infinite}.")

@@ -58,11 +58,16 @@ def summarise(values: Sequence[float]) -> Summary:
     return Summary(n, mean, sd, mean - margin, mean + margin)
 
 
+def differences(values: BySeed, reference: BySeed) -> list[float]:
+    """`values` minus `reference`, one a seed that both have: same seed, same clips."""
+    return [values[seed] - reference[seed] for seed in sorted(set(values) & set(reference))]
+
+
 def paired(values: BySeed, reference: BySeed) -> Difference:
-    """Compare `values` with `reference` over the seeds that both have: same seed, same clips."""
-    differences = _differences(values, reference)
-    found = summarise(differences)
-    p = sign_flip(differences) if math.isfinite(found.low) else math.nan
+    """Compare `values` with `reference` by their differences."""
+    pairs = differences(values, reference)
+    found = summarise(pairs)
+    p = sign_flip(pairs) if math.isfinite(found.low) else math.nan
     return Difference(**vars(found), p=p, floor=min(1.0, 2 / 2**found.n))
 
 
@@ -116,7 +121,7 @@ def best(scores: Mapping[str, BySeed], better: str, constants: Mapping[str, floa
         ranked[name] = dict.fromkeys(seeds, constants[name])
     first = min(ranked, key=lambda name: sign * np.mean(list(ranked[name].values())))
     pairs = [set(pair) for pair in combinations(ranked, 2)]
-    adjusted = holm([_t_test(_differences(*(ranked[name] for name in pair))) for pair in pairs])
+    adjusted = holm([_t_test(differences(*(ranked[name] for name in pair))) for pair in pairs])
     return {first}.union(*(pair for pair, p in zip(pairs, adjusted, strict=True) if first in pair and p > LEVEL))
 
 
@@ -131,10 +136,6 @@ def given_these_seeds(differences: np.ndarray) -> tuple[float, float]:
         (differences,), np.mean, method="percentile", n_resamples=2000, batch=100, rng=np.random.default_rng(0)
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
-
-
-def _differences(values: BySeed, reference: BySeed) -> list[float]:
-    return [values[seed] - reference[seed] for seed in sorted(set(values) & set(reference))]
 
 
 def _t_test(differences: Sequence[float]) -> float:

@@ -73,6 +73,18 @@ def test_second_call_has_nothing_to_do(trained):
     assert planned(checkout, *CALL) == set()
 
 
+def test_variants_with_seeds_of_their_own_are_in_cohorts_of_their_own(trained):
+    checkout, _ = trained
+    protocol = checkout / "workflows" / "protocols" / "cohorts.yaml"
+    values = yaml.safe_load(protocol.read_text())
+    values["variants"][2] |= {"seeds": [7]}
+    own = checkout / "workflows" / "protocols" / "own-seeds.yaml"
+    own.write_text(yaml.safe_dump(values))
+    wanted = [f"results/own-seeds/runs/{name}/model.safetensors" for name in ("predrnn/seed=1", "predrnnpp/seed=7")]
+    trainings = {job[0] for job in planned(checkout, *wanted, "--config", "protocol=own-seeds") if "train" in job[0]}
+    assert trainings == {"train_cohort_1", "train_cohort_2"}
+
+
 def test_cohort_that_fails_loses_nothing_and_trains_its_stale_run_alone(trained):
     checkout, _ = trained
     before = timings(checkout)

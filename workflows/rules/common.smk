@@ -102,7 +102,7 @@ def identity(*parts):
 
 def cohort_sources(variants):
     """The source files that decide the training of these variants."""
-    models = [PROTOCOL.run(variant, PROTOCOL.seeds[0]).model for variant in variants]
+    models = [PROTOCOL.first_run(variant).model for variant in variants]
     return code_files(*sorted({name for model in models for name in sources("train", model)}))
 
 
