@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -12,6 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from benchmark.config import RunConfig
 from benchmark.sections import TrainingConfig
 from models.predictor import Predictor
+
+T = TypeVar("T")
 
 
 def prepare_device(device: str, threads: int) -> None:
@@ -62,14 +66,41 @@ def update(
 
     The network is held against `frames`; `inputs` is what it is shown where that differs from them.
     """
-    with torch.autocast(frames.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-        prediction = network(frames if inputs is None else inputs, feed_mask)
-    loss = loss_of(prediction, frames[:, 1:], training)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    parameters, batch_size = list(network.parameters()), len(frames)
+
+    def differentiate(frames: Tensor, feed_mask: Tensor, inputs: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+            prediction = network(frames if inputs is None else inputs, feed_mask)
+        loss = loss_of(prediction, frames[:, 1:], training)
+        if training.loss_reduction == "mean":
+            loss = loss * (len(frames) / batch_size)
+        return loss.detach(), torch.autograd.grad(loss, parameters, materialize_grads=True)
+
+    found = on_parts(network, differentiate, frames, feed_mask, inputs)
+    loss = sum(loss for loss, _ in found)
+    for parameter, *gradients in zip(parameters, *(gradients for _, gradients in found), strict=True):
+        parameter.grad = sum(gradients)  # a tensor of its own even for one part: autograd's may share memory
     norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm or float("inf"))
     optimizer.step()
-    return loss.detach(), norm
+    return loss, norm
+
+
+def on_parts(network: Predictor, work: Callable[..., T], *batch: Float[Tensor, "B ..."] | None) -> list[T]:
+    """`work` of `network` on as many parts of a batch as there are CPU threads, one thread a part; results in order.
+
+    Threads that share every small operation wait for each other thousands of times a step: long, on a busy machine.
+    The plain path and a GPU take the batch as a whole.
+    """
+    threads = min(torch.get_num_threads(), len(batch[0]))
+    if threads == 1 or batch[0].is_cuda or network.plain:
+        return [work(*batch)]
+    parts = ([None] * threads if tensor is None else tensor.tensor_split(threads) for tensor in batch)
+    return list(_workers(threads).map(work, *parts))
+
+
+@cache
+def _workers(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "part", initializer=torch.set_num_threads, initargs=(1,))
 
 
 Step = Callable[..., tuple[Tensor, Tensor]]
@@ -162,8 +193,18 @@ def remember(network: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[
     return restore
 
 
-@torch.no_grad()
 def roll_out(network: Predictor, context: Float[Tensor, "B K C H W"], run: RunConfig) -> Float[Tensor, "B T C H W"]:
     """The predicted frames of the horizon in fp32, not clipped, in the run's precision."""
-    with torch.autocast(context.device.type, torch.bfloat16, enabled=run.training.precision == "bf16"):
-        return network.predict(context, run.data.horizon).float()
+    return predict(network, context, run.data.horizon, run.training.precision)
+
+
+def predict(
+    network: Predictor, context: Float[Tensor, "B K C H W"], horizon: int, precision: str
+) -> Float[Tensor, "B T C H W"]:
+    """`horizon` frames after `context` in fp32, not clipped; `precision` is that of the convolutions."""
+
+    def work(context: Tensor) -> Tensor:
+        with torch.no_grad(), torch.autocast(context.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return network.predict(context, horizon).float()
+
+    return torch.cat(on_parts(network, work, context))

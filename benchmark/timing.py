@@ -70,13 +70,11 @@ def inference(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict
     for name in ("plain", "fast"):
         networks[name] = build(spec, 1).to(device)
         networks[name].plain = name == "plain"
-
-    def predict(name: str) -> None:
-        low = name == "fast" and options.precision == "bf16"
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=low):
-            networks[name].predict(context, options.horizon)
-
-    paths = {name: lambda _, name=name: predict(name) for name in networks}
+    precisions = {"plain": "fp32", "fast": options.precision}
+    paths = {
+        name: lambda _, name=name: engine.predict(networks[name], context, options.horizon, precisions[name])
+        for name in networks
+    }
     labels = {"plain": "plain, fp32", "fast": f"fast, {options.precision}"}
     found = beside(paths, labels, device, options.repeats)
     return found | {"clips_per_s": options.batch / found["step_s"]}

@@ -236,3 +236,46 @@ def test_a_step_that_cannot_be_captured_says_so(frames, monkeypatch):
     step = engine.make_step(network, engine.make_optimizer(network, training()), training())
     with pytest.raises(RuntimeError, match="cannot be captured as a CUDA graph"):
         step(frames.cuda(), free_running_mask(2, 3, 2, frames).cuda())
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def trained(frames, keys, steps=20):
+    """Weights and losses after some steps in float64."""
+    network = build(SPEC, 1).double()
+    optimizer = engine.make_optimizer(network, training(**keys))
+    mask = free_running_mask(len(frames), 3, 2, frames)
+    losses = [engine.update(network, optimizer, frames, mask, training(**keys))[0].item() for _ in range(steps)]
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()]), losses
+
+
+@pytest.mark.parametrize("reduction", ["mean", "half-sum"])
+def test_parts_of_a_batch_on_threads_of_their_own_train_what_the_whole_batch_trains(threads, reduction):
+    frames = torch.rand(5, 5, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    keys = {"loss_reduction": reduction, "clip_norm": 0.5}
+    threads(1)
+    weights, losses = trained(frames, keys)
+    threads(3)  # parts of 2, 2 and 1 clips
+    by_parts, losses_by_parts = trained(frames, keys)
+    torch.testing.assert_close(by_parts, weights, rtol=0, atol=1e-9)
+    assert losses_by_parts == pytest.approx(losses, rel=1e-9)
+    assert not torch.equal(by_parts, weights)  # other sums: they were parts
+    assert torch.equal(by_parts, trained(frames, keys)[0])
+
+
+def test_parts_on_threads_keep_the_order_of_the_batch_and_compute_on_one_thread(threads):
+    threads(2)
+
+    def work(part, nothing):
+        assert nothing is None
+        return part.tolist(), torch.get_num_threads()
+
+    network = build(SPEC, 1)
+    assert engine.on_parts(network, work, torch.arange(5.0), None) == [([0, 1, 2], 1), ([3, 4], 1)]
+    network.plain = True
+    assert engine.on_parts(network, work, torch.arange(5.0), None) == [([0, 1, 2, 3, 4], 2)]
