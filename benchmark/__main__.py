@@ -8,7 +8,8 @@ from pathlib import Path
 from benchmark.config import load_protocol
 from benchmark.device import resolve_device
 from benchmark.errors import UserError, unknown
-from benchmark.options import OPTIONS, device_of, folder_of, run_of, runs_of
+from benchmark.files import is_storage_error
+from benchmark.options import OPTIONS, check_results_dir, device_of, folder_of, run_of, runs_of
 from benchmark.speed import OPTIONS as SPEED_OPTIONS
 from benchmark.speed import speed
 from benchmark.variants import BASELINE_SEED, BASELINES
@@ -217,6 +218,9 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] =
 }
 """Verb -> what it does and the options it takes; `?` = may be left out, capitals = an argument without a flag."""
 
+READERS = ("publish", "compare")
+"""Verbs that write nothing to the results folder."""
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -242,9 +246,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if getattr(options, "protocol", None) is not None:
             options.protocol = load_protocol(options.protocol)
+        if options.verb not in READERS:
+            check_results_dir(options)
         VERBS[options.verb][0](options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if not is_storage_error(error):
+            raise
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

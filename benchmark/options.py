@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmark.config import Protocol, RunConfig
+from benchmark.config import Protocol, RunConfig, run_path
 from benchmark.device import resolve_device
 from benchmark.errors import UserError, unknown
+from benchmark.files import check_writable
 from benchmark.speed import OPTIONS as SPEED
 from benchmark.speed import whole
 
@@ -73,6 +74,25 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def folder_of(options: argparse.Namespace) -> Path:
     """The protocol's folder."""
     return options.results_dir / options.protocol.name
+
+
+def check_results_dir(options: argparse.Namespace) -> None:
+    """Refuse folders that cannot be written to, before anything is computed.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    told = vars(options)
+    if told.get("weights"):  # of `evaluate`, which then prints scores, and stores those of a person's own clips
+        folders = [options.output.parent] if options.output else []
+    elif told.get("protocol"):
+        folders = [folder_of(options)]
+        names = (told.get("variant") or "").split(",") if told.get("seed") is not None else []
+        folders += [run_path(options.results_dir, options.protocol.name, name, options.seed) for name in names]
+    else:
+        folders = [told[name] for name in ("results_dir",) if name in told]
+    for folder in folders:
+        check_writable(folder)
 
 
 def run_of(options: argparse.Namespace) -> RunConfig:
