@@ -158,6 +158,16 @@ def compare(options: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
+def reproduce(options: argparse.Namespace) -> None:
+    """Run again what a record tells of and say whether it came out equal; exit status 1 where it did not."""
+    from benchmark.reproduce import reproduce as run_again
+
+    report, equal = run_again(options.RECORD, options.results_dir, options.data_dir, options.device)
+    print(report)
+    if not equal:
+        raise SystemExit(1)
+
+
 def verify(options: argparse.Namespace) -> None:
     """Hold cells, networks, probe, clips and metrics against the cases in DIR; exit status 1 where one fails."""
     from benchmark.verify import verify as run_cases
@@ -208,6 +218,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] =
     "figures": (figures, ("protocol", "results_dir")),
     "publish": (publish, ("protocol", "results_dir")),
     "compare": (compare, ("protocol", "results_dir")),
+    "reproduce": (reproduce, ("RECORD", "results_dir", "data_dir", "device?")),
     "verify": (verify, ("DIR", "data_dir")),
     "import-weights": (
         import_weights,

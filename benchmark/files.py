@@ -82,15 +82,16 @@ def check_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path` that replaces it on success and is removed on failure.
 
     For writers that need a path; where a writer takes a file, `atomic_buffer` knows how much space is needed.
 
+    Args: `size`: how many bytes will be written, if that is known.
     Raises:
         StorageError: the disk is full, or the folder may not be written to.
     """
-    with storing(path, "more space is"), _temporary(path) as temporary:
+    with storing(path, "more space is" if size is None else f"{size:,} bytes are"), _temporary(path) as temporary:
         yield temporary
 
 
@@ -139,7 +140,7 @@ def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
         StorageError: the disk is full, and by how much; or the folder may not be written to.
     """
     data = data.encode() if isinstance(data, str) else data
-    with storing(path, f"{len(data):,} bytes are"), _temporary(path) as temporary:
+    with atomic_path(path, len(data)) as temporary:
         temporary.write_bytes(data)
 
 

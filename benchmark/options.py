@@ -29,6 +29,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "device": {"choices": ("auto", "cpu", "cuda"), "help": "default: what the protocol says"},
     "download": {"action": "store_true", "help": "fetch published files that data_dir lacks"},
     "weights": {"metavar": "FILE", "type": Path, "help": "weights of `train` or `import-weights`, in place of a run"},
+    "RECORD": {"type": Path, "help": "record of a run, as results/reference/<protocol>/records/*.json"},
+    "reproduce device": {"choices": ("auto", "cpu", "cuda"), "help": "default: what the record says"},
     "DIR": {"type": Path, "help": "cases, as in tests/golden"},
     "from": {"dest": "code_base", "choices": CODE_BASES, "help": "code base the weights are of"},
     "to": {"dest": "code_base", "choices": CODE_BASES, "help": "code base to write for"},
