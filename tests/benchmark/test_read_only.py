@@ -120,8 +120,33 @@ DIRECT = {
     ("benchmark/timing.py", "write_text"): "a switch of the kernel",
 }
 WRITING = set(
-    "write_text write_bytes savefig tofile savetxt save_file copy copyfile copy2 to_csv to_parquet to_json to_pickle"
-    " to_html to_latex to_markdown to_feather to_excel save savez savez_compressed dump move rename truncate".split()
+    [
+        "write_text",
+        "write_bytes",
+        "savefig",
+        "tofile",
+        "savetxt",
+        "save_file",
+        "copy",
+        "copyfile",
+        "copy2",
+        "to_csv",
+        "to_parquet",
+        "to_json",
+        "to_pickle",
+        "to_html",
+        "to_latex",
+        "to_markdown",
+        "to_feather",
+        "to_excel",
+        "save",
+        "savez",
+        "savez_compressed",
+        "dump",
+        "move",
+        "rename",
+        "truncate",
+    ]
 )
 IN_MEMORY = {"file", "buffer", "index"}
 """Names that the code gives to files in memory; `to_csv(index=False)` and its like return text."""
