@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 
 from benchmark.lock import hold
 from benchmark.outputs import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
+from tests.workflow.agreement import BY_HAND, hold_against_each_other
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT.parent / "shared" / "data"
@@ -370,3 +371,28 @@ def test_published_results_are_small_and_equal_to_the_fresh_ones(smoke, checkout
     assert len(records) == 6
     assert max(path.stat().st_size for path in records) < 100_000
     assert planned(checkout) == set()
+
+
+def test_snakemake_killed_on_its_way_and_verbs_by_hand_in_reverse_order_and_side_by_side_agree(smoke, checkout):
+    command = [sys.executable, "-c", BY_HAND, "by-hand", str(DATA_DIR), ",".join(VARIANTS), ",".join(BASELINES)]
+    surroundings = environment() | {"PYTHONPATH": str(checkout), "MLFLOW_TRACKING_URI": "off"}
+    done = subprocess.run(command, cwd=checkout, env=surroundings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (checkout / "by-hand" / "mlflow.db").exists()
+    hold_against_each_other(smoke, checkout / "by-hand" / "smoke", RUNS, BASELINES)
+
+
+@pytest.mark.slow
+def test_two_cores_and_one_core_in_another_order_and_with_cohorts_agree(smoke, checkout, tmp_path):
+    values = yaml.safe_load((checkout / "workflows" / "protocols" / "smoke.yaml").read_text())
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(values | {"cohort": 3}, sort_keys=False))
+    config = ["--config", f"protocol={tmp_path / 'smoke.yaml'}", f"results_dir={tmp_path / 'results'}", *SMOKE[3:]]
+    folder = tmp_path / "results" / "smoke"
+    first = run_folder(folder, "predrnnpp", 2) / "probe.parquet"
+    targets = [folder / "tables" / "main.csv", folder / "figures" / "film.png", first]
+    process = start(checkout, "--cores", "1", *targets, "--prioritize", first, *config)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    written = {seed: (run_folder(folder, "convlstm", seed) / "model.safetensors").stat().st_mtime_ns for seed in (1, 2)}
+    assert written[2] < written[1]
+    hold_against_each_other(smoke, folder, RUNS, BASELINES)
