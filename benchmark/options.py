@@ -85,14 +85,15 @@ def check_results_dir(options: argparse.Namespace) -> None:
         UserError: names the first of them.
     """
     told = vars(options)
+    folders = []
     if told.get("weights"):  # of `evaluate`, which then prints scores, and stores those of a person's own clips
         folders = [options.output.parent] if options.output else []
-    elif told.get("protocol"):
+    elif "results_dir" in told and not told.get("protocol"):
+        folders = [options.results_dir]
+    elif "results_dir" in told:
         folders = [folder_of(options)]
         names = (told.get("variant") or "").split(",") if told.get("seed") is not None else []
         folders += [run_path(options.results_dir, options.protocol.name, name, options.seed) for name in names]
-    else:
-        folders = [told[name] for name in ("results_dir",) if name in told]
     for folder in folders:
         check_writable(folder)
 

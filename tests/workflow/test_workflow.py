@@ -117,18 +117,25 @@ def checkout(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def smoke(checkout):
-    """The folder of the finished protocol; its first run was killed with all its jobs once a training had ended."""
+def second_beside(checkout):
+    """What a second Snakemake says beside a first, whose pid is given; then the first is killed with all its jobs."""
     folder = checkout / "results" / "smoke"
     process = start(checkout, *SMOKE)
     while not any("finished" in path.read_text() for path in folder.glob("runs/*/seed=*/status.json")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.1)
+    status, output = snakemake(checkout, *SMOKE)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+    return process.pid, status, output
+
+
+@pytest.fixture(scope="module")
+def smoke(checkout, second_beside):
+    """The folder of the finished protocol, whose first Snakemake was killed on its way; nothing had to be unlocked."""
     status, output = snakemake(checkout, *SMOKE)
     assert status == 0, output
-    return folder
+    return checkout / "results" / "smoke"
 
 
 def run_folder(smoke, variant, seed):
@@ -349,7 +356,14 @@ def test_other_data_dir_looks_for_lpips_again_and_trains_nothing(smoke, checkout
     assert {rule for rule, *_ in jobs} <= {"backbone", "evaluate", "sync", "tables", "figures"}
 
 
-def test_second_snakemake_in_a_folder_in_use_is_refused_and_the_first_named(smoke, checkout):
+def test_second_snakemake_beside_a_living_first_is_refused_and_names_it(second_beside):
+    pid, status, output = second_beside
+    assert status != 0
+    assert f"error: results/smoke: in use by pid {pid} (snakemake); wait for it or end it" in output
+    assert "Traceback" not in output
+
+
+def test_second_snakemake_in_a_folder_in_use_changes_nothing(smoke, checkout):
     before = {path: path.stat().st_mtime_ns for path in smoke.rglob("*") if path.is_file()}
     with hold(smoke):
         held = (smoke / ".lock").stat().st_mtime_ns
