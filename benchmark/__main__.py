@@ -8,7 +8,8 @@ from pathlib import Path
 from benchmark.config import load_protocol
 from benchmark.device import resolve_device
 from benchmark.errors import UserError, unknown
-from benchmark.options import OPTIONS, device_of, folder_of, run_of, runs_of
+from benchmark.files import is_storage_error
+from benchmark.options import OPTIONS, check_results_dir, device_of, folder_of, run_of, runs_of
 from benchmark.speed import OPTIONS as SPEED_OPTIONS
 from benchmark.speed import speed
 from benchmark.variants import BASELINE_SEED, BASELINES
@@ -157,6 +158,16 @@ def compare(options: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
+def reproduce(options: argparse.Namespace) -> None:
+    """Run again what a record tells of and say whether it came out equal; exit status 1 where it did not."""
+    from benchmark.reproduce import reproduce as run_again
+
+    report, equal = run_again(options.RECORD, options.results_dir, options.data_dir, options.device)
+    print(report)
+    if not equal:
+        raise SystemExit(1)
+
+
 def verify(options: argparse.Namespace) -> None:
     """Hold cells, networks, probe, clips and metrics against the cases in DIR; exit status 1 where one fails."""
     from benchmark.verify import verify as run_cases
@@ -207,6 +218,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] =
     "figures": (figures, ("protocol", "results_dir")),
     "publish": (publish, ("protocol", "results_dir")),
     "compare": (compare, ("protocol", "results_dir")),
+    "reproduce": (reproduce, ("RECORD", "results_dir", "data_dir", "device?")),
     "verify": (verify, ("DIR", "data_dir")),
     "import-weights": (
         import_weights,
@@ -216,6 +228,9 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] =
     "speed": (speed, tuple(f"{name}?" for name in SPEED_OPTIONS)),
 }
 """Verb -> what it does and the options it takes; `?` = may be left out, capitals = an argument without a flag."""
+
+READERS = ("publish", "compare")
+"""Verbs that write nothing to the results folder."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -242,9 +257,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if getattr(options, "protocol", None) is not None:
             options.protocol = load_protocol(options.protocol)
+        if options.verb not in READERS:
+            check_results_dir(options)
         VERBS[options.verb][0](options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if not is_storage_error(error):
+            raise
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from benchmark.errors import UserError
-from benchmark.files import atomic_path
+from benchmark.files import atomic_buffer, write_atomic
 from models.predictor import Predictor
 from models.spec import ModelSpec
 
@@ -20,8 +20,8 @@ _ABOUT = "benchmark"
 
 def save_checkpoint(path: Path, identity: dict[str, str], state: dict[str, Any]) -> None:
     """Write a checkpoint, whole or not at all; `identity` holds the hashes of the run's config and code."""
-    with atomic_path(path) as temporary:
-        torch.save({"identity": identity, **state}, temporary)
+    with atomic_buffer(path) as file:
+        torch.save({"identity": identity, **state}, file)
 
 
 def load_checkpoint(path: Path, identity: dict[str, str], *, resume_only: bool = False) -> dict[str, Any] | None:
@@ -72,9 +72,8 @@ def save_weights(path: Path, network: Predictor, config_hash: str | None = None,
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     about = {"spec": network.spec.to_dict(), "config_hash": config_hash, "context": context}
-    with atomic_path(path) as temporary:
-        # One entry: safetensors writes several in an order that changes from process to process.
-        save_file(tensors, temporary, metadata={_ABOUT: json.dumps(about, sort_keys=True)})
+    # One entry: safetensors writes several in an order that changes from process to process.
+    write_atomic(path, save(tensors, {_ABOUT: json.dumps(about, sort_keys=True)}))
 
 
 def load_weights(path: Path, config_hash: str | None = None) -> Predictor:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmark.config import Protocol
-from benchmark.files import atomic_path
+from benchmark.files import atomic_buffer
 from benchmark.runs import FinishedRun
 from benchmark.statistics import SMALLEST_N, summarise
 from models.spec import CELLS, ModelSpec
@@ -136,8 +136,8 @@ def page(paths: Sequence[Path], height: float, width: float = WIDTH) -> Iterator
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # all formats share the layout, which is most of the cost of drawing
         for path in paths:
-            with atomic_path(path) as temporary:
-                figure.savefig(temporary, metadata=UNDATED[path.suffix])
+            with atomic_buffer(path) as file:
+                figure.savefig(file, format=path.suffix[1:], metadata=UNDATED[path.suffix])
 
 
 def finish(figure: Figure, title: str, notes: Sequence[str], handles: Sequence[Artist] = ()) -> None:

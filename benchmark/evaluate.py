@@ -18,7 +18,7 @@ from benchmark.data.occlusion import OCCLUDED, box, occlude
 from benchmark.data.prepared import load_digits
 from benchmark.data.stream import ClipStream, to_float
 from benchmark.errors import UserError
-from benchmark.files import atomic_path, read_json
+from benchmark.files import atomic_buffer, read_json
 from benchmark.films import film_animation, film_strip
 from benchmark.metrics import METRICS, bring_to, score
 from benchmark.variants import BASELINES
@@ -61,10 +61,10 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
         table, examples = score_clips(forecast, clips, protocol, lpips, device)
     table.insert(0, "variant", variant)
     table.insert(1, "seed", seed)
-    with atomic_path(folder / "frames.parquet") as temporary:
-        table.to_parquet(temporary, index=False)
-    with atomic_path(folder / "examples.npz") as temporary:
-        np.savez_compressed(temporary, **examples)
+    with atomic_buffer(folder / "frames.parquet") as file:
+        table.to_parquet(file, index=False)
+    with atomic_buffer(folder / "examples.npz") as file:
+        np.savez_compressed(file, **examples)
     film_strip(examples, title, folder / "film.png")
     film_animation(examples, folder / "film.gif")
 

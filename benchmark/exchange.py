@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmark.checkpoint import load_weights, save_weights
 from benchmark.errors import UserError
-from benchmark.files import atomic_path
+from benchmark.files import atomic_buffer
 from models.interop import export_network, import_network
 from models.spec import ModelSpec
 
@@ -61,8 +61,8 @@ def export_weights(code_base: str, source: Path, target: Path) -> str:
     except ValueError as error:
         raise UserError(f"{source}: {error}") from None
     section, prefix = _FORMS[code_base]
-    with atomic_path(target) as temporary:
-        torch.save({section: {prefix + name: tensor.contiguous() for name, tensor in weights.items()}}, temporary)
+    with atomic_buffer(target) as file:
+        torch.save({section: {prefix + name: tensor.contiguous() for name, tensor in weights.items()}}, file)
     return f"{target}: {summary(network.spec)}, under {section!r} for {code_base}"
 
 

@@ -1,6 +1,10 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and logs that are only appended to."""
 
 import contextlib
+import errno
+import fcntl
+import glob
+import io
 import json
 import os
 import tempfile
@@ -8,15 +12,97 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmark.errors import UserError
+
+_FULL = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "disk quota used up",
+    errno.EFBIG: "above the file size limit (ulimit -f)",
+}
+_ELSEWHERE = "choose another folder or change that"
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+
+
+class StorageError(UserError, OSError):
+    """A file could not be stored; what stood at its path before is unharmed."""
+
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path` that replaces it on success and is removed on failure."""
+def storing(path: Path, needed: str) -> Iterator[None]:
+    """Turn a full disk, or a folder that may not be written to, into an error that says so of `path`.
+
+    Args:
+        path: what is being written.
+        needed: the space it takes, in words.
+
+    Raises:
+        StorageError: in place of the operating system's error.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageError(
+                f"{path}: {_FULL[error.errno]}: {needed} needed, {free_bytes(path):,} bytes are free; what stood there "
+                f"is unchanged; free some and give the same command again"
+            ) from error
+        if error.errno in _REFUSED:
+            raise StorageError(f"{path}: cannot be written to ({os.strerror(error.errno)}); {_ELSEWHERE}") from error
+        raise
+
+
+def is_storage_error(error: OSError) -> bool:
+    """Whether `error` says that a disk is full or a folder may not be written to."""
+    return error.errno in _FULL.keys() | _REFUSED
+
+
+def free_bytes(path: Path) -> int:
+    """The space that is left to this user where `path` lies or would lie."""
+    system = os.statvfs(existing(path))
+    return system.f_bavail * system.f_frsize
+
+
+def existing(path: Path) -> Path:
+    """`path`, or the nearest folder above it that exists."""
+    return next(place for place in (path, *path.absolute().parents) if os.path.exists(place))
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that files cannot be written to, before hours are spent on what shall go there.
+
+    Raises:
+        UserError: names `folder`, or the folder above it in which it cannot be made.
+    """
+    place = existing(folder)
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return
+    above = "" if place == folder else f", since {place}"
+    why = "is read-only for this user" if place.is_dir() else "is a file"
+    raise UserError(f"{folder}: cannot be written to{above} {why}; {_ELSEWHERE}")
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path` that replaces it on success and is removed on failure.
+
+    For writers that need a path; where a writer takes a file, `atomic_buffer` knows how much space is needed.
+
+    Args: `size`: how many bytes will be written, if that is known.
+    Raises:
+        StorageError: the disk is full, or the folder may not be written to.
+    """
+    with storing(path, "more space is" if size is None else f"{size:,} bytes are"), _temporary(path) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
     temporary = Path(name)
     try:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # says to `_sweep` that its writer lives
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
@@ -24,12 +110,38 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write `data` to `path`, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+def _sweep(path: Path) -> None:
+    """Remove the temporary files that killed writers of `path` have left."""
+    for name in path.parent.glob(f".{glob.escape(path.stem)}-????????{glob.escape(path.suffix)}"):
+        with contextlib.suppress(OSError), name.open("rb") as left:
+            fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            name.unlink()
+
+
+@contextlib.contextmanager
+def atomic_buffer(path: Path) -> Iterator[io.BytesIO]:
+    """Yield a file in memory that on success is written to `path`, whole or not at all.
+
+    Raises:
+        StorageError: as `write_atomic`.
+    """
+    buffer = io.BytesIO()
+    yield buffer
+    write_atomic(path, buffer.getbuffer())
+
+
+def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
+    """Write `data` to `path`, whole or not at all.
+
+    Raises:
+        StorageError: the disk is full, and by how much; or the folder may not be written to.
+    """
+    data = data.encode() if isinstance(data, str) else data
+    with atomic_path(path, len(data)) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -43,9 +155,20 @@ def read_json(path: Path) -> Any:
 
 
 def append_json_line(path: Path, value: dict[str, Any]) -> None:
-    """Append `value` as one line to the log `path`."""
-    with path.open("a") as log:
-        log.write(json.dumps(value) + "\n")
+    """Append `value` as one line to the log `path`; where only a part fits, it is taken back.
+
+    Raises:
+        StorageError: the disk is full, or the log may not be written to.
+    """
+    line = (json.dumps(value) + "\n").encode()
+    with storing(path, f"{len(line):,} bytes are"), path.open("ab", buffering=0) as log:
+        before, written = log.tell(), 0
+        try:
+            while written < len(line):
+                written += log.write(line[written:])
+        except OSError:
+            log.truncate(before)
+            raise
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

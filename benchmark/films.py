@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmark.drawing import HIGHLIGHT, WIDTH, finish, page
-from benchmark.files import atomic_path
+from benchmark.files import atomic_buffer
 
 FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 STRIP_WIDTH = 2000
@@ -74,8 +74,8 @@ def film_strip(examples: dict[str, np.ndarray], title: str, path: Path) -> None:
     for index in range(len(examples["clip"])):
         draw_clip(canvas, examples, index, grid, top + index * grid.block)
     color_bar(canvas, grid.left, canvas.height - round(1.6 * grid.size), 8 * grid.size, grid.size)
-    with atomic_path(path) as temporary:
-        canvas.save(temporary)
+    with atomic_buffer(path) as file:
+        canvas.save(file, "PNG")
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,9 @@ def film_animation(examples: dict[str, np.ndarray], path: Path) -> None:
     palette = animation_palette()
     indexed = [index_colors(frame, palette) for frame in frames]
     durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
-    with atomic_path(path) as temporary:
-        indexed[0].save(temporary, save_all=True, append_images=indexed[1:], duration=durations, loop=0, optimize=False)
+    timing = {"duration": durations, "loop": 0}
+    with atomic_buffer(path) as file:
+        indexed[0].save(file, "GIF", save_all=True, append_images=indexed[1:], optimize=False, **timing)
 
 
 def animation_palette() -> np.ndarray:

@@ -3,10 +3,13 @@
 import contextlib
 import fcntl
 import os
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.errors import UserError
+from benchmark.files import storing
 
 
 @contextlib.contextmanager
@@ -14,22 +17,33 @@ def hold(folder: Path) -> Iterator[None]:
     """Hold the lock of `folder` for the body; released by the kernel when the process dies, however it dies.
 
     Raises:
-        UserError: a living process holds it (names its pid), or it cannot be written to.
+        UserError: a living process holds it (names its pid and program), or it cannot be written to.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a+")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written to ({error.strerror}); choose another results folder") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise UserError(
-                f"{folder}: in use by {lock.read().strip() or 'another process'}; wait for it or end it"
-            ) from None
-        lock.truncate(0)
-        lock.write(f"pid {os.getpid()}")
-        lock.flush()
+    with contextlib.ExitStack() as held:
+        with storing(folder, f"{len(_holder())} bytes are"):
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            held.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{folder}: in use by {_read(handle)}; wait for it or end it") from None
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, _holder(), 0)
         yield
+
+
+def _holder() -> bytes:
+    """What the file of a lock says: pid and program of this process."""
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return f"pid {os.getpid()} ({'python' if name in ('', '-c') else name})".encode()
+
+
+def _read(handle: int) -> str:
+    """Who holds the lock; it may have taken it this moment and not have said so yet."""
+    for _ in range(20):
+        if text := os.pread(handle, 200, 0).decode(errors="replace"):
+            return text
+        time.sleep(0.05)
+    return "another process"

@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmark.config import Protocol, RunConfig
+from benchmark.config import Protocol, RunConfig, run_path
 from benchmark.device import resolve_device
 from benchmark.errors import UserError, unknown
+from benchmark.files import check_writable
 from benchmark.speed import OPTIONS as SPEED
 from benchmark.speed import whole
 
@@ -28,6 +29,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "device": {"choices": ("auto", "cpu", "cuda"), "help": "default: what the protocol says"},
     "download": {"action": "store_true", "help": "fetch published files that data_dir lacks"},
     "weights": {"metavar": "FILE", "type": Path, "help": "weights of `train` or `import-weights`, in place of a run"},
+    "RECORD": {"type": Path, "help": "record of a run, as results/reference/<protocol>/records/*.json"},
+    "reproduce device": {"choices": ("auto", "cpu", "cuda"), "help": "default: what the record says"},
     "DIR": {"type": Path, "help": "cases, as in tests/golden"},
     "from": {"dest": "code_base", "choices": CODE_BASES, "help": "code base the weights are of"},
     "to": {"dest": "code_base", "choices": CODE_BASES, "help": "code base to write for"},
@@ -73,6 +76,26 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def folder_of(options: argparse.Namespace) -> Path:
     """The protocol's folder."""
     return options.results_dir / options.protocol.name
+
+
+def check_results_dir(options: argparse.Namespace) -> None:
+    """Refuse folders that cannot be written to, before anything is computed.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    told = vars(options)
+    folders = []
+    if told.get("weights"):  # of `evaluate`, which then prints scores, and stores those of a person's own clips
+        folders = [options.output.parent] if options.output else []
+    elif "results_dir" in told and not told.get("protocol"):
+        folders = [options.results_dir]
+    elif "results_dir" in told:
+        folders = [folder_of(options)]
+        names = (told.get("variant") or "").split(",") if told.get("seed") is not None else []
+        folders += [run_path(options.results_dir, options.protocol.name, name, options.seed) for name in names]
+    for folder in folders:
+        check_writable(folder)
 
 
 def run_of(options: argparse.Namespace) -> RunConfig:

@@ -2,11 +2,13 @@
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from benchmark.config import RunConfig
 from benchmark.data.prepared import read_record
 from models.spec import CELLS, ModelSpec
 
@@ -65,6 +67,10 @@ The clips reach the other stages through `data.json` and its hashes. What only c
 is left out: changing it reruns nothing.
 """
 
+DATA_HASHES = ("digits_sha256", "validation_sha256", "test_sha256")
+PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "scikit-image", "lpips", "safetensors")
+"""Packages whose version may change a number."""
+
 
 def network_sources(spec: ModelSpec) -> list[str]:
     """The source files of the network of `spec`."""
@@ -87,6 +93,11 @@ def code_hash(stage: str, spec: ModelSpec) -> str:
     return digest.hexdigest()[:16]
 
 
+def short_hash(text: str) -> str:
+    """The first 16 digits of the SHA-256 of `text`."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def cpu_model() -> str:
     """The CPU's name as the kernel gives it, or its architecture."""
     cpuinfo = Path("/proc/cpuinfo")
@@ -97,29 +108,42 @@ def cpu_model() -> str:
 def git(*arguments: str) -> str | None:
     """Output of a git command at the top level; None outside a git checkout."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return done.stdout.decode(errors="backslashreplace").strip()
 
 
-def provenance(spec: ModelSpec, config_hash: str, data_folder: Path, device: str) -> dict[str, Any]:
+def provenance(run: RunConfig, data_folder: Path, device: str) -> dict[str, Any]:
     """What `provenance.json` holds: no path of a machine and no host name."""
     import torch
 
-    packages = ("torch", "numpy", "scikit-image", "lpips")
+    data = read_record(data_folder)
     accelerator = torch.cuda.get_device_name() if device == "cuda" else cpu_model()
-    changes = git("status", "--porcelain", "--untracked-files=no")
+    changes = git("diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--no-textconv")
     return {
         "git_commit": git("rev-parse", "HEAD"),
         "git_dirty": None if changes is None else bool(changes),
-        "code_hash": code_hash("train", spec),
-        "config_hash": config_hash,
-        "data_hash": read_record(data_folder)["data_hash"],
+        "git_diff_hash": short_hash(changes) if changes else None,
+        "code_hash": code_hash("train", run.model),
+        "config_hash": run.identity(),
+        "data_hash": data["data_hash"],
+        "data": {name: data[name] for name in ("source", *DATA_HASHES)},
         "device": device,
         "accelerator": accelerator,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "determinism": {
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+            "threads": torch.get_num_threads(),
+        },
+        "command": (
+            f"python -m benchmark train --protocol {run.protocol} --variant {run.variant} --seed {run.seed}"
+            f" --device {device}"
+        ),
         "versions": {"python": platform.python_version()}
-        | {package: importlib.metadata.version(package) for package in packages},
+        | {package: importlib.metadata.version(package) for package in PACKAGES},
     }

@@ -1,18 +1,16 @@
 """Small results that are worth keeping: copied to `results/reference`, and held against fresh ones."""
 
-import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmark.config import Protocol
+from benchmark.config import Protocol, run_path
 from benchmark.errors import UserError
-from benchmark.files import write_atomic, write_json
-from benchmark.metrics import summarise
+from benchmark.files import read_json, write_atomic, write_json
 from benchmark.outputs import TABLE_FORMATS, figures_of, tables_of
 from benchmark.provenance import ROOT
+from benchmark.record import record
 from benchmark.runs import FinishedRun, read_runs
 
 REFERENCE = ROOT / "results" / "reference"
@@ -33,38 +31,14 @@ def publish(protocol: Protocol, results_dir: Path) -> str:
     missing = [name for name in files if not (fresh / name).exists()]
     if missing:
         raise UserError(f"{fresh / missing[0]}: is missing; run the workflow first")
+    backbone = read_json(fresh / "lpips_backbone.json")
     for name in files:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(fresh / name, folder / name)
+        write_atomic(folder / name, (fresh / name).read_bytes())
     for run in runs:
-        write_json(folder / "records" / f"{run.variant}.seed={run.seed}.json", record(run))
+        kept = record(run, run_path(results_dir, protocol.name, run.variant, run.seed), backbone)
+        write_json(folder / "records" / f"{run.variant}.seed={run.seed}.json", kept)
     write_atomic(folder / "README.md", readme(protocol, runs))
     return f"published {len(files)} files and {len(runs)} records of protocol {protocol.name}"
-
-
-def record(run: FinishedRun) -> dict[str, Any]:
-    """What is kept of a run: its config, how it ended, means per clip and per frame, gradients, provenance."""
-    assert run.config is not None
-    metrics = [name for name in run.frames.columns if name not in ("variant", "seed", "clip", "frame")]
-    finite = run.frames.replace([np.inf, -np.inf], np.nan)
-    per_clip = finite.groupby("clip")[metrics].mean()
-    per_frame = finite.groupby("frame")[metrics].mean()
-    mean = summarise(run.frames).set_index("metric")["mean"]
-    by_gap = {} if run.box_mse is None else {"box_mse": {gap: plain(value) for gap, value in run.box_mse.items()}}
-    return by_gap | {
-        "config": run.config.to_dict(),
-        "status": run.status,
-        "mean": {name: plain(mean[name]) for name in metrics},
-        "per_frame": {name: [plain(value) for value in per_frame[name]] for name in metrics},
-        "per_clip": {name: [plain(value) for value in per_clip[name]] for name in metrics[:1]},
-        "probe": run.probe,
-        "provenance": run.provenance,
-    }
-
-
-def plain(value: float) -> float | None:
-    """A number for JSON, which knows neither NaN nor infinity; eight significant digits."""
-    return float(f"{value:.8g}") if np.isfinite(value) else None
 
 
 def readme(protocol: Protocol, runs: list[FinishedRun]) -> str:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 """What a plain `mlflow ui` opens in the same folder."""
+OFF = "off"
+"""As tracking address: nothing is sent anywhere."""
 
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
 """State of a run folder -> status of its MLflow run."""
@@ -61,12 +63,14 @@ def create_store(protocol: str, *, store: str | None = None) -> None:
         TrackingUnavailable: the store cannot be used.
     """
     uri = store or tracking_uri()
+    if uri == OFF:
+        return
     with _connected(uri) as client:
         _experiment(client, uri, protocol)
 
 
 def mirror(run_folder: Path, *, store: str | None = None) -> str:
-    """Bring the MLflow run of `run_folder` up to date with whatever the folder holds now, and return its id.
+    """Bring the MLflow run of `run_folder` up to date with whatever the folder holds now, and return its id, or `OFF`.
 
     Args:
         run_folder: holds at least `run.yaml`, `provenance.json` and `status.json`.
@@ -80,6 +84,8 @@ def mirror(run_folder: Path, *, store: str | None = None) -> str:
         folder (trained or evaluated anew) is deleted, restorable in the MLflow page, and a new one made.
     """
     uri = store or tracking_uri()
+    if uri == OFF:
+        return OFF
     with _locked(run_folder / ".mirror.lock"):
         snapshot = read_snapshot(run_folder)
         with _connected(uri) as client:

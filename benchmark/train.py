@@ -92,7 +92,7 @@ def _train(
         identity = {"config": run.identity(), "code": code_hash("train", run.model), "digits": bank.sha256}
         if skip_trained and is_trained(run, folder, identity):
             continue
-        origin = provenance(run.model, identity["config"], data_folder, device)
+        origin = provenance(run, data_folder, device)
         own_stream = torch.cuda.Stream() if device == "cuda" and len(runs) > 1 else None
         try:
             cohort.append(begin(run, folder, identity, origin, device, own_stream, resume_only))

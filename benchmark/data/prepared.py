@@ -13,7 +13,7 @@ from benchmark.data.digits import ORIGINALS, DigitBank, damaged, load_bank
 from benchmark.data.download import fetch
 from benchmark.data.originals import PUBLIC_TEST
 from benchmark.errors import UserError
-from benchmark.files import atomic_path, read_json, write_json
+from benchmark.files import atomic_buffer, read_json, write_json
 from benchmark.sections import DataConfig
 
 PUBLIC = f"public {PUBLIC_TEST.name}"
@@ -55,8 +55,8 @@ def prepare(data: DataConfig, data_dir: Path, folder: Path, download: bool = Fal
         "test_set": PUBLIC if public else "generated",
     }
     arrays = bank.splits | ({"public_test": test.numpy()} if public else {})
-    with atomic_path(folder / "digits.npz") as temporary:
-        np.savez_compressed(temporary, **arrays)
+    with atomic_buffer(folder / "digits.npz") as file:
+        np.savez_compressed(file, **arrays)
     record["data_hash"] = _record_hash(record)
     write_json(folder / "data.json", record)
     return record

@@ -116,9 +116,11 @@ def write_finished(tmp_path):
             openness = [0.25, 0.75] if run.model.highway_slot else []
             write_json(where / "probe.json", {stage: {"residual": one, "openness": openness} for stage in STAGES})
             write_json(where / "provenance.json", PROVENANCE)
+            (where / "model.safetensors").write_bytes(f"{run.variant} {run.seed}".encode())
             for step in (4, 8):
                 timing = {"step": step, "elapsed_s": 1.5, "clips_per_s": 40.0 + run.seed, "peak_memory_mib": 300.0}
                 append_json_line(where / "timing.jsonl", timing)
+                append_json_line(where / "metrics.jsonl", {"step": step, "train/loss": 1 / step})
         for name in protocol.baselines:
             where = run_path(results_dir, protocol.name, name, BASELINE_SEED)
             write_scores(where, name, BASELINE_SEED, names, protocol.data)

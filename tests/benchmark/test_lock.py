@@ -34,14 +34,14 @@ def holder(tmp_path):
 def test_second_writer_is_told_the_folder_and_the_pid(tmp_path, holder):
     with pytest.raises(UserError) as raised, hold(tmp_path):
         pass
-    assert str(raised.value) == f"{tmp_path}: in use by pid {holder.pid}; wait for it or end it"
+    assert str(raised.value) == f"{tmp_path}: in use by pid {holder.pid} (python); wait for it or end it"
 
 
 def test_lock_is_free_once_its_holder_was_killed(tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     with hold(tmp_path):
-        assert (tmp_path / ".lock").read_text() == f"pid {os.getpid()}"
+        assert (tmp_path / ".lock").read_text().startswith(f"pid {os.getpid()} (")
 
 
 def test_lock_is_free_after_an_error(tmp_path):
@@ -69,6 +69,6 @@ def test_folders_are_locked_one_by_one(tmp_path):
 
 def test_folder_that_cannot_be_made_is_said_in_one_line(tmp_path):
     (tmp_path / "results").write_text("a file")
-    said = r"results/quick: cannot be written to .*choose another results folder"
+    said = r"results/quick: cannot be written to .*choose another folder"
     with pytest.raises(UserError, match=said), hold(tmp_path / "results" / "quick"):
         pass

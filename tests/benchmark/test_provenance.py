@@ -181,15 +181,42 @@ def test_code_hash_follows_the_files_of_its_network_and_no_other(tmp_path, monke
     assert code_hash("train", SPEC) != after[1]
 
 
-def test_provenance_names_code_data_versions_and_device_but_no_machine(prepared_data):
-    record = provenance.provenance(SPEC, "c0ff1c", prepared_data, "cpu")
-    assert record["code_hash"] == code_hash("train", SPEC)
-    assert record["data_hash"] == json.loads((prepared_data / "data.json").read_text())["data_hash"]
-    assert (record["config_hash"], record["device"]) == ("c0ff1c", "cpu")
-    assert record["versions"].keys() >= {"python", "torch", "numpy", "scikit-image", "lpips"}
+def test_provenance_names_code_data_versions_device_and_command_but_no_machine(make_protocol, prepared_data):
+    run = make_protocol().run("predrnnpp", 1)
+    record = provenance.provenance(run, prepared_data, "cpu")
+    data = json.loads((prepared_data / "data.json").read_text())
+    assert record["code_hash"] == code_hash("train", run.model)
+    assert record["data_hash"] == data["data_hash"]
+    names = ("source", "digits_sha256", "validation_sha256", "test_sha256")
+    assert record["data"] == {name: data[name] for name in names}
+    assert (record["config_hash"], record["device"]) == (run.identity(), "cpu")
+    assert record["versions"].keys() >= {"python", "torch", "numpy", "scipy", "pandas", "scikit-image", "lpips"}
+    assert record["determinism"]["threads"] == 1
+    assert record["command"] == "python -m benchmark train --protocol tiny --variant predrnnpp --seed 1 --device cpu"
     text = json.dumps(record)
     assert os.uname().nodename not in text
     assert str(ROOT) not in text
+
+
+def test_provenance_tells_one_uncommitted_change_from_another_and_from_none(
+    make_protocol, prepared_data, tmp_path, monkeypatch
+):
+    run, copy = make_protocol().run("predrnnpp", 1), tmp_path / "copy"
+    for package in ("models", "benchmark"):
+        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "copy"]):
+        subprocess.run([*git, *command], cwd=copy, check=True)
+    monkeypatch.setattr(provenance, "ROOT", copy)
+    found = []
+    for text in ("", "# one\n", "# another \xff\n"):
+        with (copy / "models" / "predictor.py").open("a", encoding="latin-1") as source:
+            source.write(text)
+        record = provenance.provenance(run, prepared_data, "cpu")
+        found.append((record["git_dirty"], record["git_diff_hash"]))
+    assert found[0] == (False, None)
+    assert [dirty for dirty, _ in found[1:]] == [True, True]
+    assert len({digest for _, digest in found}) == 3
 
 
 def test_outside_a_git_checkout_the_commit_is_unknown(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 
 from benchmark.lock import hold
 from benchmark.outputs import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
+from tests.workflow.agreement import BY_HAND, hold_against_each_other
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT.parent / "shared" / "data"
@@ -116,18 +117,25 @@ def checkout(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def smoke(checkout):
-    """The folder of the finished protocol; its first run was killed with all its jobs once a training had ended."""
+def second_beside(checkout):
+    """What a second Snakemake says beside a first, whose pid is given; then the first is killed with all its jobs."""
     folder = checkout / "results" / "smoke"
     process = start(checkout, *SMOKE)
     while not any("finished" in path.read_text() for path in folder.glob("runs/*/seed=*/status.json")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.1)
+    status, output = snakemake(checkout, *SMOKE)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+    return process.pid, status, output
+
+
+@pytest.fixture(scope="module")
+def smoke(checkout, second_beside):
+    """The folder of the finished protocol, whose first Snakemake was killed on its way; nothing had to be unlocked."""
     status, output = snakemake(checkout, *SMOKE)
     assert status == 0, output
-    return folder
+    return checkout / "results" / "smoke"
 
 
 def run_folder(smoke, variant, seed):
@@ -348,13 +356,20 @@ def test_other_data_dir_looks_for_lpips_again_and_trains_nothing(smoke, checkout
     assert {rule for rule, *_ in jobs} <= {"backbone", "evaluate", "sync", "tables", "figures"}
 
 
-def test_second_snakemake_in_a_folder_in_use_is_refused_and_the_first_named(smoke, checkout):
+def test_second_snakemake_beside_a_living_first_is_refused_and_names_it(second_beside):
+    pid, status, output = second_beside
+    assert status != 0
+    assert f"error: results/smoke: in use by pid {pid} (snakemake); wait for it or end it" in output
+    assert "Traceback" not in output
+
+
+def test_second_snakemake_in_a_folder_in_use_changes_nothing(smoke, checkout):
     before = {path: path.stat().st_mtime_ns for path in smoke.rglob("*") if path.is_file()}
     with hold(smoke):
         held = (smoke / ".lock").stat().st_mtime_ns
         status, output = snakemake(checkout, "all", "--forcerun", "tables", *SMOKE[1:])
     assert status != 0
-    assert f"results/smoke: in use by pid {os.getpid()}; wait for it or end it" in output
+    assert f"results/smoke: in use by pid {os.getpid()} (" in output
     assert "Traceback" not in output
     after = {path: path.stat().st_mtime_ns for path in smoke.rglob("*") if path.is_file()}
     assert after == before | {smoke / ".lock": held}
@@ -370,3 +385,28 @@ def test_published_results_are_small_and_equal_to_the_fresh_ones(smoke, checkout
     assert len(records) == 6
     assert max(path.stat().st_size for path in records) < 100_000
     assert planned(checkout) == set()
+
+
+def test_snakemake_killed_on_its_way_and_verbs_by_hand_in_reverse_order_and_side_by_side_agree(smoke, checkout):
+    command = [sys.executable, "-c", BY_HAND, "by-hand", str(DATA_DIR), ",".join(VARIANTS), ",".join(BASELINES)]
+    surroundings = environment() | {"PYTHONPATH": str(checkout), "MLFLOW_TRACKING_URI": "off"}
+    done = subprocess.run(command, cwd=checkout, env=surroundings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (checkout / "by-hand" / "mlflow.db").exists()
+    hold_against_each_other(smoke, checkout / "by-hand" / "smoke", RUNS, BASELINES)
+
+
+@pytest.mark.slow
+def test_two_cores_and_one_core_in_another_order_and_with_cohorts_agree(smoke, checkout, tmp_path):
+    values = yaml.safe_load((checkout / "workflows" / "protocols" / "smoke.yaml").read_text())
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(values | {"cohort": 3}, sort_keys=False))
+    config = ["--config", f"protocol={tmp_path / 'smoke.yaml'}", f"results_dir={tmp_path / 'results'}", *SMOKE[3:]]
+    folder = tmp_path / "results" / "smoke"
+    first = run_folder(folder, "predrnnpp", 2) / "probe.parquet"
+    targets = [folder / "tables" / "main.csv", folder / "figures" / "film.png", first]
+    process = start(checkout, "--cores", "1", *targets, "--prioritize", first, *config)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    written = {seed: (run_folder(folder, "convlstm", seed) / "model.safetensors").stat().st_mtime_ns for seed in (1, 2)}
+    assert written[2] < written[1]
+    hold_against_each_other(smoke, folder, RUNS, BASELINES)

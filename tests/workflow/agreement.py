@@ -1,0 +1,65 @@
+"""Two folders with the results of one protocol, held against each other byte for byte, measured times aside."""
+
+import json
+
+import pandas as pd
+
+from benchmark.config import load_protocol
+from benchmark.files import read_json
+from benchmark.publish import MEASURED
+from benchmark.record import record
+from benchmark.runs import read_runs
+
+BY_HAND = """
+import sys
+from benchmark.__main__ import main
+
+results, data_dir, variants, baselines = sys.argv[1], sys.argv[2], sys.argv[3].split(","), sys.argv[4].split(",")
+common = ["--protocol", "smoke", "--results-dir", results]
+
+def call(verb, *arguments):
+    assert main([verb, *common, *arguments]) == 0, (verb, arguments)
+
+for verb in ("backbone", "data"):
+    call(verb, "--data-dir", data_dir)
+for seed in ("2", "1"):
+    call("train", "--variant", ",".join(reversed(variants)), "--seed", seed)
+    for variant in reversed(variants):
+        call("probe", "--variant", variant, "--seed", seed)
+        call("evaluate", "--variant", variant, "--seed", seed, "--data-dir", data_dir)
+for baseline in reversed(baselines):
+    call("evaluate", "--variant", baseline, "--seed", "0", "--data-dir", data_dir)
+for verb in ("plan", "figures", "tables"):
+    call(verb)
+"""
+"""Every verb of protocol `smoke` in one process, in another order than Snakemake's, variants trained side by side."""
+OF_RUN = {"run.yaml", "status.json", "provenance.json", "metrics.jsonl", "model.safetensors", "probe.parquet",
+          "probe.json", "probe.png"}  # fmt: skip
+OF_ALL = {"frames.parquet", "examples.npz", "film.png", "film.gif"}
+
+
+def hold_against_each_other(first, second, runs, baselines):
+    """Compare every file that the two folders of the protocol share a promise about."""
+    for variant, seed in runs | {(name, 0) for name in baselines}:
+        for name in OF_ALL | (OF_RUN if seed else set()):
+            one, other = (folder / "runs" / variant / f"seed={seed}" / name for folder in (first, second))
+            assert one.read_bytes() == other.read_bytes(), other
+    for kind, count in (("figures", 14), ("tables", 28), ("data", 2)):
+        names = [path.name for path in (first / kind).iterdir()]
+        assert len(names) >= count
+        for name in names:
+            one, other = first / kind / name, second / kind / name
+            ignored = MEASURED.get(one.stem) if kind == "tables" else None
+            if ignored is None:
+                assert one.read_bytes() == other.read_bytes(), other
+            elif one.suffix == ".csv":
+                pair = [pd.read_csv(path, dtype=str).drop(columns=[*ignored]) for path in (one, other)]
+                pd.testing.assert_frame_equal(*pair)
+    protocol = load_protocol("smoke")
+    for one, other in zip(*(read_runs(protocol, folder.parent) for folder in (first, second)), strict=True):
+        if one.config:
+            pair = [
+                record(run, run.config.path(folder.parent), read_json(folder / "lpips_backbone.json"))
+                for run, folder in ((one, first), (other, second))
+            ]
+            assert json.dumps(pair[0], sort_keys=True) == json.dumps(pair[1], sort_keys=True)
