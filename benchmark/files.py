@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmark.errors import UserError
+from benchmark.seal import BLANK, check_seal, has_seal, sealed
+
+_CHECKSUM = "checksum"
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -33,13 +38,32 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with a stable key order."""
-    write_atomic(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+    """Write `value` as indented JSON with a stable key order; a mapping also gets the checksum of its file."""
+    if isinstance(value, dict):
+        text = json.dumps(value | {_CHECKSUM: BLANK}, indent=2, sort_keys=True) + "\n"
+        write_atomic(path, sealed(text.encode()))
+    else:
+        write_atomic(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The value stored in the JSON file `path`."""
-    return json.loads(path.read_text())
+    """The value stored in the JSON file `path`, held against its checksum where it has one.
+
+    Raises:
+        UserError: the file is damaged, or is no JSON.
+    """
+    content = path.read_bytes()
+    again = "remove it and run the command that makes it again"
+    if has_seal(content):
+        check_seal(path, content, again)
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is damaged: no JSON ({error}); {again}") from None
+    if isinstance(value, dict) and _CHECKSUM in value:
+        check_seal(path, content, again)
+        del value[_CHECKSUM]
+    return value
 
 
 def append_json_line(path: Path, value: dict[str, Any]) -> None:
@@ -49,8 +73,22 @@ def append_json_line(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of the log `path`; a torn last line, left by a kill while writing, is dropped."""
+    """The lines of the log `path`; a torn last line, left by a kill while writing, is dropped.
+
+    Raises:
+        UserError: any other line is no mapping of JSON; names it.
+    """
     if not path.exists():
         return []
-    *whole, _torn = path.read_text().split("\n")
-    return [json.loads(line) for line in whole]
+    *whole, _torn = path.read_bytes().split(b"\n")
+    return [_mapping(line, f"{path}: line {number}") for number, line in enumerate(whole, start=1)]
+
+
+def _mapping(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: is damaged: no JSON ({error}); remove the line") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: is damaged: no mapping of JSON; remove the line")
+    return value
