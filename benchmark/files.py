@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError
-from benchmark.seal import BLANK, check_seal, has_seal, sealed
+from benchmark.seal import BLANK, check_seal, sealed
 
 _CHECKSUM = "checksum"
 
@@ -37,32 +37,22 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with a stable key order; a mapping also gets the checksum of its file."""
-    if isinstance(value, dict):
-        text = json.dumps(value | {_CHECKSUM: BLANK}, indent=2, sort_keys=True) + "\n"
-        write_atomic(path, sealed(text.encode()))
-    else:
-        write_atomic(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write `value` as indented JSON with a stable key order, and beside its keys the checksum of the file."""
+    text = json.dumps(value | {_CHECKSUM: BLANK}, indent=2, sort_keys=True) + "\n"
+    write_atomic(path, sealed(text.encode()))
 
 
-def read_json(path: Path) -> Any:
-    """The value stored in the JSON file `path`, held against its checksum where it has one.
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` stored in `path`.
 
     Raises:
-        UserError: the file is damaged, or is no JSON.
+        UserError: the file is damaged, or was written by something else.
     """
     content = path.read_bytes()
-    again = "remove it and run the command that makes it again"
-    if has_seal(content):
-        check_seal(path, content, again)
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is damaged: no JSON ({error}); {again}") from None
-    if isinstance(value, dict) and _CHECKSUM in value:
-        check_seal(path, content, again)
-        del value[_CHECKSUM]
+    check_seal(path, content, "remove it and run the command that makes it again")
+    value = json.loads(content)
+    del value[_CHECKSUM]
     return value
 
 

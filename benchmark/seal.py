@@ -18,11 +18,6 @@ def sealed(content: bytes) -> bytes:
     return content.replace(BLANK.encode(), f"{_WORDS}{hashlib.sha256(content).hexdigest()}".encode())
 
 
-def has_seal(content: bytes) -> bool:
-    """Whether there is a checksum in `content`, right or wrong."""
-    return _WORDS.encode() in content
-
-
 def check_seal(path: Path, content: bytes, again: str) -> None:
     """Hold the `content` of the file `path` against the checksum in it.
 
