@@ -250,12 +250,25 @@ def load_protocol(name_or_file: str) -> Protocol:
         raise UserError(f"{path}: {explain(error, Protocol)}") from None
 
 
+def fits_a_rule(path: str | Path) -> str | Path:
+    """Raise ValueError for a path that Snakemake would read as a pattern, or that breaks a line of a log."""
+    if not str(path).isprintable() or set(str(path)) & set("{}"):
+        raise ValueError(f"{str(path)!r}: braces and control characters are not allowed, which name wildcards or lines")
+    return path
+
+
 class WorkflowConfig(Strict):
     """The keys that `snakemake --config` takes, from a command line, where all is text."""
 
     model_config = ConfigDict(strict=False)
 
-    protocol: str = Field("quick", description="Name in workflows/protocols, or a YAML file.")
-    data_dir: Path = Field(Path("data"), description="Where published files lie or are downloaded to.")
-    results_dir: Path = Field(Path("results"), description="Results of a protocol go to a folder of its name here.")
+    protocol: Annotated[str, AfterValidator(fits_a_rule)] = Field(
+        "quick", description="Name in workflows/protocols, or a YAML file."
+    )
+    data_dir: Annotated[Path, AfterValidator(fits_a_rule)] = Field(
+        Path("data"), description="Where published files lie or are downloaded to."
+    )
+    results_dir: Annotated[Path, AfterValidator(fits_a_rule)] = Field(
+        Path("results"), description="Results of a protocol go to a folder of its name here."
+    )
     download: bool = Field(False, description="Fetch published files that data_dir lacks.")

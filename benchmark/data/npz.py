@@ -51,7 +51,7 @@ def map_member(path: Path, name: str) -> np.ndarray:
                 _check_header(packed, entry)
             target = Path(folder, "array.npy")  # whatever the archive calls it
             with archive.open(entry) as packed, target.open("wb") as file:
-                shutil.copyfileobj(packed, file, 2**20)
+                shutil.copyfileobj(packed, file, 2**16)
             return np.lib.format.open_memmap(target, mode="r")
     except Exception as error:  # see `read_npz`
         raise UserError(f"{path}: its array {name} cannot be unpacked into {place} and read ({error})") from None
