@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmark.config import load_protocol
 from benchmark.device import resolve_device
 from benchmark.errors import UserError, unknown
-from benchmark.options import OPTIONS, device_of, folder_of, run_of, runs_of
+from benchmark.options import OPTIONS, check_id, device_of, folder_of, run_of, runs_of
 from benchmark.speed import OPTIONS as SPEED_OPTIONS
 from benchmark.speed import speed
 from benchmark.variants import BASELINE_SEED, BASELINES
@@ -121,6 +121,7 @@ def sync(options: argparse.Namespace) -> None:
     """Bring MLflow up to date with the run folders: of one run, of a protocol, or of all."""
     from benchmark.tracking import sync as sync_runs
 
+    check_id(options.variant)
     protocol = options.protocol.name if options.protocol else None
     for folder, run_id in sync_runs(options.results_dir, protocol, options.variant, options.seed).items():
         print(f"{folder} -> MLflow run {run_id}")

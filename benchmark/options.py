@@ -1,12 +1,14 @@
 """The options of the verbs, and what they name: a folder, runs, a device. Imports no torch."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
 from benchmark.config import Protocol, RunConfig
 from benchmark.device import resolve_device
-from benchmark.errors import UserError, unknown
+from benchmark.errors import UserError, shortened, unknown
+from benchmark.sections import IDENTIFIER
 from benchmark.speed import OPTIONS as SPEED
 from benchmark.speed import whole
 
@@ -73,6 +75,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def folder_of(options: argparse.Namespace) -> Path:
     """The protocol's folder."""
     return options.results_dir / options.protocol.name
+
+
+def check_id(variant: str | None) -> None:
+    """Raise UserError if `variant` could not be the id of one, and so might name any folder."""
+    if variant is not None and not re.fullmatch(IDENTIFIER, variant):
+        raise UserError(f"--variant: {shortened(variant)} is no id: lower-case letters and digits, parted by hyphens")
 
 
 def run_of(options: argparse.Namespace) -> RunConfig:
