@@ -8,7 +8,7 @@ from typing import Any
 from benchmark.config import Protocol, RunConfig
 from benchmark.device import resolve_device
 from benchmark.errors import UserError, shortened, unknown
-from benchmark.sections import IDENTIFIER
+from benchmark.sections import IDENTIFIER, LONGEST_ID
 from benchmark.speed import OPTIONS as SPEED
 from benchmark.speed import whole
 
@@ -79,7 +79,7 @@ def folder_of(options: argparse.Namespace) -> Path:
 
 def check_id(variant: str | None) -> None:
     """Raise UserError if `variant` could not be the id of one, and so might name any folder."""
-    if variant is not None and not re.fullmatch(IDENTIFIER, variant):
+    if variant is not None and (len(variant) > LONGEST_ID or not re.fullmatch(IDENTIFIER, variant)):
         raise UserError(f"--variant: {shortened(variant)} is no id: lower-case letters and digits, parted by hyphens")
 
 

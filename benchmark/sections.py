@@ -22,8 +22,9 @@ def no_repeats(values: tuple) -> tuple:
     return values
 
 
+LONGEST_ID = 60
 IDENTIFIER = r"^[a-z0-9]+(-[a-z0-9]+)*$"
-Identifier = Annotated[str, Field(pattern=IDENTIFIER, max_length=60)]
+Identifier = Annotated[str, Field(pattern=IDENTIFIER, max_length=LONGEST_ID)]
 Seeds = Annotated[
     tuple[Annotated[int, Field(ge=0, lt=2**31)], ...],
     Field(min_length=1, max_length=MOST_SEEDS, strict=False),
