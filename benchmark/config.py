@@ -240,7 +240,8 @@ def load_protocol(name_or_file: str) -> Protocol:
     if path.suffix not in {".yaml", ".yml"}:
         raise UserError(unknown("protocol", name_or_file, known) + ", or the path of a YAML file")
     if not path.is_file():
-        raise UserError(f"{path}: cannot be read (No such file); protocols here: {', '.join(known)}")
+        why = "not a file" if path.exists() else "No such file or directory"
+        raise UserError(f"{path}: cannot be read ({why}); protocols here: {', '.join(known)}")
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds {type(values).__name__}, not the keys of a protocol")
