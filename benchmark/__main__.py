@@ -9,7 +9,7 @@ from benchmark.config import load_protocol
 from benchmark.device import resolve_device
 from benchmark.errors import UserError, unknown
 from benchmark.files import is_storage_error
-from benchmark.options import OPTIONS, check_results_dir, device_of, folder_of, run_of, runs_of
+from benchmark.options import OPTIONS, check_id, check_results_dir, device_of, folder_of, run_of, runs_of
 from benchmark.speed import OPTIONS as SPEED_OPTIONS
 from benchmark.speed import speed
 from benchmark.variants import BASELINE_SEED, BASELINES
@@ -122,6 +122,7 @@ def sync(options: argparse.Namespace) -> None:
     """Bring MLflow up to date with the run folders: of one run, of a protocol, or of all."""
     from benchmark.tracking import sync as sync_runs
 
+    check_id(options.variant)
     protocol = options.protocol.name if options.protocol else None
     for folder, run_id in sync_runs(options.results_dir, protocol, options.variant, options.seed).items():
         print(f"{folder} -> MLflow run {run_id}")

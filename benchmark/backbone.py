@@ -164,7 +164,7 @@ def _slice_weights(path: Path, net: str, expected: dict[str, Tensor]) -> dict[st
 def _read(path: Path) -> dict[str, Any]:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch.load raises whatever its parsers do
         raise UserError(f"{path}: not a file of weights that torch can read safely; get it again") from error
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"{path}: holds no dictionary of tensors; get it again")

@@ -4,14 +4,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.errors import UserError, explain, unknown
+from benchmark.plain_yaml import read_yaml
 from benchmark.sections import (
     NOT_IDENTITY,
+    ONE_LINE,
     DataConfig,
     EvaluationConfig,
     Identifier,
@@ -23,10 +24,12 @@ from benchmark.sections import (
     Strict,
     TrainingConfig,
     VariantEntry,
+    no_repeats,
 )
 from benchmark.variants import BASELINES, SLOTS, VARIANTS
 from models.spec import ModelSpec
 
+BaselineName = Literal["last-frame", "context-mean", "black"]
 PROTOCOLS = Path(__file__).parents[1] / "workflows" / "protocols"
 
 
@@ -71,18 +74,22 @@ class Protocol(Strict):
     model_config = ConfigDict(json_schema_extra=lambda schema: schema["required"].remove("name"))
 
     name: Identifier
-    about: str = Field(description="What it shows, in a sentence; stands above its tables.")
+    about: str = Field(
+        pattern=ONE_LINE, max_length=1000, description="What it shows, in a sentence; stands above its tables."
+    )
     data: DataConfig
     model: ModelConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
     probe: ProbeConfig
-    variants: tuple[ShortOrLong, ...] = Field(min_length=1)
-    baselines: tuple[Literal["last-frame", "context-mean", "black"], ...] = tuple(BASELINES)
+    variants: tuple[ShortOrLong, ...] = Field(min_length=1, strict=False)
+    baselines: Annotated[tuple[BaselineName, ...], AfterValidator(no_repeats)] = Field(tuple(BASELINES), strict=False)
     seeds: Seeds
     primary: PrimaryConfig = PrimaryConfig()
-    target_parameters: int | None = Field(None, ge=1, description="Matched within 7 %; null = not matched.")
-    cohort: int = Field(1, ge=1, description="Variants of a seed that one job trains side by side; changes no result.")
+    target_parameters: int | None = Field(None, ge=1, le=10**12, description="Matched within 7 %; null = not matched.")
+    cohort: int = Field(
+        1, ge=1, le=1000, description="Variants of a seed that one job trains side by side; changes no result."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":
@@ -232,12 +239,10 @@ def load_protocol(name_or_file: str) -> Protocol:
     path = known.get(name_or_file, Path(name_or_file))
     if path.suffix not in {".yaml", ".yml"}:
         raise UserError(unknown("protocol", name_or_file, known) + ", or the path of a YAML file")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); protocols here: {', '.join(known)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
+    if not path.is_file():
+        why = "not a file" if path.exists() else "No such file or directory"
+        raise UserError(f"{path}: cannot be read ({why}); protocols here: {', '.join(known)}")
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds {type(values).__name__}, not the keys of a protocol")
     try:
@@ -246,10 +251,25 @@ def load_protocol(name_or_file: str) -> Protocol:
         raise UserError(f"{path}: {explain(error, Protocol)}") from None
 
 
-class WorkflowConfig(Strict):
-    """The keys that `snakemake --config` takes."""
+def fits_a_rule(path: str | Path) -> str | Path:
+    """Raise ValueError for a path that Snakemake would read as a pattern, or that breaks a line of a log."""
+    if not str(path).isprintable() or set(str(path)) & set("{}"):
+        raise ValueError(f"{str(path)!r}: braces and control characters are not allowed, which name wildcards or lines")
+    return path
 
-    protocol: str = Field("quick", description="Name in workflows/protocols, or a YAML file.")
-    data_dir: Path = Field(Path("data"), description="Where published files lie or are downloaded to.")
-    results_dir: Path = Field(Path("results"), description="Results of a protocol go to a folder of its name here.")
+
+class WorkflowConfig(Strict):
+    """The keys that `snakemake --config` takes, from a command line, where all is text."""
+
+    model_config = ConfigDict(strict=False)
+
+    protocol: Annotated[str, AfterValidator(fits_a_rule)] = Field(
+        "quick", description="Name in workflows/protocols, or a YAML file."
+    )
+    data_dir: Annotated[Path, AfterValidator(fits_a_rule)] = Field(
+        Path("data"), description="Where published files lie or are downloaded to."
+    )
+    results_dir: Annotated[Path, AfterValidator(fits_a_rule)] = Field(
+        Path("results"), description="Results of a protocol go to a folder of its name here."
+    )
     download: bool = Field(False, description="Fetch published files that data_dir lacks.")

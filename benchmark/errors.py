@@ -1,10 +1,18 @@
 """What reaches the user as a message instead of a traceback."""
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+
+_LONGEST = 100
+_PLAIN = re.compile(r"[\w\[\]-]{1,60}")
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = _LONGEST
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 20
 
 
 class UserError(ValueError):
@@ -17,12 +25,18 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error) for words in told)
 
 
+def shortened(value: object) -> str:
+    """`value` as Python writes it, in one line of at most 100 characters."""
+    shown = _REPR.repr(value)
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."
+
+
 def unknown(kind: str, value: object, allowed: Iterable[object]) -> str:
     """Message for a name that is not among `allowed`, with the nearest one."""
     names = [str(name) for name in allowed]
-    near = difflib.get_close_matches(str(value), names, n=1)
+    near = difflib.get_close_matches(str(value)[:_LONGEST], names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {value!r}{hint} (allowed: {', '.join(names)})"
+    return f"unknown {kind} {shortened(value)}{hint} (allowed: {', '.join(names)})"
 
 
 def explain(error: ValueError, model: type[BaseModel]) -> str:
@@ -39,10 +53,10 @@ def explain(error: ValueError, model: type[BaseModel]) -> str:
     elif first["type"] == "missing":
         message = "is missing"
     elif first["type"] in {"model_type", "dict_type"}:
-        message = f"{first['input']!r} is not a mapping of keys to values"
+        message = f"{shortened(first['input'])} is not a mapping of keys to values"
     else:  # the alternatives of a union are one mistake
         same = [detail["msg"].lower() for detail in details if locate(detail["loc"], model)[0] == where]
-        message = f"{first['input']!r}: {', or '.join(same)}"
+        message = f"{shortened(first['input'])}: {', or '.join(same)}"
     # Pydantic counts a list whose entries are wrong as too short as well.
     places = {locate(detail["loc"], model)[0] for detail in details if detail["type"] != "too_short"} - {where}
     return (f"{where}: {message}" if where else message) + (f" (and {len(places)} more)" if places else "")
@@ -57,7 +71,7 @@ def locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[str
             if inner is None:
                 break
             section, inner = inner, _section(inner, part)
-        keys.append(str(part))
+        keys.append(str(part) if _PLAIN.fullmatch(str(part)) else shortened(part))
     return ".".join(keys), section
 
 

@@ -21,6 +21,7 @@ from benchmark.errors import UserError
 from benchmark.files import atomic_buffer, read_json
 from benchmark.films import film_animation, film_strip
 from benchmark.metrics import METRICS, bring_to, score
+from benchmark.parquet import write_parquet
 from benchmark.variants import BASELINES
 
 Forecast = Callable[[Float[Tensor, "B K C H W"]], Float[Tensor, "B T C H W"]]
@@ -61,8 +62,7 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
         table, examples = score_clips(forecast, clips, protocol, lpips, device)
     table.insert(0, "variant", variant)
     table.insert(1, "seed", seed)
-    with atomic_buffer(folder / "frames.parquet") as file:
-        table.to_parquet(file, index=False)
+    write_parquet(folder / "frames.parquet", table)
     with atomic_buffer(folder / "examples.npz") as file:
         np.savez_compressed(file, **examples)
     film_strip(examples, title, folder / "film.png")

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from benchmark.ablation_figures import depth, slots
 from benchmark.ablations import depth_series, slot_series
 from benchmark.config import Protocol, run_path
+from benchmark.data.npz import read_npz
 from benchmark.drawing import Setting, draw_seeds, empty_figure, finish, handles, left_out, looks, page, time_axis
 from benchmark.films import FilmRow, film_figure
 from benchmark.gradient_figures import HORIZON_NOTE, STAGES, gradient_norm, gradient_norm_layers, read_norms
@@ -156,9 +156,8 @@ def film(
     rows = []
     for run in (first[variant] for variant in dict.fromkeys(run.variant for run in runs)):
         folder = run_path(results_dir, protocol.name, run.variant, run.seed)
-        with np.load(folder / "examples.npz") as examples:
-            place = list(examples["clip"]).index(clip)
-            context, truth, prediction = (examples[name][place] for name in ("context", "truth", "prediction"))
+        numbers, *shown = read_npz(folder / "examples.npz", "clip", "context", "truth", "prediction")
+        context, truth, prediction = (films[list(numbers).index(clip)] for films in shown)
         mse = run.frames.loc[run.frames["clip"] == clip, "mse"].mean()
         rows.append(FilmRow(run.label, prediction, mse, baseline=run.config is None))
     notes = [

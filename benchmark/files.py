@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError
+from benchmark.seal import BLANK, check_seal, sealed
+
+_CHECKSUM = "checksum"
 
 _FULL = {
     errno.ENOSPC: "no space left on the disk",
@@ -144,14 +147,23 @@ def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
         temporary.write_bytes(data)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with a stable key order."""
-    write_atomic(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write `value` as indented JSON with a stable key order, and beside its keys the checksum of the file."""
+    text = json.dumps(value | {_CHECKSUM: BLANK}, indent=2, sort_keys=True) + "\n"
+    write_atomic(path, sealed(text.encode()))
 
 
-def read_json(path: Path) -> Any:
-    """The value stored in the JSON file `path`."""
-    return json.loads(path.read_text())
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` stored in `path`.
+
+    Raises:
+        UserError: the file is damaged, or was written by something else.
+    """
+    content = path.read_bytes()
+    check_seal(path, content, "remove it and run the command that makes it again")
+    value = json.loads(content)
+    del value[_CHECKSUM]
+    return value
 
 
 def append_json_line(path: Path, value: dict[str, Any]) -> None:
@@ -172,8 +184,22 @@ def append_json_line(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of the log `path`; a torn last line, left by a kill while writing, is dropped."""
+    """The lines of the log `path`; a torn last line, left by a kill while writing, is dropped.
+
+    Raises:
+        UserError: any other line is no mapping of JSON; names it.
+    """
     if not path.exists():
         return []
-    *whole, _torn = path.read_text().split("\n")
-    return [json.loads(line) for line in whole]
+    *whole, _torn = path.read_bytes().split(b"\n")
+    return [_mapping(line, f"{path}: line {number}") for number, line in enumerate(whole, start=1)]
+
+
+def _mapping(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: is damaged: no JSON ({error}); remove the line") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: is damaged: no mapping of JSON; remove the line")
+    return value

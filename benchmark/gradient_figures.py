@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
 from benchmark.drawing import Setting, draw_seeds, finish, handles, lighten, page, time_axis
+from benchmark.parquet import read_parquet
 
 STATES = {"X": "frame X", "H": "hidden H", "C": "memory C", "M": "zigzag M", "Z": "highway Z"}
 STAGES = {"init": "at initialisation", "trained": "after training"}
@@ -28,7 +29,7 @@ def gradient_note(frames: int, rest: str) -> str:
 def read_norms(path: Path) -> pd.DataFrame:
     """Mean over clips of the log norm of the residual measure: columns stage, state, layer, t, log_norm."""
     keys = ["stage", "state", "layer", "t"]
-    norms = pd.read_parquet(path, columns=[*keys, "norm"], filters=[("measure", "==", "residual")])
+    norms = read_parquet(path, columns=[*keys, "norm"], filters=[("measure", "==", "residual")])
     with np.errstate(divide="ignore"):
         norms["log_norm"] = np.log(norms["norm"])
     return norms.groupby(keys, sort=False)["log_norm"].mean().reset_index()

@@ -1,13 +1,15 @@
 """The options of the verbs, and what they name: a folder, runs, a device. Imports no torch."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
 from benchmark.config import Protocol, RunConfig, run_path
 from benchmark.device import resolve_device
-from benchmark.errors import UserError, unknown
+from benchmark.errors import UserError, shortened, unknown
 from benchmark.files import check_writable
+from benchmark.sections import IDENTIFIER, LONGEST_ID
 from benchmark.speed import OPTIONS as SPEED
 from benchmark.speed import whole
 
@@ -96,6 +98,12 @@ def check_results_dir(options: argparse.Namespace) -> None:
         folders += [run_path(options.results_dir, options.protocol.name, name, options.seed) for name in names]
     for folder in folders:
         check_writable(folder)
+
+
+def check_id(variant: str | None) -> None:
+    """Raise UserError if `variant` could not be the id of one, and so might name any folder."""
+    if variant is not None and (len(variant) > LONGEST_ID or not re.fullmatch(IDENTIFIER, variant)):
+        raise UserError(f"--variant: {shortened(variant)} is no id: lower-case letters and digits, parted by hyphens")
 
 
 def run_of(options: argparse.Namespace) -> RunConfig:

@@ -15,8 +15,9 @@ from benchmark.checkpoint import load_weights
 from benchmark.config import RunConfig
 from benchmark.data.clips import load_clips
 from benchmark.data.stream import to_float
-from benchmark.files import atomic_buffer, write_json
+from benchmark.files import write_json
 from benchmark.gradient_figures import probe_figure
+from benchmark.parquet import write_parquet
 from models.predictor import Cut, Predictor, Trace, build, free_running_mask
 
 MEASURES: dict[str, tuple[str, str]] = {
@@ -50,10 +51,9 @@ def probe(run: RunConfig, results_dir: Path, device: str) -> None:
         table, openness = measure(network.double().to(device), clips, run, device)
         tables.append(table.assign(stage=stage, step=step))
         summary[stage] = summarise(table, run.data.context) | {"openness": openness}
-    with atomic_buffer(folder / "probe.parquet") as file:
-        columns = ["stage", "step", "measure", "clip", "state", "layer", "t", "norm"]
-        norms = pd.concat(tables, ignore_index=True)[columns]
-        norms.to_parquet(file, index=False)
+    columns = ["stage", "step", "measure", "clip", "state", "layer", "t", "norm"]
+    norms = pd.concat(tables, ignore_index=True)[columns]
+    write_parquet(folder / "probe.parquet", norms)
     write_json(folder / "probe.json", summary)
     probe_figure(norms, f"{run.label}, seed {run.seed}", folder / "probe.png", run.data.context)
 

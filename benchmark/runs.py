@@ -11,6 +11,7 @@ from benchmark.config import Protocol, RunConfig, run_path
 from benchmark.errors import UserError
 from benchmark.files import read_json, read_json_lines
 from benchmark.metrics import summarise
+from benchmark.parquet import read_parquet
 from benchmark.variants import BASELINE_SEED, BASELINES
 
 
@@ -112,7 +113,7 @@ def _read(
         if not (folder / file).exists():
             raise UserError(f"{folder}: not finished ({file} is missing); run the workflow first")
     records = {name: read_json(folder / f"{name}.json") for name in names}
-    frames, box_mse = pd.read_parquet(folder / "frames.parquet"), None
+    frames, box_mse = read_parquet(folder / "frames.parquet"), None
     if protocol.data.gaps:
         box_mse = frames.groupby("gap")["box_mse"].mean()
         frames = frames[frames["gap"] == 0].drop(columns="gap")

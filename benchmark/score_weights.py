@@ -19,9 +19,9 @@ from benchmark.data.clips import load_clips
 from benchmark.data.stream import to_float
 from benchmark.errors import UserError
 from benchmark.evaluate import Forecast, recorded_lpips, score_clips
-from benchmark.files import atomic_buffer
 from benchmark.metrics import METRICS, columns, score, summarise
 from benchmark.notes import definition_note
+from benchmark.parquet import write_parquet
 from benchmark.rendering import Table, digits, number
 from models.predictor import Predictor
 from models.spec import ModelSpec
@@ -86,8 +86,7 @@ def score_files(
     lpips = load_lpips(record, data_dir, device) if record else None
     values = clips.check_values(data, given + predicted)
     frames = score_batches(forecast_of(network, predicted), clips, given, predicted, batch_size, lpips, device)
-    with atomic_buffer(output) as file:
-        frames.to_parquet(file, index=False)
+    write_parquet(output, frames)
     notes = [f"{data.name}: {clips_note(clips, given + predicted)}; {values}.", split_note(path, given, predicted)]
     if lpips is None:
         notes.append(lpips_note(lpips_backbone))

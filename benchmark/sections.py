@@ -6,7 +6,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from benchmark.errors import unknown
 from benchmark.variants import VARIANTS
-from models.spec import EQUATIONS, INITS, MEMORY_ORDERS, NORMS
+from models.spec import DEEPEST, EQUATIONS, INITS, LARGEST, MEMORY_ORDERS, NORMS
+
+MOST_STEPS = 10**9
+MOST_CLIPS = 10**7
+MOST_FRAMES = 10**4
+MOST_SEEDS = 1000
+"""More than anyone runs: what lies above is a slip of the keys, and would fill memory before it failed."""
 
 
 def no_repeats(values: tuple) -> tuple:
@@ -16,31 +22,43 @@ def no_repeats(values: tuple) -> tuple:
     return values
 
 
-Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1), AfterValidator(no_repeats)]
+LONGEST_ID = 60
+IDENTIFIER = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+Identifier = Annotated[str, Field(pattern=IDENTIFIER, max_length=LONGEST_ID)]
+Seeds = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=2**31)], ...],
+    Field(min_length=1, max_length=MOST_SEEDS, strict=False),
+    AfterValidator(no_repeats),
+]
+ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
+LABEL = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029|]+$"
+"""A line without | which parts the columns of a table in Markdown."""
 
 
 class Strict(BaseModel):
-    """Frozen, and an unknown key or a number that is not finite is an error."""
+    """Frozen; an unknown key, a value of another type (true or "1" for 1) and a number not finite are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class DataConfig(Strict):
     """Moving digits: what a clip is and how many there are."""
 
     digits: Literal["mnist", "mnist-t10k", "optdigits"] = Field(description="Where the digits come from.")
-    digit_size: int = Field(ge=2, description="Side of a digit in pixels.")
-    frame_size: int = Field(ge=4, description="Side of a frame in pixels.")
+    digit_size: int = Field(ge=2, le=LARGEST["frame_size"], description="Side of a digit in pixels.")
+    frame_size: int = Field(ge=4, le=LARGEST["frame_size"], description="Side of a frame in pixels.")
     num_digits: int = Field(2, ge=1, le=3, description="Digits in a clip.")
-    context: int = Field(10, ge=1, description="Frames given.")
-    horizon: int = Field(10, ge=1, description="Frames predicted.")
-    train_clips: int | None = Field(None, ge=1, description="A fixed set of training clips; null = endless.")
-    validation_clips: int = Field(ge=1, description="Fixed clips that training may look at.")
-    test_clips: int = Field(ge=1, description="Fixed clips that decide nothing and are scored once.")
+    context: int = Field(10, ge=1, le=MOST_FRAMES, description="Frames given.")
+    horizon: int = Field(10, ge=1, le=MOST_FRAMES, description="Frames predicted.")
+    train_clips: int | None = Field(
+        None, ge=1, le=MOST_STEPS, description="A fixed set of training clips; null = endless."
+    )
+    validation_clips: int = Field(ge=1, le=MOST_CLIPS, description="Fixed clips that training may look at.")
+    test_clips: int = Field(ge=1, le=MOST_CLIPS, description="Fixed clips that decide nothing and are scored once.")
     public_test: bool = Field(False, description="Score mnist_test_seq.npy where data_dir has it.")
     gaps: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (),
+        strict=False,
         exclude_if=lambda gaps: not gaps,
         description="Last context frames in which a bar hides a digit; [] = no bar.",
     )
@@ -70,9 +88,13 @@ class SamplingConfig(Strict):
     """When the network sees its own prediction in place of the true frame during training."""
 
     kind: Literal["none", "scheduled", "reverse"] = Field("none", description="none: true frames throughout.")
-    stop: int = Field(1, ge=1, description="Step at which the horizon shows no true frame any more.")
-    reverse_start: int = Field(1, ge=1, description="reverse: step up to which both rates stay at one half.")
-    reverse_decay: float = Field(1.0, gt=0, description="reverse: steps in which the context's rate nears 1 by 1/e.")
+    stop: int = Field(1, ge=1, le=MOST_STEPS, description="Step at which the horizon shows no true frame any more.")
+    reverse_start: int = Field(
+        1, ge=1, le=MOST_STEPS, description="reverse: step up to which both rates stay at one half."
+    )
+    reverse_decay: float = Field(
+        1.0, gt=0, le=MOST_STEPS, description="reverse: steps in which the context's rate nears 1 by 1/e."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "SamplingConfig":
@@ -84,8 +106,8 @@ class SamplingConfig(Strict):
 class TrainingConfig(Strict):
     """One training; what does not change its result is listed in `NOT_IDENTITY`."""
 
-    steps: int = Field(ge=0, description="Iterations, one batch each.")
-    batch_size: int = Field(ge=1, description="Clips in a batch.")
+    steps: int = Field(ge=0, le=MOST_STEPS, description="Iterations, one batch each.")
+    batch_size: int = Field(ge=1, le=MOST_CLIPS, description="Clips in a batch.")
     learning_rate: float = Field(gt=0, le=1, description="Adam's; the peak under one-cycle.")
     schedule: Literal["constant", "one-cycle"] = Field("constant", description="Of the learning rate.")
     loss: Literal["l2", "l1+l2"] = Field("l2", description="Squared error, or its sum with the absolute error.")
@@ -95,11 +117,11 @@ class TrainingConfig(Strict):
     clip_norm: float | None = Field(None, gt=0, description="Largest gradient norm; null = no clipping.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 = autocast; weights stay fp32.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA where there is one.")
-    threads: int = Field(1, ge=1, description="CPU threads of a run, whatever --cores is.")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads of a run, whatever --cores is.")
     recompute: bool = Field(False, description="Compute activations twice instead of keeping them: memory for time.")
-    log_every: int = Field(10, ge=1, description="Steps between points of the training curves.")
-    validate_every: int = Field(100, ge=1, description="Steps between scores on the validation clips.")
-    checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
+    log_every: int = Field(10, ge=1, le=MOST_STEPS, description="Steps between points of the training curves.")
+    validate_every: int = Field(100, ge=1, le=MOST_STEPS, description="Steps between scores on the validation clips.")
+    checkpoint_every: int = Field(100, ge=1, le=MOST_STEPS, description="Steps between checkpoints.")
 
 
 NOT_IDENTITY = {"device", "threads", "recompute", "log_every", "validate_every", "checkpoint_every"}
@@ -109,16 +131,18 @@ NOT_IDENTITY = {"device", "threads", "recompute", "log_every", "validate_every",
 class EvaluationConfig(Strict):
     """How test clips are scored and shown."""
 
-    batch_size: int = Field(50, ge=1, description="Clips rolled out together.")
+    batch_size: int = Field(50, ge=1, le=MOST_CLIPS, description="Clips rolled out together.")
     lpips_backbone: Literal["alex", "vgg", "squeeze"] = Field("alex", description="Network under LPIPS.")
-    film_clips: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 2), min_length=1, description="Test clips shown.")
+    film_clips: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 2), min_length=1, strict=False, description="Test clips shown."
+    )
 
 
 class ProbeConfig(Strict):
     """How gradients are measured."""
 
-    clips: int = Field(ge=2, description="Test clips measured.")
-    batch_size: int = Field(16, ge=1, description="Clips in one backward pass.")
+    clips: int = Field(ge=2, le=MOST_CLIPS, description="Test clips measured.")
+    batch_size: int = Field(16, ge=1, le=MOST_CLIPS, description="Clips in one backward pass.")
 
 
 class PrimaryConfig(Strict):
@@ -131,8 +155,10 @@ class PrimaryConfig(Strict):
 class ModelConfig(Strict):
     """Fields of `ModelSpec` that a protocol sets for all variants or a variant sets for itself."""
 
-    layers: int | None = Field(None, ge=1, description="Depth.")
-    hidden_channels: int | tuple[int, ...] | None = Field(None, description="Width of all layers, or of each.")
+    layers: int | None = Field(None, ge=1, le=DEEPEST, description="Depth.")
+    hidden_channels: int | Annotated[tuple[int, ...], Field(strict=False)] | None = Field(
+        None, description="Width of all layers, or of each."
+    )
     kernel_size: int | None = None
     patch_size: int | None = None
     norm: Literal[*NORMS] | None = None
@@ -158,7 +184,7 @@ class VariantEntry(ModelConfig):
 
     id: Identifier
     base: str | None = Field(None, description="Id in the registry; the id itself if not given.")
-    label: str | None = Field(None, pattern=r"^[^\n|]+$", description="Name in tables and figures.")
+    label: str | None = Field(None, pattern=LABEL, max_length=100, description="Name in tables and figures.")
     highway_slot: int | Literal["bottom", "middle", "top"] | None = Field(None, description="0 = none.")
     training: dict[str, Any] = Field({}, description="Training keys this variant sets for itself.")
     seeds: Seeds | None = Field(None, description="Its own seeds; null = those of the protocol.")

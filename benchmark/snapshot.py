@@ -115,11 +115,10 @@ def _test_curves(path: Path) -> Curves:
     """Means over `frames.parquet` as the tables state them, and the mean squared error by frame and by gap."""
     if not path.exists():
         return {}
-    import pandas as pd
-
     from benchmark.metrics import summarise
+    from benchmark.parquet import read_parquet
 
-    frames = pd.read_parquet(path)
+    frames = read_parquet(path)
     by_gap: Curves = {}
     if "gap" in frames:
         errors = frames.groupby("gap")["box_mse"].mean()
@@ -143,9 +142,9 @@ def _probe_curves(folder: Path) -> Curves:
                 if results["residual"][name] is not None:
                     curves[f"probe/{name}_{stage}"] = {NO_STEP: float(results["residual"][name])}
     if (folder / "probe.parquet").exists():
-        import pandas as pd
+        from benchmark.parquet import read_parquet
 
-        norms = pd.read_parquet(folder / "probe.parquet")
+        norms = read_parquet(folder / "probe.parquet")
         norms = norms[(norms["measure"] == "residual") & norms["state"].isin(PROBED_STATES)]
         means = norms.groupby(["stage", "state", "layer", "t"])["norm"].mean()
         for (stage, state, layer, t), norm in means.items():

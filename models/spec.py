@@ -1,7 +1,7 @@
 """What a network is, as plain data: `ModelSpec` and its checks. Imports no torch."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args, get_origin
 
 CELLS = {
     "convlstm": "models.convlstm:ConvLSTMCell",
@@ -14,6 +14,21 @@ EQUATIONS = ("code", "paper")
 NORMS = ("none", "channel", "element")
 INITS = ("default", "uniform(0.001)")
 MEMORY_ORDERS = ("temporal_to_spatial", "spatial_to_temporal")
+DEEPEST = 256
+LARGEST = {
+    "hidden_channels": 2**14,
+    "channels": 2**10,
+    "patch_size": 2**12,
+    "frame_size": 2**12,
+    "kernel_size": 255,
+    "w3_kernel": 255,
+    "highway_channels": 2**14,
+}
+"""More than anyone builds; a file that asks for more is wrong or hostile."""
+LARGEST_BIAS = 1000.0
+
+CAUSAL_ONLY = ("memory_order", "first_gates_see_c", "o_sees_h", "g2_sees_m", "w3_kernel")
+"""Fields that no cell but the causal LSTM reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,23 +93,41 @@ class ModelSpec:
         return self.channels * self.patch_size**2
 
     def __post_init__(self) -> None:
+        self._check_types()
         object.__setattr__(self, "hidden_channels", tuple(self.hidden_channels))
         self._check_choices()
         self._check_sizes()
         self._check_highway()
         code = self.equations == "code"
-        self._default("o_sees_h", code)
-        self._default("g2_sees_m", not code or self.memory_order == "spatial_to_temporal")
-        self._default("w3_kernel", self.kernel_size if code else 1)
-        self._default("forget_bias", 1.0 if code else 0.0)
-        if self.w3_kernel < 1:
-            raise ValueError(f"w3_kernel: {self.w3_kernel} is below 1")
-        if self.w3_kernel % 2 == 0:
-            raise ValueError(f"w3_kernel: {self.w3_kernel} is even; an odd number is needed")
+        defaults = {
+            "memory_order": MEMORY_ORDERS[0],
+            "first_gates_see_c": True,
+            "o_sees_h": code,
+            "g2_sees_m": not code or self.memory_order == "spatial_to_temporal",
+            "w3_kernel": self.kernel_size if code else 1,
+            "forget_bias": 1.0 if code else 0.0,
+        }
+        for name, value in defaults.items():
+            self._default(name, value)
+            if self.cell != "causal_lstm" and name in CAUSAL_ONLY and getattr(self, name) != value:
+                raise ValueError(f"{name}: {getattr(self, name)} exists for causal_lstm only, not for {self.cell}")
 
     def _default(self, name: str, value: object) -> None:
         if getattr(self, name) is None:
             object.__setattr__(self, name, value)
+
+    def _check_types(self) -> None:
+        widths = self.hidden_channels
+        if not isinstance(widths, tuple | list) or not all(type(width) is int for width in widths):
+            raise ValueError(f"hidden_channels: {widths!r} is no list of whole numbers")
+        for field in fields(self):
+            if get_origin(field.type) in (tuple, Literal):
+                continue
+            value, allowed = getattr(self, field.name), get_args(field.type) or (field.type,)
+            if type(value) not in allowed and not (type(value) is int and float in allowed):
+                raise ValueError(f"{field.name}: {value!r} is no {allowed[0].__name__}")
+            if float in allowed and value is not None and not abs(value) <= LARGEST_BIAS:
+                raise ValueError(f"{field.name}: {value} is not between -{LARGEST_BIAS:g} and {LARGEST_BIAS:g}")
 
     def _check_choices(self) -> None:
         choices = {
@@ -107,22 +140,19 @@ class ModelSpec:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is not one of {', '.join(allowed)}")
-        if self.memory_order == "spatial_to_temporal" and self.cell != "causal_lstm":
-            raise ValueError(f"memory_order: spatial_to_temporal exists for causal_lstm only, not for {self.cell}")
 
     def _check_sizes(self) -> None:
-        positive = {
-            "hidden_channels": min(self.hidden_channels, default=0),
-            "channels": self.channels,
-            "patch_size": self.patch_size,
-            "frame_size": self.frame_size,
-            "kernel_size": self.kernel_size,
-        }
-        for name, value in positive.items():
-            if value < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is below 1")
-        if self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size: {self.kernel_size} is even; an odd number is needed")
+        if self.layers > DEEPEST:
+            raise ValueError(f"hidden_channels: {self.layers} layers are more than {DEEPEST}")
+        for name, most in LARGEST.items():
+            value = getattr(self, name)
+            sizes = (value or (0,)) if isinstance(value, tuple) else () if value is None else (value,)
+            if min(sizes, default=1) < 1:
+                raise ValueError(f"{name}: {value} is below 1")
+            if max(sizes, default=1) > most:
+                raise ValueError(f"{name}: {value} is above {most}")
+            if name in ("kernel_size", "w3_kernel") and value is not None and value % 2 == 0:
+                raise ValueError(f"{name}: {value} is even; an odd number is needed")
         if self.frame_size % self.patch_size:
             raise ValueError(f"patch_size: {self.patch_size} does not divide frame_size {self.frame_size}")
         if self.cell == "st_lstm" and len(set(self.hidden_channels)) > 1:
@@ -137,10 +167,9 @@ class ModelSpec:
             raise ValueError(f"highway_slot: {self.highway_slot} with {self.layers} layers; allowed: {allowed}")
         if self.highway_slot and self.highway_channels is None:
             object.__setattr__(self, "highway_channels", self.hidden_channels[self.highway_slot - 1])
-        if self.highway_channels is not None and not self.highway_slot:
-            raise ValueError(f"highway_channels: {self.highway_channels} given without a highway_slot")
-        if self.highway_channels is not None and self.highway_channels < 1:
-            raise ValueError(f"highway_channels: {self.highway_channels} is below 1")
+        for name, unset in {"highway_channels": None, "highway_gate_bias": 0.0}.items():
+            if not self.highway_slot and getattr(self, name) != unset:
+                raise ValueError(f"{name}: {getattr(self, name)} given without a highway_slot")
 
     def to_dict(self) -> dict[str, object]:
         """All fields, resolved, as plain values."""

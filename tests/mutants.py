@@ -61,9 +61,9 @@ MUTANTS = {
         ("4", "o sees M twice and C never", "(self.conv_second, c)", "(self.conv_second, m)"),
     ],
     "models/spec.py": [
-        ("3i", "H in o: paper for code", '_default("o_sees_h", code)', '_default("o_sees_h", not code)'),
-        ("3g", "M in g': paper for code", '_default("g2_sees_m", not code or', '_default("g2_sees_m", code or'),
-        ("4c", "M is not in g' by default", ' or self.memory_order == "spatial_to_temporal")', ")"),
+        ("3i", "H in o: paper for code", '"o_sees_h": code', '"o_sees_h": not code'),
+        ("3g", "M in g': paper for code", '"g2_sees_m": not code or', '"g2_sees_m": code or'),
+        ("4c", "M is not in g' by default", ' or self.memory_order == "spatial_to_temporal",', ","),
         ("3h", "W3: paper for code", "self.kernel_size if code else 1", "1 if code else self.kernel_size"),
         ("3b", "forget bias: paper for code", "1.0 if code else 0.0", "0.0 if code else 1.0"),
     ],

@@ -1,8 +1,6 @@
 """Clips in a person's own files: arrays in the layouts people have, predrnn's npz, folders of clips; read in parts."""
 
 import hashlib
-import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data.clip_layouts import CLIP_LAYOUTS, LAYOUTS, Frames, check_dtype, layout_of, to_ntchw
+from benchmark.data.npz import map_member, names_in, read_npz
 from benchmark.data.originals import PUBLIC_TEST
 from benchmark.data.single_clips import (
-    DAMAGED,
     check_like,
     entries_of,
     gif_length,
@@ -132,22 +130,16 @@ def _open_array(path: Path, array: np.ndarray, needed: int, layout: str | None) 
 
 
 def _open_npz(path: Path, needed: int, layout: str | None) -> ClipFiles:
-    try:
-        with np.load(path) as stored:
-            names = list(stored.files)
-            predrnn = set(PREDRNN) <= set(names)
-            clips, dims = (stored[name] for name in PREDRNN[:2]) if predrnn else (None, None)
-    except DAMAGED as error:
-        raise UserError(f"{path}: cannot be read as an npz ({error})") from None
-    if predrnn:
+    names = names_in(path)
+    if set(PREDRNN) <= set(names):
         if layout is not None:
             raise UserError(f"--layout {layout}: {path} is an npz of predrnn, which has its own; leave --layout out")
-        return _open_predrnn(path, clips, dims, _unpack(path, PREDRNN[2]))
+        return _open_predrnn(path, *read_npz(path, *PREDRNN[:2]), map_member(path, PREDRNN[2]))
     if len(names) != 1:
         raise UserError(
             f"{path}: holds {', '.join(names) or 'no array'}; allowed are one array of clips, or {', '.join(PREDRNN)}"
         )
-    return _open_array(path, _unpack(path, names[0]), needed, layout)
+    return _open_array(path, map_member(path, names[0]), needed, layout)
 
 
 def _open_predrnn(path: Path, clips: np.ndarray, dims: np.ndarray, frames: np.ndarray) -> ClipFiles:
@@ -213,17 +205,6 @@ def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
     return ClipFiles(
         read_as=kind_of, count=len(entries), lengths=(min(lengths), max(lengths)), frame=like.shape[1:], read=read
     )
-
-
-def _unpack(path: Path, name: str) -> np.ndarray:
-    """An array of an npz, on disk: unpacked into a file whose name goes at once and whose space goes with the array."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                return np.lib.format.open_memmap(archive.extract(f"{name}.npy", folder), mode="r")
-        except (KeyError, *DAMAGED) as error:
-            place = tempfile.gettempdir()
-            raise UserError(f"{path}: its array {name} cannot be unpacked into {place} and read ({error})") from None
 
 
 def _md5(path: Path) -> str:

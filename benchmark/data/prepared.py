@@ -3,7 +3,6 @@
 import hashlib
 import json
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from benchmark.data.digits import ORIGINALS, DigitBank, damaged, load_bank
 from benchmark.data.download import fetch
+from benchmark.data.npz import read_npz
 from benchmark.data.originals import PUBLIC_TEST
 from benchmark.errors import UserError
 from benchmark.files import atomic_buffer, read_json, write_json
@@ -83,10 +83,9 @@ def read_arrays(folder: Path, *names: str) -> list[np.ndarray]:
     """
     path = folder / "digits.npz"
     try:
-        with np.load(path) as arrays:
-            return [arrays[name] for name in names]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: cannot be read ({error}); run the verb `data` again") from error
+        return read_npz(path, *names)
+    except UserError as error:
+        raise UserError(f"{error}; run the verb `data` again") from None
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -99,7 +98,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = read_json(path)
         stated = record.pop("data_hash")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run the verb `data` first") from error
     if stated != _record_hash(record):
         raise UserError(f"{path}: was changed after it was written; run the verb `data` again")

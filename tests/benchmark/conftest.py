@@ -12,6 +12,7 @@ from benchmark.config import load_protocol, run_path
 from benchmark.data.prepared import prepare
 from benchmark.files import append_json_line, write_json
 from benchmark.metrics import columns
+from benchmark.parquet import write_parquet
 from benchmark.variants import BASELINE_SEED
 
 TINY = {
@@ -150,4 +151,4 @@ def write_scores(folder, variant, seed, names, data):
     for name in names:
         table[name] = random.uniform(10, 20, len(table)) * table["frame"]
     folder.mkdir(parents=True)
-    table.to_parquet(folder / "frames.parquet", index=False)
+    write_parquet(folder / "frames.parquet", table)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from benchmark.parquet import write_parquet
 from benchmark.rendering import MINUS, MISSING
 from benchmark.tables import write_tables
 
@@ -29,7 +30,7 @@ def write(make_protocol, write_finished):
                 path = results_dir / "tiny" / "runs" / variant / f"seed={seed}" / "frames.parquet"
                 frames = pd.read_parquet(path)
                 noise = np.linspace(-0.1, 0.1, len(frames))
-                frames.assign(mse=value + noise).to_parquet(path, index=False)
+                write_parquet(path, frames.assign(mse=value + noise))
         write_tables(protocol, results_dir)
         folder = results_dir / "tiny" / "tables"
         table = pd.read_csv(folder / "comparison.csv")

@@ -167,9 +167,7 @@ def test_several_mistakes_are_counted(write_protocol):
     assert message(write_protocol(probe={"clip": 1}, seeds=[-1])).endswith("(and 1 more)")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[1]", "hello", "a: [1,", "a:\n\t- b", "\x00", "a: 1\n---\nb: 2", "!!python/name:os.x"]
-)
+@pytest.mark.parametrize("text", ["", "[1]", "hello", "a: [1,", "a:\n\t- b", "\x00", "a: 1\n---\nb: 2"])
 def test_what_is_no_mapping_in_yaml_is_refused(tmp_path, text):
     path = tmp_path / "bad.yaml"
     path.write_text(text)

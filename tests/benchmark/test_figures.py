@@ -17,6 +17,7 @@ from benchmark.files import write_json
 from benchmark.films import film_animation, film_strip
 from benchmark.gradient_figures import probe_figure
 from benchmark.outputs import FIGURE_FORMATS, FIGURES, figures_of
+from benchmark.parquet import write_parquet
 from benchmark.variants import BASELINE_SEED
 
 CONTEXT, HORIZON, SIDE = 3, 2, 12
@@ -52,7 +53,8 @@ def gradient_norms(states: dict[str, int], half_life: float, measure: str = "res
 def write_scores(folder, variant: str, seed: int, mse: float) -> None:
     folder.mkdir(parents=True)
     rows = [(variant, seed, clip, frame, mse * frame) for clip in (1, 2) for frame in range(1, HORIZON + 1)]
-    pd.DataFrame(rows, columns=["variant", "seed", "clip", "frame", "mse"]).to_parquet(folder / "frames.parquet")
+    frames = pd.DataFrame(rows, columns=["variant", "seed", "clip", "frame", "mse"])
+    write_parquet(folder / "frames.parquet", frames)
     np.savez(folder / "examples.npz", **clips())
 
 
@@ -65,7 +67,7 @@ def write_results(results_dir, protocol, diverged=()) -> None:
             {"X": 1, "H": 2, "C": 2} | ({"M": 2} if run.model.cell != "convlstm" else {}) | ({"Z": 1} if slot else {})
         )
         measures = [gradient_norms(states, half_life=2), gradient_norms(states, half_life=5, measure="fixed")]
-        pd.concat(measures).to_parquet(folder / "probe.parquet")
+        write_parquet(folder / "probe.parquet", pd.concat(measures))
         openness = [0.1 * run.seed] * (FRAMES - 1) if slot else []
         write_json(
             folder / "probe.json",

@@ -13,6 +13,7 @@ from scipy import stats
 from benchmark import paper_table
 from benchmark.files import read_json, write_json
 from benchmark.metrics import METRICS
+from benchmark.parquet import write_parquet
 from benchmark.rendering import DIGIT_WIDE, MINUS, MISSING, POINT_WIDE, to_csv, to_markdown
 from benchmark.runs import read_runs
 from benchmark.tables import write_tables
@@ -269,7 +270,7 @@ def test_score_that_is_missing_or_not_finite_is_not_compared(write, tmp_path, ma
     frames = tmp_path / "results" / "tiny" / "runs" / "predrnn" / "seed=1" / "frames.parquet"
     scores = pd.read_parquet(frames).drop(columns="mse_unclipped")
     scores.loc[0, "ssim"] = math.nan
-    scores.to_parquet(frames, index=False)
+    write_parquet(frames, scores)
     protocol = make_protocol(seeds=[1], data=SAME_CLIPS, evaluation=ALEX)
     table, _, _ = parsed(protocol, tmp_path / "results")
     why = [find(table, "PredRNN", *where)["why_not_compared"] for where in ((PAPER, "ssim"), (OPENSTL, "mse"))]

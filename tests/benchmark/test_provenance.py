@@ -72,13 +72,15 @@ EVERYWHERE = {
     "models/spec.py": "as config.py",
     "benchmark/device.py": "the kind of device is fixed by the protocol and recorded",
     "benchmark/errors.py": "words",
+    "benchmark/plain_yaml.py": "reads what config.py resolves",
     "benchmark/files.py": "stores",
+    "benchmark/seal.py": "stores",
     "benchmark/runs.py": "reads what others made",
     "benchmark/outputs.py": "another name is another output of its rule",
 }
 CLIPS = {
     f"benchmark/data/{name}.py": "decides the clips, which arrive with the hashes of data.json, an input"
-    for name in ("counter", "stream", "digits", "clips", "prepared", "download", "originals")
+    for name in ("counter", "stream", "digits", "clips", "prepared", "npz", "download", "originals")
 }
 EXEMPT = {
     "plan": {},
@@ -100,6 +102,7 @@ EXEMPT = {
     | {
         "benchmark/backbone.py": "decides lpips_backbone.json, an input",
         "benchmark/checkpoint.py": "reads",
+        "benchmark/parquet.py": "stores",
         "benchmark/films.py": "shows examples.npz",
         "benchmark/drawing.py": "shows examples.npz",
         "benchmark/statistics.py": "shows examples.npz",
@@ -107,6 +110,7 @@ EXEMPT = {
     "probe": CLIPS
     | {
         "benchmark/checkpoint.py": "reads",
+        "benchmark/parquet.py": "stores",
         "benchmark/gradient_figures.py": "shows probe.parquet",
         "benchmark/drawing.py": "shows probe.parquet",
         "benchmark/metrics.py": "read with benchmark/runs.py, scores nothing",
@@ -116,8 +120,13 @@ EXEMPT = {
     "tables": {
         "benchmark/backbone.py": "names the backbones for metrics.py",
         "benchmark/ablations.py": "says which figures there are",
+        "benchmark/parquet.py": "reads what others made",
     },
-    "figures": {"benchmark/backbone.py": "names the backbones for metrics.py"},
+    "figures": {
+        "benchmark/backbone.py": "names the backbones for metrics.py",
+        "benchmark/parquet.py": "reads what others made",
+        "benchmark/data/npz.py": "reads what others made",
+    },
 }
 
 

@@ -14,6 +14,7 @@ from benchmark.drawing import Setting, left_out, looks
 from benchmark.files import read_json, write_json
 from benchmark.metrics import METRICS
 from benchmark.outputs import FIGURES, figures_of
+from benchmark.parquet import write_parquet
 from benchmark.rendering import MINUS
 from benchmark.runs import by_variant, read_runs
 from benchmark.score_figures import BELOW, Row, differences, scores, span
@@ -174,7 +175,7 @@ def test_a_baseline_far_off_is_an_arrow_with_its_value(draw):
     def worsen(results_dir):
         path = results_dir / "tiny" / "runs" / "black" / "seed=0" / "frames.parquet"
         frames = pd.read_parquet(path).assign(mse=1234.5)
-        frames.to_parquet(path)
+        write_parquet(path, frames)
 
     _, _, figure = draw(scores, seeds=[1, 2, 3], change=worsen)
     assert "1,234.5 →" in [text.get_text() for text in figure.axes[0].texts]
@@ -194,7 +195,7 @@ def test_a_score_that_is_not_finite_is_a_word(draw):
         path = results_dir / "tiny" / "runs" / "predrnn" / "seed=2" / "frames.parquet"
         frames = pd.read_parquet(path)
         frames.loc[0, "mse"] = np.nan
-        frames.to_parquet(path)
+        write_parquet(path, frames)
 
     for figure_of in (scores, differences):
         _, _, figure = draw(figure_of, change=spoil)

@@ -14,6 +14,7 @@ from benchmark.errors import UserError
 from benchmark.files import read_json, write_json
 from benchmark.metrics import METRICS
 from benchmark.outputs import TABLE_FORMATS, TABLES
+from benchmark.parquet import write_parquet
 from benchmark.rendering import DIGIT_WIDE, MINUS, MISSING, POINT_WIDE
 from benchmark.tables import write_tables
 
@@ -204,7 +205,7 @@ def test_infinite_psnr_is_left_out_and_counted_by_name(make_protocol, write_fini
     path = results_dir / "tiny" / "runs" / "convlstm" / "seed=1" / "frames.parquet"
     frames = pd.read_parquet(path)
     frames.loc[:2, "psnr"] = math.inf
-    frames.to_parquet(path, index=False)
+    write_parquet(path, frames)
     write_tables(protocol, results_dir)
     main = csv_of(results_dir / "tiny", "main").set_index("variant")
     assert main.loc["convlstm", "psnr_mean"] == pytest.approx(frames["psnr"][3:].mean())
@@ -283,7 +284,7 @@ def test_undefined_predictions_are_named_and_never_averaged(make_protocol, write
     path = results_dir / "tiny" / "runs" / "predrnn" / "seed=2" / "frames.parquet"
     frames = pd.read_parquet(path)
     frames.loc[:1, "mse"] = math.nan
-    frames.to_parquet(path, index=False)
+    write_parquet(path, frames)
     write_tables(protocol, results_dir)
     main = csv_of(results_dir / "tiny", "main").set_index("variant")
     assert main.loc["predrnn", ["mse_mean", "mse_low"]].isna().all()
@@ -297,7 +298,7 @@ def shift(folder, variant, seeds, amount):
     for seed in seeds:
         path = folder / "runs" / variant / f"seed={seed}" / "frames.parquet"
         frames = pd.read_parquet(path)
-        frames.assign(mse=amount + 0.01 * seed).to_parquet(path, index=False)
+        write_parquet(path, frames.assign(mse=amount + 0.01 * seed))
 
 
 @pytest.mark.parametrize(("seeds", "wanted"), [(SEEDS, {"ConvLSTM", "PredRNN"}), ([1, 2], set())])

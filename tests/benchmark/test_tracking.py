@@ -20,6 +20,7 @@ from PIL import Image
 
 from benchmark.errors import UserError
 from benchmark.files import append_json_line, read_json_lines, write_json
+from benchmark.parquet import write_parquet
 from benchmark.tracking import TrackingUnavailable, create_store, mirror, sync, tracking_uri
 
 STEPS = (20, 40, 60)
@@ -82,7 +83,7 @@ def finish(folder: Path, state: str = "finished") -> None:
         for frame in range(1, FRAMES + 1)
     ]
     frames = pd.DataFrame(scores, columns=["variant", "seed", "clip", "frame", "mse", "psnr"])
-    frames.to_parquet(folder / "frames.parquet", index=False)
+    write_parquet(folder / "frames.parquet", frames)
     norms = [
         (stage, step, measure, clip, name, layer, t, clip * t / (7 if measure == "residual" else 9))
         for stage, step in (("init", 0), ("trained", 60))
@@ -92,7 +93,7 @@ def finish(folder: Path, state: str = "finished") -> None:
         for t in range(1, last + 1)
     ]
     columns = ["stage", "step", "measure", "clip", "state", "layer", "t", "norm"]
-    pd.DataFrame(norms, columns=columns).to_parquet(folder / "probe.parquet", index=False)
+    write_parquet(folder / "probe.parquet", pd.DataFrame(norms, columns=columns))
     results = {"reach": 0.125, "slope": -0.1, "half_life": None}
     trained = {"residual": results | {"half_life": 4.5}, "openness": [0.5]}
     write_json(folder / "probe.json", {"init": {"residual": results, "openness": [0.5]}, "trained": trained})

@@ -23,6 +23,23 @@ IMPOSSIBLE = [
         {"cell": "convlstm", "memory_order": "spatial_to_temporal"},
         "memory_order: spatial_to_temporal exists for causal_lstm only, not for convlstm",
     ),
+    *(
+        (
+            {"cell": "st_lstm", "hidden_channels": (2, 2), field: value},
+            f"{field}: {value} exists for causal_lstm only, not",
+        )
+        for field, value in {"o_sees_h": False, "g2_sees_m": True, "w3_kernel": 3, "first_gates_see_c": False}.items()
+    ),
+    ({"highway_gate_bias": -2}, "highway_gate_bias: -2 given without a highway_slot"),
+    ({"frame_size": True}, "frame_size: True is no int"),
+    ({"kernel_size": 3.0}, "kernel_size: 3.0 is no int"),
+    ({"conv_bias": 1}, "conv_bias: 1 is no bool"),
+    ({"forget_bias": "1"}, "forget_bias: '1' is no float"),
+    ({"forget_bias": -1e9}, "forget_bias: -1000000000.0 is not between -1000 and 1000"),
+    ({"cell": None}, "cell: None is no str"),
+    ({"hidden_channels": (3, True)}, "hidden_channels: [3, True] is no list of whole numbers"),
+    ({"hidden_channels": (3,) * 257}, "hidden_channels: 257 layers are more than 256"),
+    ({"frame_size": 8192}, "frame_size: 8192 is above 4096"),
     ({"hidden_channels": ()}, "hidden_channels: () is below 1"),
     ({"hidden_channels": (4, 0)}, "hidden_channels: (4, 0) is below 1"),
     ({"channels": 0}, "channels: 0 is below 1"),
@@ -74,7 +91,7 @@ def messages() -> list[str]:
 
 @pytest.mark.parametrize("number", range(len(IMPOSSIBLE)), ids=[str(fields) for fields, _ in IMPOSSIBLE])
 def test_an_impossible_spec_is_refused(number, messages):
-    assert messages[number] == IMPOSSIBLE[number][1]
+    assert messages[number].startswith(IMPOSSIBLE[number][1])
 
 
 @pytest.mark.parametrize("memory_order", MEMORY_ORDERS)
@@ -86,6 +103,13 @@ def test_a_field_that_is_given_wins_over_equations(equations, memory_order):
         changed = ModelSpec(**POSSIBLE, equations=equations, memory_order=memory_order, **{field: value})
         assert changed == dataclasses.replace(spec, **{field: value})
         assert getattr(changed, field) == value != getattr(spec, field)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("equations", EQUATIONS)
+def test_a_field_that_a_cell_does_not_read_may_stand_at_its_default(cell, equations):
+    spec = ModelSpec(cell=cell, hidden_channels=(2, 2), frame_size=8, equations=equations)
+    assert ModelSpec(**spec.to_dict() | {"hidden_channels": (2, 2)}) == spec
 
 
 def test_a_spec_survives_json_resolved_and_costs_no_import_of_torch():

@@ -21,6 +21,7 @@ import yaml
 from PIL import Image, ImageSequence
 from safetensors.torch import load_file
 
+from benchmark.files import read_json
 from benchmark.lock import hold
 from benchmark.outputs import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
 from tests.workflow.agreement import BY_HAND, hold_against_each_other
@@ -219,7 +220,7 @@ def test_missing_digits_end_the_run_with_the_message_of_the_verb(checkout, tmp_p
 def test_every_run_left_whole_files(smoke):
     for variant, seed in RUNS:
         folder = run_folder(smoke, variant, seed)
-        assert json.loads((folder / "status.json").read_text()) == {"state": "finished", "step": 12, "steps": 12}
+        assert read_json(folder / "status.json") == {"state": "finished", "step": 12, "steps": 12}
         losses = [line["train/loss"] for line in lines(folder / "metrics.jsonl") if "train/loss" in line]
         assert len(losses) == 6
         assert np.isfinite(losses).all()

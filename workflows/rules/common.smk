@@ -6,7 +6,6 @@ import sys
 from contextlib import ExitStack
 
 from pydantic import ValidationError
-from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from benchmark.config import WorkflowConfig, load_protocol
@@ -38,9 +37,9 @@ RUN = f"{FOLDER}/runs/{{variant}}/seed={{seed}}"
 LOCK = ExitStack()
 
 # Quoted once, here.
-PROTOCOL_OPTION = f"--protocol {shlex.quote(CONFIG.protocol)}"
-OPTIONS = f"{PROTOCOL_OPTION} --results-dir {shlex.quote(str(CONFIG.results_dir))}"
-RUN_OPTIONS = f"{OPTIONS} --data-dir {shlex.quote(str(CONFIG.data_dir))}"
+PROTOCOL_OPTION = f"--protocol={shlex.quote(CONFIG.protocol)}"
+OPTIONS = f"{PROTOCOL_OPTION} --results-dir={shlex.quote(str(CONFIG.results_dir))}"
+RUN_OPTIONS = f"{OPTIONS} --data-dir={shlex.quote(str(CONFIG.data_dir))}"
 FETCH_OPTIONS = f"{RUN_OPTIONS} --download" if CONFIG.download else RUN_OPTIONS
 
 # The rules' `python` is the one that runs Snakemake, whether its environment is activated or not.
@@ -66,12 +65,17 @@ def code_files(*names):
     return [os.path.relpath(ROOT / name) for name in names]
 
 
+def run_named(variant, seed):
+    """The run of that name; a target of no run ends here, as Snakemake would show an exception with its traceback."""
+    try:
+        return PROTOCOL.run(variant, int(seed))
+    except ValueError as error:
+        sys.exit(f"error: protocol {PROTOCOL.name}: {error}")
+
+
 def run_of(wildcards):
     """The run that the wildcards name."""
-    try:
-        return PROTOCOL.run(wildcards.variant, int(wildcards.seed))
-    except ValueError as error:
-        raise WorkflowError(f"protocol {PROTOCOL.name}: {error}") from None
+    return run_named(wildcards.variant, wildcards.seed)
 
 
 def plan_sources():
@@ -83,7 +87,8 @@ def run_sources(stage):
     """Input function: the source files that decide the result of `stage` for a run or a baseline."""
 
     def files(wildcards):
-        model = None if wildcards.variant in BASELINES else run_of(wildcards).model
+        baseline = (stage, int(wildcards.seed)) == ("evaluate", BASELINE_SEED) and wildcards.variant in BASELINES
+        model = None if baseline else run_of(wildcards).model
         return code_files(*sources(stage, model))
 
     return files
@@ -108,7 +113,7 @@ def cohort_sources(variants):
 
 def cohort_identities(variants):
     """What decides the weights of these variants with the seed of the wildcards, as in `RunConfig.identity`."""
-    return lambda wildcards: [PROTOCOL.run(variant, int(wildcards.seed)).identity() for variant in variants]
+    return lambda wildcards: [run_named(variant, wildcards.seed).identity() for variant in variants]
 
 
 def weights(wildcards):

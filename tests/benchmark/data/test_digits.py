@@ -127,9 +127,9 @@ def spoil(kind, content, idx_file):
 @pytest.mark.parametrize(
     ("kind", "found"),
     [
-        ("truncated", "not a whole gzip file"),
+        ("truncated", "not a whole file"),
         ("empty", "0 bytes of content, expected a 16-byte header"),
-        ("not-gzip", "not a whole gzip file"),
+        ("not-gzip", "not a whole file"),
         ("other-magic", "starts with 2049, expected 2051"),
         ("header-only", "10 bytes of content"),
         ("too-few-images", "2368 bytes for 4 images of 28x28, expected 3152 bytes"),

@@ -13,6 +13,7 @@ from benchmark.data.digits import load_bank
 from benchmark.data.originals import PUBLIC_TEST
 from benchmark.data.prepared import load_digits, prepare
 from benchmark.errors import UserError
+from benchmark.files import read_json, write_json
 
 
 @pytest.fixture
@@ -89,8 +90,8 @@ def test_changed_digits_are_refused(folder):
 
 
 def test_changed_record_is_refused(folder):
-    record = json.loads((folder / "data.json").read_text())
-    (folder / "data.json").write_text(json.dumps(record | {"test_set": prepared.PUBLIC}))
+    record = read_json(folder / "data.json")
+    write_json(folder / "data.json", record | {"test_set": prepared.PUBLIC})
     with pytest.raises(UserError, match=r"data.json: was changed after it was written"):
         load_digits(folder)
 
@@ -102,6 +103,7 @@ from pathlib import Path
 from benchmark.sections import DataConfig
 from benchmark.data.prepared import prepare
 from benchmark.errors import UserError
+from benchmark.files import read_json, write_json
 data = DataConfig(digits="mnist", digit_size=28, frame_size=64, validation_clips=1, test_clips=1)
 try:
     prepare(data, Path(sys.argv[1]), Path(sys.argv[1]) / "data")
