@@ -290,6 +290,18 @@ def test_mirroring_again_changes_nothing(store, tmp_path):
     assert len(runs_in(store)) == 1
 
 
+def test_what_lies_past_the_checkpoint_of_a_running_training_is_not_sent(store, tmp_path):
+    """A resumed training on a GPU may find other values there, and MLflow takes no point back."""
+    folder = begin_run(tmp_path)
+    for step in STEPS:
+        train_to(folder, step)
+    write_json(folder / "status.json", {"state": "running", "step": 40, "steps": 60})
+    found = points(store, mirror(folder, store=store))
+    assert {key: [step for step, _ in curve] for key, curve in found.items()} == dict.fromkeys(
+        ("train/loss", "train/grad_norm", "validation/mse", "system/clips_per_s", "system/peak_memory_mib"), [20, 40]
+    )
+
+
 def test_torn_last_line_waits_until_it_is_whole(store, tmp_path):
     folder = begin_run(tmp_path)
     train_to(folder, 20)
@@ -298,6 +310,7 @@ def test_torn_last_line_waits_until_it_is_whole(store, tmp_path):
     assert points(store, mirror(folder, store=store))["train/loss"] == [(20, 1 / 60)]
     with (folder / "metrics.jsonl").open("a") as log:
         log.write("5}\n")
+    write_json(folder / "status.json", {"state": "running", "step": 40, "steps": 60})
     assert points(store, mirror(folder, store=store))["train/loss"] == [(20, 1 / 60), (40, 0.05)]
 
 
@@ -306,6 +319,7 @@ def test_points_and_parameters_beyond_one_call_all_arrive(store, tmp_path):
     folder = begin_run(tmp_path, model=model)
     for step in range(1, 1201):
         append_json_line(folder / "metrics.jsonl", {"step": step, "train/loss": step / 3, "train/grad_norm": 1.0})
+    write_json(folder / "status.json", {"state": "running", "step": 1200, "steps": 1200})
     run_id = mirror(folder, store=store)
     assert points(store, run_id)["train/loss"] == [(step, step / 3) for step in range(1, 1201)]
     assert len(points(store, run_id)["train/grad_norm"]) == 1200
