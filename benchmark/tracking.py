@@ -242,7 +242,7 @@ def _connected(uri: str) -> Iterator["MlflowClient"]:
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
         line = str(error).partition("\n")[0]
         if "Caused by" in line:
-            line = line.rpartition(": ")[2].rstrip("\"')")
+            line = line.rpartition(": ")[2].removesuffix("))").rstrip("\"'")
         raise TrackingUnavailable(
             without_password(f"MLflow store {uri} cannot be used: {line}; check MLFLOW_TRACKING_URI")
         ) from error

@@ -100,7 +100,7 @@ def test_training_waits_for_no_server_that_never_answers(make_protocol, results,
 
 @pytest.mark.parametrize("failure", ["500", "403", "garbage", "unheard", "nobody"])
 def test_server_that_refuses_stops_no_training_is_said_once_and_sync_sends_it_later(
-    make_protocol, results, impatient, monkeypatch, capsys, tmp_path, failure
+    make_protocol, results, impatient, monkeypatch, capsys, store, failure
 ):
     run = make_protocol().run("convlstm", 1)
     with Gate(fail=lambda *_: failure) as gate:
@@ -114,19 +114,18 @@ def test_server_that_refuses_stops_no_training_is_said_once_and_sync_sends_it_la
     assert SECRET not in said
     assert [path.name for path in folder.iterdir() if SECRET.encode() in path.read_bytes()] == []
 
-    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     (run_id,) = sync(results, store=store).values()
     assert [step for step, _ in points(store, run_id)["train/loss"]] == list(range(1, 9))
 
 
-def test_outage_in_the_middle_is_said_once_and_made_up_for(tmp_path, impatient, capsys):
+def test_outage_in_the_middle_is_said_once_and_made_up_for(store, tmp_path, impatient, capsys):
     said = []
 
     def hears(text):
         said.append(capsys.readouterr().err)
         return text in "".join(said)
 
-    store, folder = f"sqlite:///{tmp_path / 'mlflow.db'}", begin_run(tmp_path / "results")
+    folder = begin_run(tmp_path / "results")
     create_store("quick", store=store)
     with pytest.MonkeyPatch.context() as patch, Gate(fail=lambda *_: "500") as gate:
         patch.setenv("MLFLOW_TRACKING_URI", store)
@@ -156,6 +155,18 @@ def test_store_that_is_away_is_asked_less_and_less_often(tmp_path, monkeypatch):
         pauses.append(beside._send([folder], pauses[-1] if pauses else 0.01))
     assert pauses[:4] == [0.01, 0.02, 0.04, 0.08]
     assert pauses[-2:] == [mirroring.LONGEST_PAUSE_S] * 2
+
+
+@pytest.mark.parametrize("server", ["sqlite"], indirect=True)
+def test_slow_server_holds_up_no_training_and_gets_everything(server, make_protocol, results, impatient, monkeypatch):
+    run = make_protocol().run("convlstm", 1)
+    with Gate(server.uri, lambda *_: "slow") as gate:
+        gate.slow_s = 0.5  # of which one mirror needs a dozen, and the training waits for one at most
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", gate.uri)
+        train(run, results, "cpu")
+        assert len(gate.requests) < 8
+        (run_id,) = sync(results).values()
+    assert [step for step, _ in points(server.uri, run_id)["train/loss"]] == list(range(1, 9))
 
 
 @pytest.mark.parametrize("server", ["sqlite"], indirect=True)
@@ -262,6 +273,7 @@ def test_sixteen_processes_share_a_sqlite_store_that_none_has_created_yet(tmp_pa
     sixteen_at_once(f"sqlite:///{tmp_path}/fresh/mlflow.db", tmp_path / "results")
 
 
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
 def test_sixteen_processes_share_a_server(server, tmp_path):
     sixteen_at_once(server.uri, tmp_path / "results")
 

@@ -1,5 +1,6 @@
 """The MLflow mirror, in real SQLite stores read back through MLflow's own client."""
 
+import contextlib
 import getpass
 import json
 import math
@@ -32,19 +33,6 @@ from tests.benchmark.run_folders import (
     runs_in,
     train_to,
 )
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    create_store("other", store=f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def store(empty_database, tmp_path):
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def in_another_process(code: str, *arguments) -> subprocess.Popen:
@@ -303,6 +291,33 @@ def test_sync_rebuilds_a_deleted_store(store, tmp_path):
     after = [content(rebuilt, run.info.run_id) for run in runs_in(rebuilt)]
     assert sorted(after, key=lambda run: run["name"]) == sorted(before, key=lambda run: run["name"])
     assert len(after) == 2
+
+
+def test_second_sync_changes_no_row_and_no_file(store, tmp_path):
+    results = tmp_path / "results"
+    for seed in (1, 2):
+        finished_run(results, seed=seed)
+
+    def rows_and_files():
+        with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+            rows = list(database.iterdump())
+        return rows, {path: path.stat().st_mtime_ns for path in (tmp_path / "mlruns").rglob("*")}
+
+    ids = sync(results, store=store)
+    before = rows_and_files()
+    assert sync(results, store=store) == ids
+    assert rows_and_files() == before
+    assert len(before[1]) > 14
+
+
+def test_run_made_twice_because_an_answer_was_lost_is_one_again(store, tmp_path):
+    folder = finished_run(tmp_path)
+    run_id = mirror(folder, store=store)
+    client = client_of(store)
+    run = client.get_run(run_id)
+    client.create_run(run.info.experiment_id, tags={"run_key": run.data.tags["run_key"]})
+    assert mirror(folder, store=store) == run_id
+    assert [run.info.run_id for run in runs_in(store)] == [run_id]
 
 
 def test_sync_takes_the_runs_that_were_named(store, tmp_path):
