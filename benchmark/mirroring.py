@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from benchmark.tracking import TrackingUnavailable, load, mirror
+from benchmark.tracking import TrackingUnavailable, load, mirror, tracking_uri
 
 LOOK_EVERY_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -32,11 +32,12 @@ class Mirroring:
         self.cpu_s = 0.0
         """Processor time of the mirrors, the import of MLflow left out."""
         self.waited_s = 0.0
-        """How long the body's end waited for the last mirror."""
+        """How long the body's end waited for the last mirror, the import left out too."""
         self._sent = {folder: _stamp(folder) for folder in folders}
         self._over = threading.Event()
         self._away = self._abandoned = False
         self._began_s: float | None = None
+        self._loaded_s = 0.0
         self._thread = threading.Thread(target=self._work, name="mirroring", daemon=True)
 
     def __enter__(self) -> "Mirroring":
@@ -52,7 +53,7 @@ class Mirroring:
         while self._thread.is_alive() and not self._hopeless():
             self._thread.join(0.05)
         self._abandoned = True
-        self.waited_s = time.monotonic() - ended_s
+        self.waited_s = time.monotonic() - max(ended_s, self._loaded_s)
         if unsent := self._changed():
             results_dir = unsent[0].parents[3]
             print(
@@ -74,7 +75,8 @@ class Mirroring:
         while True:
             changed = self._changed()
             if changed:
-                load()
+                load(tracking_uri())
+                self._loaded_s = time.monotonic()
                 pause_s = self._send(changed, pause_s)
             if over:
                 return

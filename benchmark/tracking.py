@@ -57,11 +57,14 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
 
 
-def load() -> None:
-    """Import MLflow, which takes seconds the first time."""
+def load(uri: str) -> None:
+    """Import what MLflow needs for the store `uri`, which takes seconds the first time."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    import mlflow.tracking  # noqa: F401
+    import mlflow.tracking
+
+    if not uri.startswith("http"):
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 def create_store(protocol: str, *, store: str | None = None) -> None:
@@ -233,7 +236,7 @@ def _send_files(client: "MlflowClient", run: "Run", files: list[Path]) -> None:
 @contextlib.contextmanager
 def _connected(uri: str) -> Iterator["MlflowClient"]:
     """A client of `uri`; what MLflow and its store raise becomes one line, without the password of a URI."""
-    load()
+    load(uri)
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
 

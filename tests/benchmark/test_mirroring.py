@@ -233,8 +233,8 @@ SIXTEEN = """
 import os, pathlib, sys
 from benchmark.tracking import create_store, load, mirror
 from tests.benchmark.run_folders import train_to
-load()  # imported once, before the fork; no store is open yet
 store, folders = sys.argv[1], [pathlib.Path(name) for name in sys.argv[2:]]
+load(store)  # imported once, before the fork; no store is open yet
 readable, writable = os.pipe()
 for folder in folders:
     if os.fork() == 0:

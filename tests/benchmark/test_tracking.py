@@ -35,10 +35,6 @@ from tests.benchmark.run_folders import (
 )
 
 
-def in_another_process(code: str, *arguments) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
-
-
 def test_default_store_is_the_one_a_plain_mlflow_ui_opens(monkeypatch):
     from mlflow.store.tracking import DEFAULT_TRACKING_URI
 
@@ -328,24 +324,6 @@ def test_sync_takes_the_runs_that_were_named(store, tmp_path):
     assert len(runs_in(store)) == 3
     with pytest.raises(UserError, match=r"no run matches .*/quick/runs/predrnnpp/"):
         sync(results, "quick", "predrnnpp", store=store)
-
-
-def test_processes_share_a_store_that_none_has_created_yet(tmp_path):
-    store = f"sqlite:///{tmp_path}/fresh/mlflow.db"
-    folders = [finished_run(tmp_path / "results", seed=seed) for seed in (1, 2, 3)]
-    code = """
-import sys, pathlib
-from benchmark.tracking import create_store, mirror
-create_store("quick", store=sys.argv[1])
-for _ in range(3):
-    mirror(pathlib.Path(sys.argv[2]), store=sys.argv[1])
-"""
-    processes = [in_another_process(code, store, folder) for folder in folders]
-    assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 3
-    runs = runs_in(store)
-    assert sorted(run.info.run_name for run in runs) == [f"predrnnpp seed={seed}" for seed in (1, 2, 3)]
-    for run in runs:
-        assert [step for step, _ in points(store, run.info.run_id)["train/loss"]] == list(STEPS)
 
 
 def test_store_that_another_process_writes_to_is_waited_for(store, tmp_path):
