@@ -202,6 +202,7 @@ def _send_data(client: "MlflowClient", run: "Run", snapshot: Snapshot) -> None:
     if run.inputs is not None and run.inputs.dataset_inputs:
         return
     from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
 
     source = {"tags": {key: snapshot.tags[key] for key in ("mlflow.source.name", "mlflow.source.git.commit")}}
     inputs = [
@@ -217,7 +218,12 @@ def _send_data(client: "MlflowClient", run: "Run", snapshot: Snapshot) -> None:
         )
         for context in ("training", "test")
     ]
-    client.log_inputs(run.info.run_id, inputs)
+    try:
+        client.log_inputs(run.info.run_id, inputs)
+    except MlflowException as error:
+        if "unique" not in str(error).lower():
+            raise
+        client.log_inputs(run.info.run_id, inputs)  # between MLflow's look and write another run made them known
 
 
 def _send_files(client: "MlflowClient", run: "Run", files: list[Path]) -> None:
