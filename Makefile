@@ -43,13 +43,14 @@ gpu-check: .venv/installed
 	$(SPEED) --precision bf16 --hidden 128,128,128,128 --frame-size 128 --context 10 --horizon 20 --repeats 2 \
 	    --recompute --json $(GPU_RESULTS)/cuda-recompute.json
 
-# `mlflow ui` itself does not read MLFLOW_TRACKING_URI; its job runner, eight idle processes, serves nothing here.
+# `mlflow ui` itself does not read MLFLOW_TRACKING_URI, and what stands in a command line (a password) everyone can read;
+# its job runner, eight idle processes, serves nothing here.
 ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 ui: .venv/installed
 	@case "$$MLFLOW_TRACKING_URI" in \
-	http*) echo "The runs are on $$MLFLOW_TRACKING_URI: open that in a browser." ;; \
-	*) $(IN_VENV) exec mlflow ui --host 127.0.0.1 --port $(PORT) \
-	   --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" ;; \
+	http*) echo "The runs are on $$(echo "$$MLFLOW_TRACKING_URI" | sed 's,//.*@,//,'): open that in a browser." ;; \
+	*) export MLFLOW_BACKEND_STORE_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"; \
+	   $(IN_VENV) exec mlflow ui --host 127.0.0.1 --port $(PORT) ;; \
 	esac
 
 # Built anew from nothing, so that a broken-off installation leaves no half-written package behind.

@@ -16,10 +16,13 @@ from benchmark.variants import BASELINE_SEED, BASELINES
 
 
 def init_store(options: argparse.Namespace) -> None:
-    """Create the MLflow store and the protocol's experiment, before several runs open it at once."""
-    from benchmark.tracking import create_store
+    """Create the MLflow store and the protocol's experiment; one that is away stops nothing."""
+    from benchmark.tracking import TrackingUnavailable, create_store
 
-    create_store(options.protocol.name)
+    try:
+        create_store(options.protocol.name)
+    except TrackingUnavailable as error:
+        print(f"MLflow gets the runs later, from `sync`: {error}", file=sys.stderr)
 
 
 def plan(options: argparse.Namespace) -> None:

@@ -10,11 +10,17 @@ class Stopwatch:
     """Seconds since it was made, without those under `paused`."""
 
     def __init__(self) -> None:
-        self._started = time.monotonic()
+        self._made = self._started = time.monotonic()
+        self.saving_s = 0.0
+        """Seconds under `saving`."""
 
     def elapsed_s(self) -> float:
         """Seconds on the clock."""
         return time.monotonic() - self._started
+
+    def total_s(self) -> float:
+        """Seconds since it was made, with all pauses."""
+        return time.monotonic() - self._made
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -22,6 +28,13 @@ class Stopwatch:
         paused = time.monotonic()
         yield
         self._started += time.monotonic() - paused
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """What the body takes counts as spent on checkpoints."""
+        began = time.monotonic()
+        yield
+        self.saving_s += time.monotonic() - began
 
 
 class Progress:

@@ -2,7 +2,6 @@
 
 import json
 import resource
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import yaml
 from benchmark.config import RunConfig
 from benchmark.cost import count_macs, count_parameters
 from benchmark.files import append_json_line, read_json_lines, write_atomic, write_json
-from benchmark.tracking import TrackingUnavailable, mirror
 
 
 def write_beginning(run: RunConfig, folder: Path, origin: dict[str, Any], step: int) -> None:
@@ -47,11 +45,3 @@ def write_timing(folder: Path, step: int, elapsed_s: float, clips_per_s: float, 
 def write_status(folder: Path, state: str, step: int, steps: int) -> None:
     """Say where the run is, for people and for tables."""
     write_json(folder / "status.json", {"state": state, "step": step, "steps": steps})
-
-
-def mirror_or_say(folder: Path) -> None:
-    """Send what is new to MLflow; a store that cannot be reached stops nothing."""
-    try:
-        mirror(folder)
-    except TrackingUnavailable as error:
-        print(f"not sent to MLflow, `sync` sends it later: {error}", file=sys.stderr, flush=True)

@@ -48,11 +48,16 @@ class Snapshot:
 
 
 def read_snapshot(folder: Path) -> Snapshot:
-    """Read a run folder; results of evaluation and probe count once the training is over."""
+    """Read a run folder: of a training that goes on, the curves up to its checkpoint; of others, all results.
+
+    What lies past the checkpoint may come out otherwise after a kill (on a GPU), and MLflow takes no point back.
+    """
     run = yaml.safe_load((folder / "run.yaml").read_text())
     status, provenance = read_json(folder / "status.json"), read_json(folder / "provenance.json")
-    timing = read_json_lines(folder / "timing.jsonl")
-    curves = _curves(read_json_lines(folder / "metrics.jsonl"))
+    metrics, timing = (read_json_lines(folder / name) for name in ("metrics.jsonl", "timing.jsonl"))
+    if status["state"] == "running":
+        metrics, timing = ([line for line in lines if line["step"] <= status["step"]] for lines in (metrics, timing))
+    curves = _curves(metrics)
     curves |= _curves(timing, "system/", ("clips_per_s", "peak_memory_mib"))
     if status["state"] != "running":
         curves |= _test_curves(folder / "frames.parquet")

@@ -37,12 +37,15 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # failures come as exceptions; our logs need no second traceback
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "30",
 }
-"""Set before MLflow is imported, unless the user has: no telemetry, no chatter, no minutes of waiting."""
+"""Set before MLflow is imported, unless the user has: no telemetry, no chatter, no minutes of waiting.
+
+A server that takes 10 s to answer still gets everything; no training waits for it (`mirroring`).
+"""
 
 METRICS_A_CALL, PARAMS_A_CALL = 1000, 100
 
@@ -54,6 +57,16 @@ class TrackingUnavailable(UserError):
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, or the SQLite file that a plain `mlflow ui` opens in the current folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+
+
+def load(uri: str) -> None:
+    """Import what MLflow needs for the store `uri`, which takes seconds the first time."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow.tracking
+
+    if not uri.startswith("http"):
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 def create_store(protocol: str, *, store: str | None = None) -> None:
@@ -138,7 +151,11 @@ def _send(client: "MlflowClient", experiment: str, snapshot: Snapshot) -> str:
 
 
 def _find(client: "MlflowClient", experiment: str, snapshot: Snapshot) -> "Run | None":
-    found = client.search_runs([experiment], f"tags.run_key = '{snapshot.tags['run_key']}'", max_results=1)
+    """The run of the snapshot; one made twice, because the answer of a dying server was lost, is deleted again."""
+    found = client.search_runs([experiment], f"tags.run_key = '{snapshot.tags['run_key']}'")
+    found.sort(key=lambda run: (-len(run.data.metrics), run.info.run_id))
+    for twin in found[1:]:
+        client.delete_run(twin.info.run_id)
     return found[0] if found else None
 
 
@@ -191,6 +208,7 @@ def _send_data(client: "MlflowClient", run: "Run", snapshot: Snapshot) -> None:
     if run.inputs is not None and run.inputs.dataset_inputs:
         return
     from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
 
     source = {"tags": {key: snapshot.tags[key] for key in ("mlflow.source.name", "mlflow.source.git.commit")}}
     inputs = [
@@ -206,7 +224,12 @@ def _send_data(client: "MlflowClient", run: "Run", snapshot: Snapshot) -> None:
         )
         for context in ("training", "test")
     ]
-    client.log_inputs(run.info.run_id, inputs)
+    try:
+        client.log_inputs(run.info.run_id, inputs)
+    except MlflowException as error:
+        if "unique" not in str(error).lower():
+            raise
+        client.log_inputs(run.info.run_id, inputs)  # between MLflow's look and write another run made them known
 
 
 def _send_files(client: "MlflowClient", run: "Run", files: list[Path]) -> None:
@@ -225,8 +248,7 @@ def _send_files(client: "MlflowClient", run: "Run", files: list[Path]) -> None:
 @contextlib.contextmanager
 def _connected(uri: str) -> Iterator["MlflowClient"]:
     """A client of `uri`; what MLflow and its store raise becomes one line, without the password of a URI."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    load(uri)
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
 
@@ -235,9 +257,15 @@ def _connected(uri: str) -> Iterator["MlflowClient"]:
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
         line = str(error).partition("\n")[0]
         if "Caused by" in line:
-            line = line.rpartition(": ")[2].rstrip("\"')")
-        message = f"MLflow store {uri} cannot be used: {line}; check MLFLOW_TRACKING_URI"
-        raise TrackingUnavailable(re.sub(r"//[^/\s]*@", "//", message)) from error
+            line = line.rpartition(": ")[2].removesuffix("))").rstrip("\"'")
+        raise TrackingUnavailable(
+            without_password(f"MLflow store {uri} cannot be used: {line}; check MLFLOW_TRACKING_URI")
+        ) from error
+
+
+def without_password(text: str) -> str:
+    """`text` with the user and password of every URI left out, wherever the URI has them."""
+    return re.sub(r"([?&](?:password|token|user)=)[^&\s]*", r"\1...", re.sub(r"://[^\s/]\S*@", "://", text))
 
 
 @functools.cache

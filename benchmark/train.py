@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from benchmark.data.prepared import load_digits
 from benchmark.data.stream import ClipStream, to_float
 from benchmark.errors import UserError, is_out_of_memory
 from benchmark.lock import hold
+from benchmark.mirroring import Mirroring
 from benchmark.progress import Progress, Stopwatch
 from benchmark.provenance import code_hash, provenance
-from benchmark.run_folder import mirror_or_say, write_metrics, write_status
+from benchmark.run_folder import write_metrics, write_status
 from benchmark.trainee import Trainee, begin, finish, is_trained, log, save, title
 from models.predictor import Predictor
 
@@ -59,13 +61,21 @@ def train_cohort(
     with contextlib.ExitStack() as locks:
         for run in runs:
             locks.enter_context(hold(run.path(results_dir)))
-        failures = _train(runs, results_dir, device, resume_only, skip_trained)
+        watch = Stopwatch()
+        with Mirroring([run.path(results_dir) for run in runs]) as mirroring:
+            failures = _train(runs, results_dir, device, resume_only, skip_trained, watch)
+        say_overhead(watch, mirroring)
     if failures:
         raise UserError(f"{'; '.join(failures)}; give it more memory, the same command goes on from its checkpoint")
 
 
 def _train(
-    runs: Sequence[RunConfig], results_dir: Path, device: str, resume_only: bool, skip_trained: bool
+    runs: Sequence[RunConfig],
+    results_dir: Path,
+    device: str,
+    resume_only: bool,
+    skip_trained: bool,
+    watch: Stopwatch,
 ) -> list[str]:
     # What is read of these is the same for all runs.
     seed, data, training = runs[0].seed, runs[0].data, runs[0].training
@@ -102,7 +112,6 @@ def _train(
         finish(one, one.first)
         cohort.remove(one)
 
-    watch = Stopwatch()
     steps = [step for one in cohort for step in (one.first, one.run.training.steps)]
     for step in range(min(steps, default=0), max(steps, default=0)):
         frames = stream.batch(step, training.batch_size)  # (B, T, C, H, W)
@@ -139,17 +148,18 @@ def _train(
                         if done % keys.validate_every == 0 or last:
                             score = validate(one.network, validation, one.run, device)
                             write_metrics(one.folder, done, {"validation/mse": score})
-                        if saves:
-                            save(one, done)
+                        with watch.saving():
+                            if saves:
+                                save(one, done)
+                            if last:
+                                finish(one, done)
                         if last:
-                            finish(one, done)
                             cohort.remove(one)
             except (RuntimeError, MemoryError) as error:
                 failures.append(without_memory(error, one.run, step))
                 if one.cuda_stream is not None:  # what it still writes to must not be given to others
                     one.cuda_stream.synchronize()
                 write_status(one.folder, "failed", step, keys.steps)
-                mirror_or_say(one.folder)
                 cohort.remove(one)
         if not cohort:
             break
@@ -189,6 +199,17 @@ def validate(network: Predictor, clips: Tensor, run: RunConfig, device: str) -> 
         prediction = engine.roll_out(network, frames[:, : run.data.context], run).clamp(0, 1)
         total += (prediction - frames[:, run.data.context :]).square().sum().item()
     return total / (len(clips) * run.data.horizon)
+
+
+def say_overhead(watch: Stopwatch, mirroring: Mirroring) -> None:
+    """Say what checkpoints and MLflow cost this process, the import of MLflow left out."""
+    seconds = [watch.saving_s, mirroring.cpu_s, mirroring.waited_s]
+    print(
+        "{:.2f} s for checkpoints, {:.2f} s of processor time for MLflow, {:.2f} s of waiting for it at the end: "
+        "{:.2%} of {:.1f} s".format(*seconds, sum(seconds) / watch.total_s(), watch.total_s()),
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def without_memory(error: Exception, run: RunConfig, step: int) -> str:

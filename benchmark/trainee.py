@@ -13,7 +13,7 @@ from benchmark.checkpoint import load_checkpoint, load_trained, save_checkpoint,
 from benchmark.config import RunConfig
 from benchmark.curriculum import feed_rates
 from benchmark.progress import Progress
-from benchmark.run_folder import mirror_or_say, write_beginning, write_metrics, write_status, write_timing
+from benchmark.run_folder import write_beginning, write_metrics, write_status, write_timing
 from models.predictor import Predictor, build
 
 TRAINED = ".trained.pt"
@@ -115,10 +115,9 @@ def snapshot(one: Trainee, step: int) -> dict[str, Any]:
 
 
 def save(one: Trainee, done: int) -> None:
-    """Write a checkpoint and tell of it."""
+    """Write a checkpoint, then the status, which sends MLflow what the curves have up to there."""
     save_checkpoint(one.folder / "checkpoint.pt", one.identity, snapshot(one, done))
     write_status(one.folder, "running", done, one.run.training.steps)
-    mirror_or_say(one.folder)
 
 
 def finish(one: Trainee, done: int, *, diverged: bool = False) -> None:
@@ -132,4 +131,3 @@ def finish(one: Trainee, done: int, *, diverged: bool = False) -> None:
     write_status(one.folder, "diverged" if diverged else "finished", done, one.run.training.steps)
     save_trained(one.folder / TRAINED, one.identity, one.network)
     checkpoint.unlink()
-    mirror_or_say(one.folder)

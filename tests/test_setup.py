@@ -122,10 +122,34 @@ def test_make_redoes_a_broken_off_installation_and_skips_a_finished_one(bare_clo
     assert "up to date" in make(bare_clone, ".venv/locked").stdout
 
 
+@needs_make
+def test_make_ui_listens_on_this_machine_alone_and_tells_no_password(bare_clone, monkeypatch):
+    venv = bare_clone / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    for name in ("pyproject.toml", ".venv/locked", ".venv/installed"):
+        (bare_clone / name).touch()
+    mlflow = venv / "bin" / "mlflow"
+    mlflow.write_text('#!/bin/sh\necho "$@"; echo "$MLFLOW_BACKEND_STORE_URI" > told\n')
+    mlflow.chmod(0o755)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://someone:s3cr3t@elsewhere/runs")
+    assert make(bare_clone, "ui").stdout == "ui --host 127.0.0.1 --port 5000\n"
+    assert (bare_clone / "told").read_text() == "postgresql://someone:s3cr3t@elsewhere/runs\n"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://someone:s3cr3t@elsewhere")
+    assert make(bare_clone, "ui").stdout == "The runs are on https://elsewhere: open that in a browser.\n"
+
+
+def test_mlflow_listens_on_this_machine_unless_told_otherwise():
+    from mlflow.cli import server
+
+    (host,) = (option for option in server.params if option.name == "host")
+    assert host.default == "127.0.0.1"
+
+
 def test_snakemake_finds_the_profile_by_itself(monkeypatch):
     from snakemake.cli import parse_args
 
     monkeypatch.chdir(ROOT)
     _, options = parse_args(["--cores", "2"])
     assert (options.nolock, options.rerun_incomplete, options.show_failed_logs) == (True, True, True)
+    assert options.keep_going is True
     assert options.resources["gpu"].value == 1

@@ -13,6 +13,7 @@ from benchmark.data.prepared import prepare
 from benchmark.files import append_json_line, write_json
 from benchmark.metrics import columns
 from benchmark.parquet import write_parquet
+from benchmark.tracking import create_store
 from benchmark.variants import BASELINE_SEED
 
 TINY = {
@@ -90,6 +91,21 @@ def results(tmp_path, prepared_data, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/no/mlflow.db")
     shutil.copytree(prepared_data, tmp_path / "results" / "tiny" / "data")
     return tmp_path / "results"
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """A SQLite file of MLflow without runs, which takes MLflow seconds to create."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    create_store("other", store=f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def store(empty_database, tmp_path):
+    """An empty store of the test's own."""
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 @pytest.fixture

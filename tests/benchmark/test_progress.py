@@ -77,6 +77,17 @@ def test_time_left_counts_the_steps_of_this_process_only(log, monkeypatch):
     assert log([60], done=40).endswith("| 0:00:40 left\n")  # 20 steps in 20 s, 40 to go
 
 
+def test_stopwatch_sums_what_saving_took_and_knows_the_whole_time(monkeypatch):
+    now = iter([100.0, 103.0, 104.0, 105.0, 107.0, 120.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    watch = Stopwatch()
+    for _ in range(2):  # 103 to 104 and 105 to 107
+        with watch.saving():
+            pass
+    assert watch.saving_s == 3
+    assert watch.total_s() == 20
+
+
 def test_stopwatch_leaves_pauses_out(monkeypatch):
     now = iter([100.0, 103.0, 104.0, 109.0, 111.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(now))

@@ -1,5 +1,6 @@
 """The MLflow mirror, in real SQLite stores read back through MLflow's own client."""
 
+import contextlib
 import getpass
 import json
 import math
@@ -13,139 +14,25 @@ import threading
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
-import yaml
 from PIL import Image
 
 from benchmark.errors import UserError
 from benchmark.files import append_json_line, read_json_lines, write_json
-from benchmark.parquet import write_parquet
 from benchmark.tracking import TrackingUnavailable, create_store, mirror, sync, tracking_uri
-
-STEPS = (20, 40, 60)
-CONTEXT = FRAMES = 3
-STATES = [("X", 0, CONTEXT), ("H", 1, 6), ("H", 2, 6), ("C", 1, 6), ("Z", 1, 6)]
-
-RUN = {
-    "protocol": "quick",
-    "label": "PredRNN++",
-    "model": {"cell": "causal_lstm", "hidden_channels": [8, 8], "highway_slot": 1, "norm": "none"},
-    "data": {"digits": "optdigits", "frame_size": 32, "num_digits": 2, "context": CONTEXT, "horizon": FRAMES},
-    "training": {"steps": 60, "learning_rate": 0.001, "sampling": {"kind": "scheduled", "stop": 50}},
-    "parameters": 145_000,
-}
-PROVENANCE = {
-    "git_commit": "0123456789abcdef0123456789abcdef01234567",
-    "git_dirty": False,
-    "code_hash": "c0de",
-    "config_hash": "c0ff1c",
-    "data_hash": "d" * 64,
-    "device": "cpu",
-}
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    create_store("other", store=f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def store(empty_database, tmp_path):
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path}/mlflow.db"
-
-
-def begin_run(results: Path, variant: str = "predrnnpp", seed: int = 1, **changes) -> Path:
-    folder = results / "quick" / "runs" / variant / f"seed={seed}"
-    folder.mkdir(parents=True)
-    (folder / "run.yaml").write_text(yaml.safe_dump(RUN | {"variant": variant, "seed": seed} | changes))
-    write_json(folder / "provenance.json", PROVENANCE)
-    write_json(folder / "status.json", {"state": "running", "step": 0, "steps": 60})
-    return folder
-
-
-def train_to(folder: Path, step: int, elapsed_s: float = 2.5) -> None:
-    metrics = {"step": step, "train/loss": 1 / (3 * step), "train/grad_norm": math.sqrt(step)}
-    append_json_line(folder / "metrics.jsonl", metrics)
-    append_json_line(folder / "metrics.jsonl", {"step": step, "validation/mse": 1000 / 7 / step})
-    timing = {"step": step, "elapsed_s": elapsed_s, "clips_per_s": 75 / elapsed_s, "peak_memory_mib": 512.25}
-    append_json_line(folder / "timing.jsonl", timing)
-    write_json(folder / "status.json", {"state": "running", "step": step, "steps": 60})
-
-
-def finish(folder: Path, state: str = "finished") -> None:
-    scores = [
-        (folder.parent.name, 1, clip, frame, clip * frame / 3, psnr)
-        for clip, psnr in ((1, 20.5), (2, math.inf))
-        for frame in range(1, FRAMES + 1)
-    ]
-    frames = pd.DataFrame(scores, columns=["variant", "seed", "clip", "frame", "mse", "psnr"])
-    write_parquet(folder / "frames.parquet", frames)
-    norms = [
-        (stage, step, measure, clip, name, layer, t, clip * t / (7 if measure == "residual" else 9))
-        for stage, step in (("init", 0), ("trained", 60))
-        for measure in ("residual", "fixed")
-        for clip in (1, 2)
-        for name, layer, last in STATES
-        for t in range(1, last + 1)
-    ]
-    columns = ["stage", "step", "measure", "clip", "state", "layer", "t", "norm"]
-    write_parquet(folder / "probe.parquet", pd.DataFrame(norms, columns=columns))
-    results = {"reach": 0.125, "slope": -0.1, "half_life": None}
-    trained = {"residual": results | {"half_life": 4.5}, "openness": [0.5]}
-    write_json(folder / "probe.json", {"init": {"residual": results, "openness": [0.5]}, "trained": trained})
-    for name in ("film.png", "film.gif", ".film-unfinished.png"):
-        Image.new("L", (8, 8)).save(folder / name)
-    write_json(folder / "status.json", {"state": state, "step": STEPS[-1], "steps": 60})
-
-
-def finished_run(results: Path, variant: str = "predrnnpp", seed: int = 1) -> Path:
-    folder = begin_run(results, variant, seed)
-    for step in STEPS:
-        train_to(folder, step)
-    finish(folder)
-    return folder
-
-
-def client_of(store):
-    from mlflow.tracking import MlflowClient
-
-    return MlflowClient(store)
-
-
-def runs_in(store, protocol="quick"):
-    client = client_of(store)
-    return client.search_runs([client.get_experiment_by_name(protocol).experiment_id])
-
-
-def points(store, run_id):
-    """Metric -> all its points (step, value) in the store, in order of steps; none is left out."""
-    client = client_of(store)
-    histories = {key: client.get_metric_history(run_id, key) for key in client.get_run(run_id).data.metrics}
-    return {key: sorted((point.step, point.value) for point in history) for key, history in histories.items()}
-
-
-def content(store, run_id):
-    """All that a person sees of a run, apart from its id."""
-    client = client_of(store)
-    run = client.get_run(run_id)
-    return {
-        "name": run.info.run_name,
-        "status": run.info.status,
-        "times": (run.info.start_time, run.info.end_time),
-        "params": run.data.params,
-        "tags": run.data.tags,
-        "points": points(store, run_id),
-        "files": sorted(entry.path for entry in client.list_artifacts(run_id)),
-        "inputs": sorted(entry.dataset.name for entry in run.inputs.dataset_inputs),
-    }
-
-
-def in_another_process(code: str, *arguments) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+from tests.benchmark.run_folders import (
+    PROVENANCE,
+    RUN,
+    STEPS,
+    begin_run,
+    client_of,
+    content,
+    finish,
+    finished_run,
+    points,
+    runs_in,
+    train_to,
+)
 
 
 def test_default_store_is_the_one_a_plain_mlflow_ui_opens(monkeypatch):
@@ -291,6 +178,17 @@ def test_mirroring_again_changes_nothing(store, tmp_path):
     assert len(runs_in(store)) == 1
 
 
+def test_what_lies_past_the_checkpoint_of_a_running_training_is_not_sent(store, tmp_path):
+    """A resumed training on a GPU may find other values there, and MLflow takes no point back."""
+    folder = begin_run(tmp_path)
+    for step in STEPS:
+        train_to(folder, step)
+    write_json(folder / "status.json", {"state": "running", "step": 40, "steps": 60})
+    found = points(store, mirror(folder, store=store))
+    assert {"train/loss", "validation/mse", "system/clips_per_s"} < found.keys()
+    assert {tuple(step for step, _ in curve) for curve in found.values()} == {(20, 40)}
+
+
 def test_torn_last_line_waits_until_it_is_whole(store, tmp_path):
     folder = begin_run(tmp_path)
     train_to(folder, 20)
@@ -299,6 +197,7 @@ def test_torn_last_line_waits_until_it_is_whole(store, tmp_path):
     assert points(store, mirror(folder, store=store))["train/loss"] == [(20, 1 / 60)]
     with (folder / "metrics.jsonl").open("a") as log:
         log.write("5}\n")
+    write_json(folder / "status.json", {"state": "running", "step": 40, "steps": 60})
     assert points(store, mirror(folder, store=store))["train/loss"] == [(20, 1 / 60), (40, 0.05)]
 
 
@@ -307,6 +206,7 @@ def test_points_and_parameters_beyond_one_call_all_arrive(store, tmp_path):
     folder = begin_run(tmp_path, model=model)
     for step in range(1, 1201):
         append_json_line(folder / "metrics.jsonl", {"step": step, "train/loss": step / 3, "train/grad_norm": 1.0})
+    write_json(folder / "status.json", {"state": "running", "step": 1200, "steps": 1200})
     run_id = mirror(folder, store=store)
     assert points(store, run_id)["train/loss"] == [(step, step / 3) for step in range(1, 1201)]
     assert len(points(store, run_id)["train/grad_norm"]) == 1200
@@ -389,6 +289,33 @@ def test_sync_rebuilds_a_deleted_store(store, tmp_path):
     assert len(after) == 2
 
 
+def test_second_sync_changes_no_row_and_no_file(store, tmp_path):
+    results = tmp_path / "results"
+    for seed in (1, 2):
+        finished_run(results, seed=seed)
+
+    def rows_and_files():
+        with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+            rows = list(database.iterdump())
+        return rows, {path: path.stat().st_mtime_ns for path in (tmp_path / "mlruns").rglob("*")}
+
+    ids = sync(results, store=store)
+    before = rows_and_files()
+    assert sync(results, store=store) == ids
+    assert rows_and_files() == before
+    assert len(before[1]) > 14
+
+
+def test_run_made_twice_because_an_answer_was_lost_is_one_again(store, tmp_path):
+    folder = finished_run(tmp_path)
+    run_id = mirror(folder, store=store)
+    client = client_of(store)
+    run = client.get_run(run_id)
+    client.create_run(run.info.experiment_id, tags={"run_key": run.data.tags["run_key"]})
+    assert mirror(folder, store=store) == run_id
+    assert [run.info.run_id for run in runs_in(store)] == [run_id]
+
+
 def test_sync_takes_the_runs_that_were_named(store, tmp_path):
     results = tmp_path / "results"
     folders = [finished_run(results, variant, seed) for variant in ("convlstm", "predrnn") for seed in (1, 2)]
@@ -397,24 +324,6 @@ def test_sync_takes_the_runs_that_were_named(store, tmp_path):
     assert len(runs_in(store)) == 3
     with pytest.raises(UserError, match=r"no run matches .*/quick/runs/predrnnpp/"):
         sync(results, "quick", "predrnnpp", store=store)
-
-
-def test_processes_share_a_store_that_none_has_created_yet(tmp_path):
-    store = f"sqlite:///{tmp_path}/fresh/mlflow.db"
-    folders = [finished_run(tmp_path / "results", seed=seed) for seed in (1, 2, 3)]
-    code = """
-import sys, pathlib
-from benchmark.tracking import create_store, mirror
-create_store("quick", store=sys.argv[1])
-for _ in range(3):
-    mirror(pathlib.Path(sys.argv[2]), store=sys.argv[1])
-"""
-    processes = [in_another_process(code, store, folder) for folder in folders]
-    assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 3
-    runs = runs_in(store)
-    assert sorted(run.info.run_name for run in runs) == [f"predrnnpp seed={seed}" for seed in (1, 2, 3)]
-    for run in runs:
-        assert [step for step, _ in points(store, run.info.run_id)["train/loss"]] == list(STEPS)
 
 
 def test_store_that_another_process_writes_to_is_waited_for(store, tmp_path):

@@ -234,9 +234,9 @@ def test_missing_data_are_an_error_before_anything_is_written(make_protocol, res
 def test_unreachable_store_stops_no_training_and_is_said(make_protocol, results, capsys):
     folder = trained(make_protocol().run("convlstm", 1), results)
     assert read_json(folder / "status.json")["state"] == "finished"
-    assert "not sent to MLflow, `sync` sends it later: MLflow store sqlite:////proc/no/mlflow.db cannot be used" in (
-        capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert said.count("not sent to MLflow yet: MLflow store sqlite:////proc/no/mlflow.db cannot be used") == 1
+    assert f"not yet in MLflow: {folder}; `python -m benchmark sync --results-dir {results}` sends what" in said
 
 
 def test_training_appears_in_a_real_store_while_it_runs_and_when_it_ends(make_protocol, results, tmp_path, monkeypatch):

@@ -1,0 +1,120 @@
+"""MLflow beside a training: a thread sends what is new, and the training waits for no store that is away."""
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from benchmark.tracking import TrackingUnavailable, load, mirror, tracking_uri
+
+LOOK_EVERY_S = 1.0
+LONGEST_PAUSE_S = 60.0
+"""While the store is away, it is tried again after 1, 2, 4 and so on up to this many seconds; no pause is longer."""
+PATIENCE_S = 10.0
+"""How long a training that has ended waits for a mirror, counted from where that began."""
+SHARE = 0.01
+"""How much of its time the thread may compute, pauses permitting: meanwhile others of its process wait."""
+
+
+class Mirroring:
+    """For the body, mirrors run folders whenever their `status.json` changes, which is written last of all files.
+
+    A store that is away is said once, and once when it is back. What is not sent by the end is said too; nothing is
+    lost by that, since truth lies in the folders. The thread may be cut off at any moment.
+
+    Args:
+        folders: the run folders; they need not exist yet.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.cpu_s = 0.0
+        """Processor time of the mirrors, the import of MLflow left out."""
+        self.waited_s = 0.0
+        """How long the body's end waited for the last mirror, the import left out too."""
+        self._sent = {folder: _stamp(folder) for folder in folders}
+        self._over = threading.Event()
+        self._away = self._abandoned = False
+        self._began_s: float | None = None
+        self._loaded_s = 0.0
+        self._thread = threading.Thread(target=self._work, name="mirroring", daemon=True)
+
+    def __enter__(self) -> "Mirroring":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let the last mirror end, unless the store did not answer before; say what is not sent."""
+        ended_s = time.monotonic()
+        self._over.set()
+        while self._thread.is_alive() and not self._hopeless():
+            self._thread.join(0.05)
+        self._abandoned = True
+        self.waited_s = time.monotonic() - max(ended_s, self._loaded_s)
+        if unsent := self._changed():
+            results_dir = unsent[0].parents[3]
+            print(
+                f"not yet in MLflow: {', '.join(map(str, unsent))}; "
+                f"`python -m benchmark sync --results-dir {results_dir}` sends what is missing",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _hopeless(self) -> bool:
+        began_s = self._began_s
+        return self._away or (began_s is not None and time.monotonic() - began_s > PATIENCE_S)
+
+    def _changed(self) -> list[Path]:
+        return [folder for folder, sent in self._sent.items() if _stamp(folder) != sent]
+
+    def _work(self) -> None:
+        over, pause_s = False, LOOK_EVERY_S
+        while True:
+            changed = self._changed()
+            if changed:
+                load(tracking_uri())
+                self._loaded_s = time.monotonic()
+                pause_s = self._send(changed, pause_s)
+            if over:
+                return
+            over = self._over.wait(pause_s)
+            if over and self._away:
+                return
+
+    def _send(self, changed: list[Path], pause_s: float) -> float:
+        """Mirror these folders; returns how long to leave the store alone."""
+        self._began_s, computed_s = time.monotonic(), time.thread_time()
+        try:
+            for folder in changed:
+                stamp = _stamp(folder)
+                mirror(folder)
+                self._sent[folder] = stamp
+        except TrackingUnavailable as error:
+            if not self._away:
+                self._say(f"not sent to MLflow yet: {error}")
+                pause_s = LOOK_EVERY_S / 2
+            self._away = True
+            return min(2 * pause_s, LONGEST_PAUSE_S)
+        finally:
+            self._began_s, computed_s = None, time.thread_time() - computed_s
+            self.cpu_s += computed_s
+        if self._away:
+            self._say("MLflow is back; what was missing there has been sent")
+        self._away = False
+        return min(max(LOOK_EVERY_S, computed_s / SHARE), LONGEST_PAUSE_S)
+
+    def _say(self, line: str) -> None:
+        if not self._abandoned:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Tells one `status.json` of `folder` from the next; None where there is none."""
+    try:
+        status = (folder / "status.json").stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_ino
