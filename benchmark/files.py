@@ -26,6 +26,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path, *names: str) -> None:
+    """Remove what `atomic_path` left of these files where a kill cut it off; for the one process that writes them."""
+    for path in map(Path, names):
+        for temporary in folder.glob(f".{path.stem}-*{path.suffix}"):
+            temporary.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Bring what was appended to the log `path` onto the disk, so that a power cut does not take it."""
+    if path.exists():
+        with path.open("rb+") as log:
+            os.fsync(log.fileno())
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write `data` to `path`, whole or not at all."""
     with atomic_path(path) as temporary:

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 DEFAULT_STORE = "sqlite:///mlflow.db"
 """What a plain `mlflow ui` opens in the same folder."""
 
-STATUS = {"running": "RUNNING", "finished": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
+STATUS = {
+    "running": "RUNNING",
+    "interrupted": "KILLED",
+    "finished": "FINISHED",
+    "diverged": "FINISHED",
+    "failed": "FAILED",
+}
 """State of a run folder -> status of its MLflow run."""
 
 ENVIRONMENT = {

@@ -60,8 +60,8 @@ def test_resume_only_refuses_a_missing_and_keeps_a_stale_checkpoint(tmp_path, ch
 
 
 def test_checkpoint_that_cannot_be_written_leaves_the_old_one(checkpoint, monkeypatch):
-    def fail(state, path):
-        path.write_bytes(b"half")
+    def fail(state, file):
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)
