@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from benchmark.errors import UserError, is_out_of_memory
-from benchmark.files import atomic_path
+from benchmark.files import atomic_path, flush_to_disk, write_atomic
 from benchmark.progress import say
 from models.predictor import Predictor
 from models.spec import ModelSpec
@@ -33,8 +32,10 @@ def save_checkpoint(path: Path, identity: dict[str, str], state: dict[str, Any])
 
     The one before it is kept. Between the two renames there is only that one, which `load_checkpoint` then takes.
     """
+    content = _packed({"identity": identity, **state})
     with atomic_path(path) as temporary:
-        _write(temporary, {"identity": identity, **state})
+        temporary.write_bytes(content)
+        flush_to_disk(temporary)  # a disk that is full says so here, before the checkpoint there is makes room
         if path.exists():
             path.replace(previous_of(path))
 
@@ -86,18 +87,12 @@ class DamagedFile(UserError):
     """A file that does not hold what was written into it."""
 
 
-def _write(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` behind its SHA-256, without which PyTorch would read flipped bits as weights."""
-    with path.open("wb") as file:
-        file.write(_HEAD + bytes(_DIGEST))
-        torch.save(state, file)
-    with path.open("rb+") as file:
-        file.seek(len(_HEAD) + _DIGEST)
-        digest = hashlib.file_digest(file, "sha256").digest()
-        file.seek(len(_HEAD))
-        file.write(digest)
-        file.flush()
-        os.fsync(file.fileno())  # a disk that is full says so here, before the checkpoint there is makes room
+def _packed(state: dict[str, Any]) -> bytes:
+    """`state` behind its SHA-256, without which PyTorch would read flipped bits as weights."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getbuffer()
+    return b"".join([_HEAD, hashlib.sha256(payload).digest(), payload])
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -135,8 +130,7 @@ def _set_aside_stale(file: Path, path: Path, found: dict[str, str], identity: di
 
 def save_trained(path: Path, identity: dict[str, str], network: Predictor) -> None:
     """Keep the weights that a training ended with, and the hashes of what made them."""
-    with atomic_path(path) as temporary:
-        _write(temporary, {"identity": identity, "network": network.state_dict()})
+    write_atomic(path, _packed({"identity": identity, "network": network.state_dict()}))
 
 
 def load_trained(path: Path, identity: dict[str, str]) -> dict[str, torch.Tensor] | None:

@@ -34,10 +34,10 @@ def remove_leftovers(folder: Path, *names: str) -> None:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Bring what was appended to the log `path` onto the disk, so that a power cut does not take it."""
+    """Bring what was written to `path`, if it is there, onto the disk, so that a power cut does not take it."""
     if path.exists():
-        with path.open("rb+") as log:
-            os.fsync(log.fileno())
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

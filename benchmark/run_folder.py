@@ -11,6 +11,7 @@ from benchmark.config import RunConfig
 from benchmark.cost import count_macs, count_parameters
 from benchmark.files import append_json_line, read_json_lines, write_atomic, write_json
 from benchmark.memory import peak_mib
+from benchmark.progress import say
 from benchmark.tracking import TrackingUnavailable, mirror
 
 
@@ -49,4 +50,4 @@ def mirror_or_say(folder: Path) -> None:
     try:
         mirror(folder)
     except TrackingUnavailable as error:
-        print(f"not sent to MLflow, `sync` sends it later: {error}", file=sys.stderr, flush=True)
+        say(f"not sent to MLflow, `sync` sends it later: {error}", sys.stderr)

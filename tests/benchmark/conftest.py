@@ -13,6 +13,7 @@ from benchmark.data.prepared import prepare
 from benchmark.files import append_json_line, write_json
 from benchmark.metrics import columns
 from benchmark.variants import BASELINE_SEED
+from tests.benchmark.forked import Forker
 
 TINY = {
     "about": "Tiny networks for the tests.",
@@ -89,6 +90,21 @@ def results(tmp_path, prepared_data, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/no/mlflow.db")
     shutil.copytree(prepared_data, tmp_path / "results" / "tiny" / "data")
     return tmp_path / "results"
+
+
+@pytest.fixture(scope="session")
+def one_forker(tmp_path_factory):
+    """What starts verbs in processes of their own, with its imports done."""
+    started = Forker(tmp_path_factory.mktemp("forker"))
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def forker(one_forker, tmp_path):
+    """What starts verbs in processes of their own; outputs and MLflow's store lie in the folder of the test."""
+    one_forker.folder = tmp_path
+    return one_forker
 
 
 @pytest.fixture
