@@ -36,7 +36,7 @@ def told(title: str, batch_size: int, device: str, key: str) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         if not is_out_of_memory(error):
             raise
         message = f"{shortage(title, batch_size, device)}; make {key} smaller or give it more memory"
