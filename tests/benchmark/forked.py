@@ -62,7 +62,7 @@ class Forker:
 
     def close(self):
         """End the process that forks."""
-        self.server.stdin.close()
+        self.server.kill()
         self.server.wait()
 
 
