@@ -254,7 +254,7 @@ def test_what_was_left_out_and_halved_survives_a_restart(borderline, results, mo
 
 def test_diverged_run_is_scored_probed_and_shown_and_so_are_the_others(write_protocol, make_protocol, results, forker):
     entries = ["convlstm", {"id": "predrnn", "training": {"on_divergence": "skip_step", "steps": 16}}, "predrnnpp"]
-    changes = {"variants": entries, "seeds": [1]}
+    changes = {"variants": entries, "seeds": [1], "baselines": []}
     file, protocol = write_protocol(**changes), make_protocol(**changes)
     options = ["--protocol", file, "--results-dir", results]
     for verb in ("plan", "backbone"):
@@ -269,8 +269,6 @@ def test_diverged_run_is_scored_probed_and_shown_and_so_are_the_others(write_pro
     states = [read_json(run.path(results) / "status.json") for run in runs]
     assert [(state["state"], state["step"]) for state in states] == [("diverged", 4), ("diverged", 4), ("finished", 8)]
     assert states[1]["skipped"] == LIMIT
-    for name in protocol.baselines:
-        assert forker.run("evaluate", *options, "--variant", name, "--seed", "0")[0] == 0
     for verb in ("tables", "figures"):
         code, output = forker.run(verb, *options)
         assert code == 0, output

@@ -18,7 +18,7 @@ def verb(forker, write_protocol, tmp_path):
     """Runs a verb of this protocol with large batches; its data are prepared."""
     file = write_protocol(
         data={"test_clips": 6000},
-        training={"steps": 2, "batch_size": 8000, "validate_every": 2, "checkpoint_every": 1},
+        training={"steps": 2, "batch_size": 4000, "validate_every": 2, "checkpoint_every": 1},
         evaluation={"batch_size": 6000},
         probe={"clips": 3000, "batch_size": 3000},
     )
@@ -52,8 +52,8 @@ def keys_in(message):
 def test_without_memory_every_verb_says_so_and_leaves_no_half_result(verb, forker, tmp_path):
     folder = tmp_path / "results" / "tiny" / "runs" / "predrnn" / "seed=1"
     weights = folder / "model.safetensors"
-    message = refused(verb("train", spare_mib=400))
-    assert "predrnn seed=1, step 1: out of memory with batches of 8000 clips" in message
+    message = refused(verb("train", spare_mib=150))
+    assert "predrnn seed=1, step 1: out of memory with batches of 4000 clips" in message
     assert keys_in(message) == {"training.recompute", "training.batch_size", "evaluation.batch_size"}
     assert read_json(folder / "status.json")["state"] == "failed"
     assert not weights.exists()
