@@ -1,6 +1,8 @@
 """The verbs: `python -m benchmark <verb>`. Every rule of the workflow is one of them; each imports what it needs."""
 
 import argparse
+import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +11,10 @@ from benchmark.config import load_protocol
 from benchmark.device import resolve_device
 from benchmark.errors import UserError, unknown
 from benchmark.files import is_storage_error
+from benchmark.interrupt import STATUS, Interrupted
+from benchmark.memory import told
 from benchmark.options import OPTIONS, check_id, check_results_dir, device_of, folder_of, run_of, runs_of
+from benchmark.progress import say
 from benchmark.speed import OPTIONS as SPEED_OPTIONS
 from benchmark.speed import speed
 from benchmark.variants import BASELINE_SEED, BASELINES
@@ -74,12 +79,14 @@ def evaluate(options: argparse.Namespace) -> None:
     device = device_of(options)
     from benchmark.evaluate import evaluate as evaluate_one
 
-    evaluate_one(options.protocol, options.variant, options.seed, options.results_dir, options.data_dir, device)
+    name, batch_size = f"{options.variant} seed={options.seed}, evaluate", options.protocol.evaluation.batch_size
+    with told(name, batch_size, device, "evaluation.batch_size"):
+        evaluate_one(options.protocol, options.variant, options.seed, options.results_dir, options.data_dir, device)
 
 
 def check_clips(options: argparse.Namespace) -> None:
     """Refuse options of `evaluate` that leave open what is scored on which clips."""
-    told = [name for name in OWN_CLIPS if getattr(options, name) not in (None, False)]
+    given = [name for name in OWN_CLIPS if getattr(options, name) not in (None, False)]
     if (options.protocol is None) == (options.data is None):
         said = "both were" if options.data else "neither was"
         raise UserError(
@@ -92,8 +99,8 @@ def check_clips(options: argparse.Namespace) -> None:
         raise UserError(
             "evaluate: --data takes --weights FILE, and no --variant or --seed, which name runs of a protocol"
         )
-    if options.data is None and told:
-        raise UserError(f"evaluate: --{told[0].replace('_', '-')} goes with --data; a protocol sets it by itself")
+    if options.data is None and given:
+        raise UserError(f"evaluate: --{given[0].replace('_', '-')} goes with --data; a protocol sets it by itself")
     if options.download and options.lpips_backbone is None:
         raise UserError("evaluate: --download fetches the backbone that --lpips-backbone names; name one")
 
@@ -106,10 +113,12 @@ def print_scores(options: argparse.Namespace) -> None:
     from benchmark.score_weights import score_files, score_weights
 
     if own:
-        told = {name: getattr(options, name) or default for name, default in OWN_CLIPS.items()}
-        table = score_files(options.weights, options.data, data_dir=options.data_dir, device=device, **told)
+        given = {name: getattr(options, name) or default for name, default in OWN_CLIPS.items()}
+        with told(f"{options.weights}", given["batch_size"], device, "--batch-size"):
+            table = score_files(options.weights, options.data, data_dir=options.data_dir, device=device, **given)
     else:
-        table = score_weights(options.weights, options.protocol, options.results_dir, options.data_dir, device)
+        with told(f"{options.weights}", options.protocol.evaluation.batch_size, device, "evaluation.batch_size"):
+            table = score_weights(options.weights, options.protocol, options.results_dir, options.data_dir, device)
     print(to_markdown(table), end="")
 
 
@@ -118,7 +127,8 @@ def probe(options: argparse.Namespace) -> None:
     run, device = run_of(options), device_of(options)
     from benchmark.probe import probe as probe_run
 
-    probe_run(run, options.results_dir, device)
+    with told(f"{run.variant} seed={run.seed}, probe", run.probe.batch_size, device, "probe.batch_size"):
+        probe_run(run, options.results_dir, device)
 
 
 def sync(options: argparse.Namespace) -> None:
@@ -256,7 +266,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; 0 = done, 1 = `compare` or `verify` found a difference, 2 = the user's mistake, said shortly."""
+    """Run one verb.
+
+    Returns:
+        0 = done, 1 = `compare` or `verify` found a difference, 2 = the user's mistake, said shortly, 130 = Ctrl-C and
+        143 = TERM: training goes on by the same command.
+    """
     options = parser().parse_args(arguments)
     try:
         if getattr(options, "protocol", None) is not None:
@@ -272,6 +287,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         return 2
+    except Interrupted as stop:
+        command = shlex.join(["python", "-m", "benchmark", *(sys.argv[1:] if arguments is None else arguments)])
+        say(f"{signal.Signals(stop.number).name}: {stop}, checkpoint written; go on with: {command}", sys.stderr)
+        return STATUS[stop.number]
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130

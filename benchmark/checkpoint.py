@@ -1,6 +1,7 @@
 """Checkpoints of a training, and the weights it ends with."""
 
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,58 +10,139 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from benchmark.errors import UserError
-from benchmark.files import atomic_buffer, write_atomic
+from benchmark.errors import UserError, is_out_of_memory
+from benchmark.files import atomic_path, flush_to_disk, write_atomic
+from benchmark.progress import say
 from benchmark.seal import BLANK, check_seal, sealed
 from models.predictor import Predictor
 from models.spec import ModelSpec
 
 _ABOUT = "benchmark"
 """Key of what a file of weights says about them, as JSON."""
+_HEAD, _DIGEST = b"deep-in-time checkpoint\n", hashlib.sha256().digest_size
+"""What a checkpoint begins with, and the bytes of the digest that follows."""
+
+
+def previous_of(path: Path) -> Path:
+    """Where the checkpoint before the one at `path` is kept."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def save_checkpoint(path: Path, identity: dict[str, str], state: dict[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all; `identity` holds the hashes of the run's config and code."""
-    with atomic_buffer(path) as file:
-        torch.save({"identity": identity, **state}, file)
+    """Write a checkpoint, whole or not at all; `identity` holds the hashes of the run's config and code.
+
+    The one before it is kept. Between the two renames there is only that one, which `load_checkpoint` then takes.
+    """
+    content = _packed({"identity": identity, **state})
+    with atomic_path(path, len(content)) as temporary:
+        temporary.write_bytes(content)
+        flush_to_disk(temporary)  # a disk that is full says so here, before the checkpoint there is makes room
+        if path.exists():
+            path.replace(previous_of(path))
 
 
 def load_checkpoint(path: Path, identity: dict[str, str], *, resume_only: bool = False) -> dict[str, Any] | None:
     """The state to go on from, or None to start at step 0.
 
-    A checkpoint of another config or of other code is renamed `checkpoint.<hash>.stale` and said so.
+    A damaged checkpoint is renamed `checkpoint.damaged`, said so, and the one before it taken; one of another config or
+    of other code is renamed `checkpoint.<hash>.stale` and said so.
 
     Raises:
         UserError: `resume_only` and there is nothing to go on from.
     """
-    if not path.exists():
-        if resume_only:
-            raise UserError(f"{path}: no checkpoint to resume from; train without --resume-only")
-        return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    found = state.pop("identity")
-    if found == identity:
+    previous = previous_of(path)
+    kept = [file for file in (path, previous) if file.exists()]
+    if not kept and resume_only:
+        raise UserError(f"{path}: no checkpoint to resume from; train without --resume-only")
+    said = []
+    for file in kept:
+        try:
+            state = read_checkpoint(file)
+        except DamagedFile as error:
+            if resume_only and file == kept[-1]:
+                raise UserError(f"{error}, and none before it is whole; train without --resume-only") from None
+            damaged = file.with_suffix(".damaged")
+            file.replace(damaged)
+            said.append(f"{error}, set aside as {damaged.name}")
+            continue
+        found = state.pop("identity")
+        if found != identity:
+            said.append(_set_aside_stale(file, path, found, identity, resume_only))
+            break
+        if file == previous:
+            said = said or [f"{path}: is missing, the process was killed between two renames"]
+            say(f"{'; '.join(said)}; going on from {file.name} of step {state['step']}")
         return state
-    other = [key for key in identity if found.get(key) != identity[key]]
+    if said:
+        say(f"{'; '.join(said)}; starting at step 0")
+    return None
+
+
+def remove_checkpoints(path: Path) -> None:
+    """Remove the checkpoint at `path` and the one before it."""
+    for file in (path, previous_of(path)):
+        file.unlink(missing_ok=True)
+
+
+class DamagedFile(UserError):
+    """A file that does not hold what was written into it."""
+
+
+def _packed(state: dict[str, Any]) -> bytes:
+    """`state` behind its SHA-256, without which PyTorch would read flipped bits as weights."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getbuffer()
+    return b"".join([_HEAD, hashlib.sha256(payload).digest(), payload])
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `save_checkpoint` wrote to `path`, on the CPU; nothing in the file is run as code.
+
+    Raises:
+        DamagedFile: it holds something else.
+    """
+    content = path.read_bytes()
+    head, payload = content[: len(_HEAD) + _DIGEST], memoryview(content)[len(_HEAD) + _DIGEST :]
+    if head != _HEAD + hashlib.sha256(payload).digest():
+        raise DamagedFile(f"{path}: is damaged (its checksum is another)")
+    try:
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever its parsers do
+        if is_out_of_memory(error):
+            raise
+        raise DamagedFile(f"{path}: is no checkpoint ({str(error).partition(chr(10))[0]})") from None
+    if not isinstance(state, dict) or "identity" not in state:
+        raise DamagedFile(f"{path}: is no checkpoint (it names no run)")
+    return state
+
+
+def _set_aside_stale(file: Path, path: Path, found: dict[str, str], identity: dict[str, str], resume_only: bool) -> str:
+    """Rename a checkpoint of another run; the one before it goes, lest it be taken for one of a later run."""
+    other = " and ".join(key for key in identity if found.get(key) != identity[key])
     if resume_only:
-        raise UserError(f"{path}: is of other {' and '.join(other)}; train without --resume-only")
+        raise UserError(f"{file}: is of other {other}; train without --resume-only")
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
     stale = path.with_name(f"checkpoint.{digest}.stale")
-    path.replace(stale)
-    print(f"checkpoint of other {' and '.join(other)} set aside as {stale.name}; starting at step 0", flush=True)
-    return None
+    file.replace(stale)
+    remove_checkpoints(path)
+    return f"checkpoint of other {other} set aside as {stale.name}"
 
 
 def save_trained(path: Path, identity: dict[str, str], network: Predictor) -> None:
     """Keep the weights that a training ended with, and the hashes of what made them."""
-    save_checkpoint(path, identity, {"network": network.state_dict()})
+    write_atomic(path, _packed({"identity": identity, "network": network.state_dict()}))
 
 
 def load_trained(path: Path, identity: dict[str, str]) -> dict[str, torch.Tensor] | None:
-    """The weights that `save_trained` kept; None if there are none, or other hashes made them."""
+    """The weights that `save_trained` kept; None if there are none, or other hashes made them, or it is damaged."""
     if not path.exists():
         return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = read_checkpoint(path)
+    except DamagedFile as error:
+        say(f"{error}; training again")
+        return None
     return state["network"] if state["identity"] == identity else None
 
 

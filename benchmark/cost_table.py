@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.config import Protocol
+from benchmark.notes import skipped_notes
 from benchmark.rendering import Table, number, thousands
 from benchmark.runs import FinishedRun, by_variant
 from benchmark.score_tables import seeds_cell, spent
@@ -43,5 +44,6 @@ def compute_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFra
         f"MACs: multiply-accumulates of the convolutions in one forward pass over a clip of {frames} frames.",
         "Parameters: every one of them receives gradient. Clips/s: median over the logged intervals of training.",
         "Peak memory: of the whole training process with its libraries, or on a GPU what PyTorch allocated there.",
+        *skipped_notes(runs),
     ]
     return Table("Cost", pd.DataFrame(values), pd.DataFrame(cells), notes)

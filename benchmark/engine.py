@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from benchmark.config import RunConfig
+from benchmark.guard import Guard, GuardedAdam, take_step
 from benchmark.sections import TrainingConfig
 from models.predictor import Predictor
 
@@ -30,10 +31,11 @@ def prepare_device(device: str, threads: int) -> None:
         torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def make_optimizer(network: nn.Module, training: TrainingConfig) -> torch.optim.Adam:
-    """Adam with PyTorch's defaults apart from the learning rate; on CUDA in one kernel that a graph can hold."""
-    on_cuda = next(network.parameters()).is_cuda
-    return torch.optim.Adam(network.parameters(), lr=training.learning_rate, fused=on_cuda, capturable=on_cuda)
+def make_optimizer(network: nn.Module, training: TrainingConfig) -> GuardedAdam:
+    """Guarded Adam, with PyTorch's defaults apart from the rate; on CUDA in one kernel that a graph can hold."""
+    device = next(network.parameters()).device
+    settings = {"lr": training.learning_rate, "fused": device.type == "cuda", "capturable": device.type == "cuda"}
+    return GuardedAdam(network.parameters(), Guard(training, device), **settings)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, training: TrainingConfig) -> LRScheduler:
@@ -81,7 +83,7 @@ def update(
     for parameter, *gradients in zip(parameters, *(gradients for _, gradients in found), strict=True):
         parameter.grad = sum(gradients)  # a tensor of its own even for one part: autograd's may share memory
     norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm or float("inf"))
-    optimizer.step()
+    take_step(optimizer, loss, norm)
     return loss, norm
 
 
@@ -175,12 +177,14 @@ class CapturedStep:
 
 @torch.no_grad()
 def remember(network: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
-    """A function that puts weights and optimiser state back in place; state that is not there yet becomes zero."""
+    """A function that puts weights, optimiser and guard back in place; state that is not there yet becomes zero."""
     weights = {parameter: parameter.clone() for parameter in network.parameters()}
     states = {
         parameter: {name: value.clone() for name, value in optimizer.state.get(parameter, {}).items()}
         for parameter in weights
     }
+    guard = getattr(optimizer, "guard", None)
+    judged = guard and guard.state.clone()
 
     @torch.no_grad()
     def restore() -> None:
@@ -189,6 +193,8 @@ def remember(network: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[
             for name, moment in optimizer.state[parameter].items():
                 before = states[parameter].get(name)
                 moment.zero_() if before is None else moment.copy_(before)
+        if guard is not None:
+            guard.state.copy_(judged)
 
     return restore
 

@@ -21,7 +21,7 @@ class UserError(ValueError):
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether `error` says that memory could not be had, as Python, PyTorch or a library of CUDA says it."""
-    told = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    told = ("can't allocate memory", "annot allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
     return isinstance(error, MemoryError) or any(words in str(error) for words in told)
 
 

@@ -124,6 +124,13 @@ def _sweep(path: Path) -> None:
             name.unlink()
 
 
+def flush_to_disk(path: Path) -> None:
+    """Bring what was written to `path`, if it is there, onto the disk, so that a power cut does not take it."""
+    if path.exists():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
 @contextlib.contextmanager
 def atomic_buffer(path: Path) -> Iterator[io.BytesIO]:
     """Yield a file in memory that on success is written to `path`, whole or not at all.

@@ -45,6 +45,18 @@ def diverged_notes(runs: list[FinishedRun]) -> list[str]:
     return [f"{run.label}, seed {run.seed}: diverged at step {run.status['step']}; in n, in no mean." for run in gone]
 
 
+def skipped_notes(runs: list[FinishedRun]) -> list[str]:
+    """One note a run that went on without some updates (`training.on_divergence`), diverged ones aside."""
+    notes = []
+    for run in runs:
+        if run.skipped and not run.diverged:
+            lowers = run.config is not None and run.config.training.on_divergence == "lower_lr"
+            rate = f", learning rate {0.5**run.skipped:.3g} of the protocol's after them" if lowers else ""
+            count = f"{run.skipped} update{'s' * (run.skipped > 1)} left out, loss or gradient not finite"
+            notes.append(f"{run.label}, seed {run.seed}: {count}{rate}.")
+    return notes
+
+
 def undefined_notes(runs: list[FinishedRun]) -> list[str]:
     """One note a run with predictions that are not finite: its means are not, nor are those over its seeds."""
     counts = {f"{run.label}, seed {run.seed}": int(run.frames["mse"].isna().sum()) for run in runs if not run.diverged}

@@ -1,9 +1,20 @@
-"""The one progress line of a training, and its clock."""
+"""What a training says while it goes on: the one progress line, and its clock."""
 
 import contextlib
+import io
+import os
 import sys
 import time
 from collections.abc import Iterator
+
+
+def say(line: str, file: io.TextIOBase | None = None, end: str = "\n") -> None:
+    """Print `line` at once; where nobody listens any more (a terminal or `tee` that is gone), that stops nothing."""
+    stream = file or sys.stdout
+    try:
+        print(line, end=end, file=stream, flush=True)
+    except OSError:  # what is left in its buffer would fail once more at the end of the process
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Stopwatch:
@@ -70,4 +81,4 @@ class Progress:
             f" | {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left"
         )
         end = "\n" if not self.terminal or step == self.steps else "\x1b[K\r"
-        print(line, end=end, file=sys.stderr, flush=True)
+        say(line, sys.stderr, end)

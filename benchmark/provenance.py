@@ -23,6 +23,7 @@ STAGES = {
         "benchmark/train.py",
         "benchmark/trainee.py",
         "benchmark/engine.py",
+        "benchmark/guard.py",
         "benchmark/curriculum.py",
         "benchmark/data/occlusion.py",
         *STREAM,

@@ -1,16 +1,15 @@
 """The small files of a run folder: what a training says of itself while it goes on."""
 
 import json
-import resource
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from benchmark.config import RunConfig
 from benchmark.cost import count_macs, count_parameters
 from benchmark.files import append_json_line, read_json_lines, write_atomic, write_json
+from benchmark.memory import peak_mib
 
 
 def write_beginning(run: RunConfig, folder: Path, origin: dict[str, Any], step: int) -> None:
@@ -34,14 +33,10 @@ def write_metrics(folder: Path, step: int, values: dict[str, float]) -> None:
 
 def write_timing(folder: Path, step: int, elapsed_s: float, clips_per_s: float, device: str, beside: int) -> None:
     """Log how fast the last steps were, the peak memory of this process or its GPU, and how many runs shared them."""
-    if device == "cuda":
-        peak_mib = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    timing = {"step": step, "elapsed_s": elapsed_s, "clips_per_s": clips_per_s, "peak_memory_mib": peak_mib}
+    timing = {"step": step, "elapsed_s": elapsed_s, "clips_per_s": clips_per_s, "peak_memory_mib": peak_mib(device)}
     append_json_line(folder / "timing.jsonl", timing | ({"runs_beside": beside} if beside else {}))
 
 
-def write_status(folder: Path, state: str, step: int, steps: int) -> None:
-    """Say where the run is, for people and for tables."""
-    write_json(folder / "status.json", {"state": state, "step": step, "steps": steps})
+def write_status(folder: Path, state: str, step: int, steps: int, **about: Any) -> None:
+    """Say where the run is, for people and for tables; `about` is what else there is to say of it."""
+    write_json(folder / "status.json", {"state": state, "step": step, "steps": steps} | about)

@@ -14,6 +14,9 @@ from benchmark.metrics import summarise
 from benchmark.parquet import read_parquet
 from benchmark.variants import BASELINE_SEED, BASELINES
 
+ENDED = ("finished", "diverged")
+"""States of a run whose training is over."""
+
 
 @dataclass(frozen=True)
 class FinishedRun:
@@ -41,6 +44,11 @@ class FinishedRun:
     def diverged(self) -> bool:
         """Whether its training ended in non-finite numbers; such a run counts in n and enters no mean."""
         return self.status.get("state") == "diverged"
+
+    @property
+    def skipped(self) -> int:
+        """Updates that were left out of its training because loss or gradient was not finite."""
+        return self.status.get("skipped", 0)
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,10 @@ def _read(
         if not (folder / file).exists():
             raise UserError(f"{folder}: not finished ({file} is missing); run the workflow first")
     records = {name: read_json(folder / f"{name}.json") for name in names}
+    if config and records["status"]["state"] not in ENDED:
+        raise UserError(
+            f"{folder}: not finished (its training is {records['status']['state']}); run the workflow first"
+        )
     frames, box_mse = read_parquet(folder / "frames.parquet"), None
     if protocol.data.gaps:
         box_mse = frames.groupby("gap")["box_mse"].mean()

@@ -15,6 +15,7 @@ from benchmark.notes import (
     gap_notes,
     infinite_notes,
     seed_note,
+    skipped_notes,
     undefined_notes,
 )
 from benchmark.rendering import MISSING, Table, bold, digits, interval, number, thousands
@@ -49,7 +50,7 @@ def main_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFrame,
             f" and the best baseline, Holm over the pairs of a column, level {LEVEL}); variants below {SMALLEST_N}"
             " seeds take no part."
         )
-    notes += [*diverged_notes(runs), *undefined_notes(runs)]
+    notes += [*diverged_notes(runs), *skipped_notes(runs), *undefined_notes(runs)]
     notes += [definition_note(name) for name in names]
     if not measured:
         notes.append(f"LPIPS was {lpips['status']} ({lpips['net']}); {lpips['how']}.")

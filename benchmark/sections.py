@@ -115,6 +115,12 @@ class TrainingConfig(Strict):
     sampling: SamplingConfig = SamplingConfig()
     reversed_second_step: bool = Field(False, description="A second optimiser step on the batch reversed in time.")
     clip_norm: float | None = Field(None, gt=0, description="Largest gradient norm; null = no clipping.")
+    on_divergence: Literal["stop", "skip_step", "lower_lr"] = Field(
+        "stop",
+        exclude_if=lambda policy: policy == "stop",
+        description="A loss or gradient that is not finite never reaches the weights; then: end the run, or go on (at"
+        " half the learning rate), unless it was the tenth in a row.",
+    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 = autocast; weights stay fp32.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA where there is one.")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of a run, whatever --cores is.")

@@ -16,6 +16,8 @@ Curves = dict[str, dict[int, float]]
 """Metric -> step -> value."""
 
 ARTIFACTS = ("run.yaml", "provenance.json", "frames.parquet", "probe.parquet", "probe.json", "*.png", "*.gif")
+UNDERWAY = ("running", "interrupted")
+"""States of a run whose scores and gradients, if there are any, are of an earlier training."""
 NO_STEP = 0
 """Step of what is measured once: MLflow draws a metric that has only this step as bars, a bar a run."""
 IDENTITY = ("protocol", "variant", "label", "seed")
@@ -59,7 +61,7 @@ def read_snapshot(folder: Path) -> Snapshot:
         metrics, timing = ([line for line in lines if line["step"] <= status["step"]] for lines in (metrics, timing))
     curves = _curves(metrics)
     curves |= _curves(timing, "system/", ("clips_per_s", "peak_memory_mib"))
-    if status["state"] != "running":
+    if status["state"] not in UNDERWAY:
         curves |= _test_curves(folder / "frames.parquet")
         curves |= _probe_curves(folder)
     seconds = itertools.accumulate(line["elapsed_s"] for line in timing)

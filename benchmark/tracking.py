@@ -29,7 +29,13 @@ DEFAULT_STORE = "sqlite:///mlflow.db"
 OFF = "off"
 """As tracking address: nothing is sent anywhere."""
 
-STATUS = {"running": "RUNNING", "finished": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
+STATUS = {
+    "running": "RUNNING",
+    "interrupted": "KILLED",
+    "finished": "FINISHED",
+    "diverged": "FINISHED",
+    "failed": "FAILED",
+}
 """State of a run folder -> status of its MLflow run."""
 
 ENVIRONMENT = {

@@ -1,7 +1,6 @@
 """The training of one run, or of several side by side: a straight line from the clip stream to the weights."""
 
 import contextlib
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,12 +16,14 @@ from benchmark.data.occlusion import inputs_of
 from benchmark.data.prepared import load_digits
 from benchmark.data.stream import ClipStream, to_float
 from benchmark.errors import UserError, is_out_of_memory
+from benchmark.interrupt import Interrupted, Notice, noted
 from benchmark.lock import hold
+from benchmark.memory import shortage
 from benchmark.mirroring import Mirroring
-from benchmark.progress import Progress, Stopwatch
+from benchmark.progress import Progress, Stopwatch, say
 from benchmark.provenance import code_hash, provenance
-from benchmark.run_folder import write_metrics, write_status
-from benchmark.trainee import Trainee, begin, finish, is_trained, log, save, title
+from benchmark.run_folder import write_metrics
+from benchmark.trainee import Trainee, begin, finish, give_up, is_trained, log, pause, save, title
 from models.predictor import Predictor
 
 
@@ -41,7 +42,8 @@ def train_cohort(
 ) -> None:
     """Train variants of one protocol and seed side by side, fed by one stream, each to what it becomes alone.
 
-    Each goes on from its own checkpoint; one that diverges or runs out of memory leaves the others unharmed.
+    Each goes on from its own checkpoint; one that diverges or runs out of memory leaves the others unharmed. TERM and
+    Ctrl-C end them after the step they are in, each with a checkpoint.
 
     Args:
         runs: what to train.
@@ -51,6 +53,7 @@ def train_cohort(
         skip_trained: leave a run alone that this config and code have trained to its end on these digits.
 
     Raises:
+        Interrupted: at TERM or Ctrl-C, with how far each run came.
         UserError: a folder is in use, the data are missing or damaged, the runs cannot share batches, `resume_only`
             cannot be kept, or, said once the others are through, a run was out of memory.
     """
@@ -58,15 +61,15 @@ def train_cohort(
         check_one_stream(runs)
     except ValueError as error:
         raise UserError(f"--variant: {error}; train them apart") from None
-    with contextlib.ExitStack() as locks:
+    with noted() as notice, contextlib.ExitStack() as locks:
         for run in runs:
             locks.enter_context(hold(run.path(results_dir)))
         watch = Stopwatch()
         with Mirroring([run.path(results_dir) for run in runs]) as mirroring:
-            failures = _train(runs, results_dir, device, resume_only, skip_trained, watch)
+            failures = _train(runs, results_dir, device, resume_only, skip_trained, watch, notice)
         say_overhead(watch, mirroring)
     if failures:
-        raise UserError(f"{'; '.join(failures)}; give it more memory, the same command goes on from its checkpoint")
+        raise UserError(f"{'; '.join(failures)}; {less_memory(runs)}; the same command goes on from its checkpoint")
 
 
 def _train(
@@ -76,6 +79,7 @@ def _train(
     resume_only: bool,
     skip_trained: bool,
     watch: Stopwatch,
+    notice: Notice,
 ) -> list[str]:
     # What is read of these is the same for all runs.
     seed, data, training = runs[0].seed, runs[0].data, runs[0].training
@@ -107,27 +111,37 @@ def _train(
         try:
             cohort.append(begin(run, folder, identity, origin, device, own_stream, resume_only))
         except (RuntimeError, MemoryError) as error:
-            failures.append(without_memory(error, run, 0))
+            failures.append(without_memory(error, run, 0, device))
     for one in [one for one in cohort if one.first == one.run.training.steps]:
-        finish(one, one.first)
+        finish(one, one.first, one.verdict())
         cohort.remove(one)
 
     steps = [step for one in cohort for step in (one.first, one.run.training.steps)]
     for step in range(min(steps, default=0), max(steps, default=0)):
-        frames = stream.batch(step, training.batch_size)  # (B, T, C, H, W)
-        inputs = inputs_of(frames, stream.clip_numbers(step, training.batch_size), stream, data)
-        mask = feed_mask(
-            training.sampling,
-            seed=seed,
-            step=step,
-            batch_size=training.batch_size,
-            context=data.context,
-            horizon=data.horizon,
-            device=device,
-        )
+        if notice.number is not None:
+            raise Interrupted(notice.number, pause_all(cohort, step))
+        try:
+            frames = stream.batch(step, training.batch_size)  # (B, T, C, H, W)
+            inputs = inputs_of(frames, stream.clip_numbers(step, training.batch_size), stream, data)
+            mask = feed_mask(
+                training.sampling,
+                seed=seed,
+                step=step,
+                batch_size=training.batch_size,
+                context=data.context,
+                horizon=data.horizon,
+                device=device,
+            )
+        except (RuntimeError, MemoryError) as error:
+            failures += [without_memory(error, one.run, step, device) for one in cohort]
+            for one in cohort:
+                give_up(one, step)
+            break
         for one in [one for one in cohort if step >= one.first]:
             keys = one.run.training
             done, last = step + 1, step + 1 == keys.steps
+            logs, saves = done % keys.log_every == 0 or last, done % keys.checkpoint_every == 0 and not last
+            validates = done % keys.validate_every == 0 or last
             try:
                 with on_own_stream(one, frames, inputs, mask):
                     if step == one.first:
@@ -137,33 +151,43 @@ def _train(
                     loss, norm = update(one, frames, inputs, mask)
                     one.schedule.step()
 
-                    logs, saves = done % keys.log_every == 0 or last, done % keys.checkpoint_every == 0 and not last
-                    if (logs or saves) and not (math.isfinite(loss) and math.isfinite(norm)):
-                        finish(one, done, diverged=True)  # before a checkpoint, so that the last one is finite
+                    if device == "cuda" and not (logs or saves or validates):
+                        continue  # the guard needs nobody to read what it found; that waits for the GPU
+                    verdict = one.verdict()
+                    if verdict.diverged:
+                        finish(one, done, verdict)
                         cohort.remove(one)
                         continue
                     if logs:
-                        log(one, done, loss, norm, rate, watch.elapsed_s(), device, beside=len(cohort) - 1)
+                        beside = len(cohort) - 1
+                        log(one, done, loss, norm, rate, verdict, watch.elapsed_s(), device, beside)
                     with watch.paused():  # clips/s is the speed of training alone
-                        if done % keys.validate_every == 0 or last:
+                        if validates:
                             score = validate(one.network, validation, one.run, device)
                             write_metrics(one.folder, done, {"validation/mse": score})
                         with watch.saving():
                             if saves:
                                 save(one, done)
                             if last:
-                                finish(one, done)
+                                finish(one, done, verdict)
                         if last:
                             cohort.remove(one)
             except (RuntimeError, MemoryError) as error:
-                failures.append(without_memory(error, one.run, step))
-                if one.cuda_stream is not None:  # what it still writes to must not be given to others
-                    one.cuda_stream.synchronize()
-                write_status(one.folder, "failed", step, keys.steps)
+                failures.append(without_memory(error, one.run, step, device))
+                give_up(one, step)
                 cohort.remove(one)
         if not cohort:
             break
     return failures
+
+
+def pause_all(cohort: Sequence[Trainee], step: int) -> str:
+    """Write a checkpoint of each run after `step` steps, and say where they are."""
+    reached = []
+    for one in cohort:
+        with on_own_stream(one):
+            reached.append(pause(one, step))
+    return ", ".join(reached)
 
 
 def update(one: Trainee, frames: Tensor, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,18 +228,25 @@ def validate(network: Predictor, clips: Tensor, run: RunConfig, device: str) -> 
 def say_overhead(watch: Stopwatch, mirroring: Mirroring) -> None:
     """Say what checkpoints and MLflow cost this process, the import of MLflow left out."""
     seconds = [watch.saving_s, mirroring.cpu_s, mirroring.waited_s]
-    print(
+    say(
         "{:.2f} s for checkpoints, {:.2f} s of processor time for MLflow, {:.2f} s of waiting for it at the end: "
         "{:.2%} of {:.1f} s".format(*seconds, sum(seconds) / watch.total_s(), watch.total_s()),
-        file=sys.stderr,
-        flush=True,
+        sys.stderr,
     )
 
 
-def without_memory(error: Exception, run: RunConfig, step: int) -> str:
+def without_memory(error: Exception, run: RunConfig, step: int, device: str) -> str:
     """Say that there was no memory for a run; any other `error` is raised again."""
     if not is_out_of_memory(error):
         raise error
-    message = f"{title(run)}: out of memory in step {step + 1}"
-    print(f"{message} ({str(error).partition(chr(10))[0]})", flush=True)
+    message = shortage(f"{title(run)}, step {step + 1}", run.training.batch_size, device)
+    say(f"{message} ({str(error).partition(chr(10))[0]})")
     return message
+
+
+def less_memory(runs: Sequence[RunConfig]) -> str:
+    """What would need less memory, key by key."""
+    ways = ["training.recompute: true (slower)"] * any(not run.training.recompute for run in runs)
+    ways += ["fewer variants side by side (cohort)"] * (len(runs) > 1)
+    ways += ["a smaller evaluation.batch_size (validation)", "a smaller training.batch_size (another result)"]
+    return f"give it more memory, or set {', '.join(ways)}"

@@ -1,5 +1,6 @@
 """One run in training: how it begins, what it writes while it goes on, and how it ends."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,23 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from benchmark import engine
-from benchmark.checkpoint import load_checkpoint, load_trained, save_checkpoint, save_trained, save_weights
+from benchmark.checkpoint import (
+    load_checkpoint,
+    load_trained,
+    remove_checkpoints,
+    save_checkpoint,
+    save_trained,
+    save_weights,
+)
 from benchmark.config import RunConfig
 from benchmark.curriculum import feed_rates
-from benchmark.progress import Progress
+from benchmark.files import flush_to_disk
+from benchmark.guard import GuardedAdam, Verdict
+from benchmark.progress import Progress, say
 from benchmark.run_folder import write_beginning, write_metrics, write_status, write_timing
 from models.predictor import Predictor, build
 
+CHECKPOINT = "checkpoint.pt"
 TRAINED = ".trained.pt"
 """A run's own copy of its last weights, with the hashes of what made them; no output that Snakemake could remove."""
 
@@ -29,7 +40,7 @@ class Trainee:
     identity: dict[str, str]
     """Hashes of its config, its code and the digits."""
     network: Predictor
-    optimizer: torch.optim.Optimizer
+    optimizer: GuardedAdam
     schedule: LRScheduler
     first: int
     """The step it goes on from."""
@@ -43,7 +54,12 @@ class Trainee:
 
     def parts(self) -> dict[str, Any]:
         """What a checkpoint holds the state of."""
-        return {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule}
+        guard = self.optimizer.guard
+        return {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule, "guard": guard}
+
+    def verdict(self) -> Verdict:
+        """What its guard found so far; waits for the device."""
+        return self.optimizer.guard.read()
 
 
 def title(run: RunConfig) -> str:
@@ -62,8 +78,8 @@ def is_trained(run: RunConfig, folder: Path, identity: dict[str, str]) -> bool:
     network = build(run.model, run.seed)
     network.load_state_dict(weights)
     save_weights(folder / "model.safetensors", network, identity["config"], run.data.context)
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
-    print(f"{title(run)}: trained before by this config and code; left alone", flush=True)
+    remove_checkpoints(folder / CHECKPOINT)
+    say(f"{title(run)}: trained before by this config and code; left alone")
     return True
 
 
@@ -77,7 +93,7 @@ def begin(
     resume_only: bool,
 ) -> Trainee:
     """The run as its checkpoint has it, or at step 0, with its first files written."""
-    checkpoint = folder / "checkpoint.pt"
+    checkpoint = folder / CHECKPOINT
     network = build(run.model, run.seed).to(device)
     optimizer = engine.make_optimizer(network, run.training)
     schedule = engine.make_schedule(optimizer, run.training)
@@ -89,45 +105,88 @@ def begin(
         one.parts()[name].load_state_dict(values)
     (folder / TRAINED).unlink(missing_ok=True)  # what stands there is no longer what the other files tell of
     write_beginning(run, folder, origin, first)
+    if state:
+        say(f"{title(run)}: going on from step {first} of {run.training.steps}")
     if first == 0:
         save_checkpoint(checkpoint, identity, snapshot(one, 0))
     return one
 
 
 def log(
-    one: Trainee, done: int, loss: Tensor, norm: Tensor, rate: float, now_s: float, device: str, beside: int
+    one: Trainee,
+    done: int,
+    loss: Tensor,
+    norm: Tensor,
+    rate: float,
+    verdict: Verdict,
+    now_s: float,
+    device: str,
+    beside: int,
 ) -> None:
     """Write a point of the curves and how long it took since the last one, and show it."""
-    context_rate, horizon_rate = feed_rates(one.run.training.sampling, done - 1)
-    point = {"train/loss": loss.item(), "train/grad_norm": norm.item()}
-    rates = {"train/learning_rate": rate, "train/feed_context": context_rate, "train/feed_horizon": horizon_rate}
-    write_metrics(one.folder, done, point | rates)
+    training = one.run.training
+    context_rate, horizon_rate = feed_rates(training.sampling, done - 1)
+    found = {"train/loss": loss.item(), "train/grad_norm": norm.item()}
+    point = {
+        name: value for name, value in found.items() if math.isfinite(value)
+    }  # those of an update left out may not be
+    rate *= 0.5**verdict.left_out if training.on_divergence == "lower_lr" else 1
+    point |= {"train/learning_rate": rate, "train/feed_context": context_rate, "train/feed_horizon": horizon_rate}
+    if training.on_divergence != "stop":
+        point["train/skipped"] = verdict.left_out
+    write_metrics(one.folder, done, point)
     elapsed_s = now_s - one.since_s
-    clips_per_s = (done - one.since_step) * one.run.training.batch_size / elapsed_s
+    clips_per_s = (done - one.since_step) * training.batch_size / elapsed_s
     write_timing(one.folder, done, elapsed_s, clips_per_s, device, beside)
-    one.progress.show(done, point["train/loss"], clips_per_s)
+    one.progress.show(done, found["train/loss"], clips_per_s)
     one.since_s, one.since_step = now_s, done
 
 
 def snapshot(one: Trainee, step: int) -> dict[str, Any]:
-    """The state of network, optimiser and schedule after `step` steps."""
+    """The state of network, optimiser, schedule and guard after `step` steps."""
     return {"step": step} | {name: part.state_dict() for name, part in one.parts().items()}
 
 
-def save(one: Trainee, done: int) -> None:
-    """Write a checkpoint, then the status, which sends MLflow what the curves have up to there."""
-    save_checkpoint(one.folder / "checkpoint.pt", one.identity, snapshot(one, done))
-    write_status(one.folder, "running", done, one.run.training.steps)
+def save(one: Trainee, done: int, state: str = "running") -> None:
+    """Write a checkpoint, behind the curves that belong to it, then the status, which sends them to MLflow."""
+    flush_to_disk(one.folder / "metrics.jsonl")
+    save_checkpoint(one.folder / CHECKPOINT, one.identity, snapshot(one, done))
+    tell(one, state, done, one.verdict())
 
 
-def finish(one: Trainee, done: int, *, diverged: bool = False) -> None:
-    """Write the weights, of the last checkpoint if the run diverged, and end the run."""
-    checkpoint = one.folder / "checkpoint.pt"
-    if diverged:
-        state = load_checkpoint(checkpoint, one.identity)
-        one.network.load_state_dict(state["network"])
-        print(f"{title(one.run)}: diverged by step {done}; kept the weights of step {state['step']}", flush=True)
+def pause(one: Trainee, step: int) -> str:
+    """Write a checkpoint after `step` steps, where another process can go on, and say where that is."""
+    verdict, done, steps = one.verdict(), max(step, one.first), one.run.training.steps
+    if verdict.diverged:
+        finish(one, done, verdict)
+        return f"{title(one.run)} diverged at step {verdict.step}"
+    save(one, done, "interrupted")
+    return f"{title(one.run)} at step {done} of {steps}"
+
+
+def tell(one: Trainee, state: str, done: int, verdict: Verdict) -> None:
+    """Write the status, with the updates that were left out where the run may leave out any."""
+    training = one.run.training
+    about = {} if training.on_divergence == "stop" else {"skipped": verdict.left_out}
+    if state == "diverged":
+        about |= {"seed": one.run.seed} | verdict.about()
+    write_status(one.folder, state, done, training.steps, **about)
+
+
+def finish(one: Trainee, done: int, verdict: Verdict) -> None:
+    """Write the weights, those before the first bad update if the run diverged, and end the run."""
+    if verdict.diverged:
+        done = verdict.step
+        where = f"batch {verdict.batch}{' reversed' * verdict.reversed}"
+        say(f"{title(one.run)}: diverged at step {done}: {verdict.what} not finite on {where}; kept the weights before")
     save_weights(one.folder / "model.safetensors", one.network, one.identity["config"], one.run.data.context)
-    write_status(one.folder, "diverged" if diverged else "finished", done, one.run.training.steps)
+    tell(one, "diverged" if verdict.diverged else "finished", done, verdict)
     save_trained(one.folder / TRAINED, one.identity, one.network)
-    checkpoint.unlink()
+    remove_checkpoints(one.folder / CHECKPOINT)
+
+
+def give_up(one: Trainee, step: int) -> None:
+    """Leave a run that found no memory in its step `step` (from 0) as its last checkpoint has it."""
+    if one.cuda_stream is not None:  # what it still writes to must not be given to others
+        one.cuda_stream.synchronize()
+    write_status(one.folder, "failed", step, one.run.training.steps)

@@ -1,4 +1,7 @@
-"""Faults for `mutation_check.py`: file -> (equation, what is wrong, text found once in the file, text in its place)."""
+"""Faults for `mutation_check.py`: file -> (equation, what is wrong, text found once in the file, text in its place).
+
+The equation is empty where code keeps a promise of docs/reliability.md instead.
+"""
 
 MUTANTS = {
     "models/convlstm.py": [
@@ -127,6 +130,21 @@ MUTANTS = {
         ("10", "L1 is left out", "error.square() + error.abs()", "error.square()"),
         ("10", "half-sum without the half", "0.5 * per_pixel.sum()", "per_pixel.sum()"),
         ("10", "a mean over clips only", "per_pixel.mean()", "per_pixel.sum() / len(error)"),
+    ],
+    "benchmark/guard.py": [
+        ("", "a bad loss passes", "bad = 1 - finite_loss * norm", "bad = 1 - norm"),
+        ("", "a bad gradient passes", "1 - finite_loss * norm.isfinite().long()", "1 - finite_loss"),
+        ("", "what follows the end is learnt", "return bad | diverged", "return bad"),
+        ("", "good updates end no row", "counts * (in_a_row + 1)", "in_a_row + counts"),
+        ("", "the last of a row is named", "begins = counts * (in_a_row == 0)", "begins = counts"),
+        ("", "the rate is not lowered", 'group["lr"] = guard.rate(group["lr"])', "pass"),
+        ("", "one bad update too many", "(in_a_row >= self.limit)", "(in_a_row > self.limit)"),
+    ],
+    "benchmark/checkpoint.py": [
+        ("", "damage is not noticed", "if head != _HEAD + hashlib", "if not head.startswith(_HEAD) and hashlib"),
+        ("", "the one before is not kept", "path.replace(previous_of(path))", "pass"),
+        ("", "the one before a stale one stays", "    remove_checkpoints(path)\n    return", "    return"),
+        ("", "a run takes another's", "if found != identity:", "if False:"),
     ],
     "benchmark/probe.py": [
         ("11", "the frame before the last", "trace, cut)[:, -1]", "trace, cut)[:, -2]"),

@@ -21,7 +21,17 @@ import pytest
 from mutants import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("models", "benchmark", "tests/conftest.py", "tests/reference", "tests/models")
+COPIED = (
+    "models",
+    "benchmark",
+    "tests/conftest.py",
+    "tests/reference",
+    "tests/models",
+    "tests/benchmark/conftest.py",
+    "tests/benchmark/forked.py",
+    "tests/benchmark/test_guard.py",
+    "tests/benchmark/test_checkpoint.py",
+)
 CELLS, NETWORK, MEASURES, INITIAL = SUITE = (
     "tests/reference/test_cells.py",
     "tests/reference/test_network.py",
@@ -36,6 +46,11 @@ FIRST = {
     "benchmark/probe.py": MEASURES,
 }
 """The tests to begin with if not those of the cells: it saves time and changes no verdict."""
+OWN = {
+    "benchmark/guard.py": ("tests/benchmark/test_guard.py",),
+    "benchmark/checkpoint.py": ("tests/benchmark/test_checkpoint.py",),
+}
+"""Files whose mutants have tests of their own in place of those of the equations."""
 PYTEST = ("-x", "--assert=plain", "--import-mode=importlib", "-p", "no:cacheprovider", "-c", os.devnull)
 """Without the project's own options: the check of types and shapes must have no part in it, only numbers."""
 HEAVY = ("torch", "pandas", "scipy.stats", "pydantic", "yaml", "safetensors.torch", "jaxtyping", "matplotlib.pyplot")
@@ -84,6 +99,7 @@ def copy_code(source: Path, folder: Path) -> None:
     (folder / "tests").mkdir()
     for part in COPIED:
         if (source / part).is_file():
+            (folder / part).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source / part, folder / part)
         else:
             shutil.copytree(source / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -108,8 +124,9 @@ def first_failure(code: Path, mutant: Mutant | None, suite: Sequence[str]) -> Fi
 def judge(task: tuple[Path, Mutant | None, Sequence[str]]) -> tuple[bool, str]:
     """Whether the outcome is as it should be, and a line that tells it."""
     code, mutant, suite = task
-    result = first_failure(code, mutant, suite)
-    name = f"Eq. {mutant.equation:3} {mutant.fault}" if mutant else "the code as it is"
+    result = first_failure(code, mutant, OWN.get(mutant.file, suite) if mutant else suite)
+    place = f"Eq. {mutant.equation:3}" if mutant and mutant.equation else "promise"
+    name = f"{place} {mutant.fault}" if mutant else "the code as it is"
     if not mutant:
         return not result.error, f"FAILS    {name}: {result.test}" if result.error else f"passes   {name}"
     if not result.error:

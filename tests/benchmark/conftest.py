@@ -15,6 +15,7 @@ from benchmark.metrics import columns
 from benchmark.parquet import write_parquet
 from benchmark.tracking import create_store
 from benchmark.variants import BASELINE_SEED
+from tests.benchmark.forked import Forker
 
 TINY = {
     "about": "Tiny networks for the tests.",
@@ -106,6 +107,21 @@ def store(empty_database, tmp_path):
     """An empty store of the test's own."""
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def one_forker(tmp_path_factory):
+    """What starts verbs in processes of their own, with its imports done."""
+    started = Forker(tmp_path_factory.mktemp("forker"))
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def forker(one_forker, tmp_path):
+    """What starts verbs in processes of their own; outputs and MLflow's store lie in the folder of the test."""
+    one_forker.folder = tmp_path
+    return one_forker
 
 
 @pytest.fixture

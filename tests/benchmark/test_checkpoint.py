@@ -1,10 +1,23 @@
 """Checkpoints and weights: whole or not at all, and never taken for those of another run."""
 
+import hashlib
+import os
+import pickle
+import random
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmark.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
+from benchmark.checkpoint import (
+    load_checkpoint,
+    load_trained,
+    load_weights,
+    read_checkpoint,
+    save_checkpoint,
+    save_trained,
+    save_weights,
+)
 from benchmark.errors import UserError
 from models.predictor import build
 from models.spec import ModelSpec
@@ -60,8 +73,8 @@ def test_resume_only_refuses_a_missing_and_keeps_a_stale_checkpoint(tmp_path, ch
 
 
 def test_checkpoint_that_cannot_be_written_leaves_the_old_one(checkpoint, monkeypatch):
-    def fail(state, path):
-        path.write(b"half")
+    def fail(state, file):
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)
@@ -69,6 +82,114 @@ def test_checkpoint_that_cannot_be_written_leaves_the_old_one(checkpoint, monkey
         save_checkpoint(checkpoint, IDENTITY, {"step": 6})
     assert load_checkpoint(checkpoint, IDENTITY)["step"] == 5
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint.pt"]
+
+
+class Malicious:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def with_checksum(content):
+    """A file that passes for a checkpoint until it is read."""
+    head = b"deep-in-time checkpoint\n"
+    return head + hashlib.sha256(content).digest() + content
+
+
+DAMAGES = {
+    "truncated": lambda content, folder: content[:-7],
+    "half of it": lambda content, folder: content[: len(content) // 2],
+    "empty": lambda content, folder: b"",
+    "no checkpoint": lambda content, folder: b"PK" + content,
+    "another file": lambda content, folder: with_checksum(b"not a zip"),
+    "code in a pickle": lambda content, folder: pickle.dumps(Malicious(f"touch {folder}/ran"), protocol=2),
+    "code behind a checksum": lambda content, folder: with_checksum(
+        pickle.dumps(Malicious(f"touch {folder}/ran"), protocol=2)
+    ),
+}
+
+
+@pytest.fixture
+def two_checkpoints(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    for step in (4, 5):
+        save_checkpoint(path, IDENTITY, {"step": step, "network": {"weight": torch.full((50,), step + 0.5)}})
+    return path
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_checkpoint_falls_back_to_the_one_before_it_and_says_so(two_checkpoints, tmp_path, capsys, damage):
+    two_checkpoints.write_bytes(DAMAGES[damage](two_checkpoints.read_bytes(), tmp_path))
+    assert load_checkpoint(two_checkpoints, IDENTITY, resume_only=True)["step"] == 4
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said.startswith(f"{two_checkpoints}: is ")
+    assert said.endswith(", set aside as checkpoint.damaged; going on from checkpoint.previous.pt of step 4")
+    assert not (tmp_path / "ran").exists()
+    save_checkpoint(two_checkpoints, IDENTITY, {"step": 6})
+    assert (load_checkpoint(two_checkpoints, IDENTITY)["step"], read_checkpoint(previous(tmp_path))["step"]) == (6, 4)
+
+
+def previous(folder):
+    return folder / "checkpoint.previous.pt"
+
+
+def is_whole(path):
+    try:
+        return bool(read_checkpoint(path))
+    except UserError as error:
+        return "is damaged" not in str(error)
+
+
+def test_every_flipped_bit_is_found(two_checkpoints):
+    whole, chance = two_checkpoints.read_bytes(), random.Random(1)
+    weights = whole.index(torch.full((50,), 5.5).numpy().tobytes())
+    for place in [weights, weights + 77, *range(80), *(chance.randrange(len(whole)) for _ in range(200))]:
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << chance.randrange(8)
+        two_checkpoints.write_bytes(flipped)
+        assert not is_whole(two_checkpoints), place
+
+
+def test_where_both_are_damaged_the_run_starts_at_step_0_or_not_at_all(two_checkpoints, tmp_path, capsys):
+    for path in (two_checkpoints, previous(tmp_path)):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"previous.pt: is damaged .* none before it is whole; train without --resume"):
+        load_checkpoint(two_checkpoints, IDENTITY, resume_only=True)
+    capsys.readouterr()
+    assert load_checkpoint(two_checkpoints, IDENTITY) is None
+    (said,) = capsys.readouterr().out.splitlines()
+    assert said.endswith("set aside as checkpoint.previous.damaged; starting at step 0")
+    assert not list(tmp_path.glob("checkpoint*.pt"))
+
+
+def test_process_killed_between_the_two_renames_goes_on_from_the_one_before(two_checkpoints, capsys):
+    two_checkpoints.unlink()
+    assert load_checkpoint(two_checkpoints, IDENTITY, resume_only=True)["step"] == 4
+    assert capsys.readouterr().out.endswith("going on from checkpoint.previous.pt of step 4\n")
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_checkpoint_before_a_stale_one_is_never_taken_for_a_later_runs(two_checkpoints, missing):
+    if missing:
+        two_checkpoints.unlink()
+    other = IDENTITY | {"config": "other"}
+    assert load_checkpoint(two_checkpoints, other) is None
+    save_checkpoint(two_checkpoints, other, {"step": 0})
+    two_checkpoints.write_bytes(b"")
+    assert load_checkpoint(two_checkpoints, IDENTITY) is None  # and not step 4, with the curves of `other`
+
+
+def test_damaged_copy_of_last_weights_is_said_and_not_used(tmp_path, capsys):
+    path = tmp_path / ".trained.pt"
+    save_trained(path, IDENTITY, build(SPEC, seed=3))
+    assert load_trained(path, IDENTITY).keys() == build(SPEC, seed=3).state_dict().keys()
+    path.write_bytes(path.read_bytes()[:-1])
+    assert load_trained(path, IDENTITY) is None
+    assert capsys.readouterr().out == f"{path}: is damaged (its checksum is another); training again\n"
 
 
 def test_weights_come_back_with_their_spec(tmp_path):

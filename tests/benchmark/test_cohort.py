@@ -12,6 +12,7 @@ import torch
 
 from benchmark import engine
 from benchmark.__main__ import main
+from benchmark.checkpoint import read_checkpoint
 from benchmark.data.digits import DigitBank
 from benchmark.data.prepared import read_arrays, read_record
 from benchmark.data.stream import ClipStream
@@ -129,7 +130,7 @@ def test_checkpoints_on_the_way_are_those_of_the_runs_trained_alone(cohort, resu
         elsewhere = another(results, run.variant)
         with batches(monkeypatch, stop=7):
             train(run, elsewhere, "cpu")
-        ours, theirs = (torch.load(run.path(where) / "checkpoint.pt") for where in (results, elsewhere))
+        ours, theirs = (read_checkpoint(run.path(where) / "checkpoint.pt") for where in (results, elsewhere))
         assert ours["step"] == 6
         assert len(flat(ours["optimizer"])) > 50
         assert flat(ours) == flat(theirs)
@@ -193,7 +194,7 @@ def test_diverged_run_ends_alone_and_well(cohort, results, monkeypatch, capsys, 
     train_cohort(runs, results, "cpu")
     states = [read_json(run.path(results) / "status.json")["state"] for run in runs]
     assert states == ["diverged", "finished", "finished"]
-    assert "convlstm seed=1: diverged by step" in capsys.readouterr().out
+    assert "convlstm seed=1: diverged at step" in capsys.readouterr().out
     for run in runs:
         assert outcome(run, results) == alone(run, results)
     with batches(monkeypatch) as made:
@@ -205,12 +206,15 @@ def test_run_without_memory_ends_alone_is_named_and_goes_on_later(cohort, result
     runs = cohort()
     with (
         no_memory_for(monkeypatch, "st_lstm", after=4),
-        pytest.raises(UserError, match=r"^predrnn seed=1: out of memory in step 5; .* goes on from its checkpoint$"),
+        pytest.raises(
+            UserError,
+            match=r"^predrnn seed=1, step 5: out of memory with batches of 2 clips .* goes on from its checkpoint$",
+        ),
     ):
         train_cohort(runs, results, "cpu")
     said = [line for line in capsys.readouterr().out.splitlines() if "memory" in line]
     assert len(said) == 1
-    assert said[0].startswith("predrnn seed=1: out of memory in step 5 (")
+    assert said[0].startswith("predrnn seed=1, step 5: out of memory with batches of 2 clips (peak ")
     assert "can't allocate memory" in said[0]
     assert read_json(runs[1].path(results) / "status.json") == {"state": "failed", "step": 4, "steps": 8}
     for run in (runs[0], runs[2]):
@@ -230,7 +234,7 @@ def test_network_that_finds_no_memory_at_all_leaves_the_others_unharmed(cohort, 
     runs, built = cohort(), trainee.build
     with monkeypatch.context() as patch:
         patch.setattr(trainee, "build", build)
-        with pytest.raises(UserError, match=r"^predrnn seed=1: out of memory in step 1; "):
+        with pytest.raises(UserError, match=r"^predrnn seed=1, step 1: out of memory "):
             train_cohort(runs, results, "cpu")
     assert [path.name for path in runs[1].path(results).iterdir()] == [".lock"]
     for run in (runs[0], runs[2]):
@@ -381,7 +385,7 @@ def test_command_line_takes_several_variants_and_its_status_tells_whether_all_ar
     command = ["train", *options, "--variant", "convlstm,predrnn"]
     with no_memory_for(monkeypatch, "convlstm", after=2):
         assert main(command) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: convlstm seed=1: out of memory in step 3; ")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: convlstm seed=1, step 3: out of memory ")
     assert main([*command, "--skip-trained"]) == 0
     assert "predrnn seed=1: trained before" in capsys.readouterr().out
     states = [read_json(path)["state"] for path in results.glob("tiny/runs/*/seed=1/status.json")]
@@ -410,7 +414,7 @@ def test_run_of_a_cohort_that_finds_no_gpu_memory_leaves_the_others_unharmed(coh
     runs = cohort(training={"device": "cuda"})
     with monkeypatch.context() as patch:
         patch.setattr(engine, "update", hungry)
-        with pytest.raises(UserError, match=r"^predrnn seed=1: out of memory in step 1; "):
+        with pytest.raises(UserError, match=r"^predrnn seed=1, step 1: out of memory "):
             train_cohort(runs, results, "cuda")
     states = [read_json(run.path(results) / "status.json")["state"] for run in runs]
     assert states == ["finished", "failed", "finished"]

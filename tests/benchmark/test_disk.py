@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmark.__main__ import main
-from benchmark.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
+from benchmark.checkpoint import load_checkpoint, load_weights, read_checkpoint, save_checkpoint, save_weights
 from benchmark.drawing import page
 from benchmark.errors import UserError
 from benchmark.files import append_json_line, atomic_buffer, read_json_lines, write_atomic, write_json
@@ -246,7 +246,7 @@ def test_training_whose_disk_fills_on_the_way_ends_as_if_there_had_been_room(
     assert (path.name, missing > 0) == (file, True)
     where = folder / "tiny" / "runs" / "predrnnpp" / "seed=1"
     assert [entry.name for entry in where.iterdir() if entry.name.startswith(".c")] == []
-    state = torch.load(where / "checkpoint.pt", weights_only=True)
+    state = read_checkpoint(where / "checkpoint.pt")
     assert state["step"] == kept
     lines = (where / "metrics.jsonl").read_text()
     assert lines.endswith("\n")

@@ -191,6 +191,32 @@ def test_diverged_run_is_counted_named_and_in_no_mean(write):
         )
 
 
+def test_updates_left_out_are_counted_under_scores_and_costs(write_finished, make_protocol):
+    variants = ["convlstm", {"id": "predrnn", "training": {"on_divergence": "lower_lr"}}]
+    protocol = make_protocol(variants=variants, seeds=[1])
+    results_dir = write_finished(protocol)
+    status = {"state": "finished", "step": 8, "steps": 8, "skipped": 3}
+    write_json(protocol.run("predrnn", 1).path(results_dir) / "status.json", status)
+    write_tables(protocol, results_dir)
+    told = (
+        "PredRNN, seed 1: 3 updates left out, loss or gradient not finite, learning rate 0.125 of the protocol's after"
+    )
+    for name in ("main", "compute"):
+        text = (results_dir / "tiny" / "tables" / f"{name}.md").read_text()
+        assert told in text
+        assert text.count("left out, loss") == 1
+
+
+@pytest.mark.parametrize("state", ["running", "interrupted", "failed"])
+def test_run_whose_training_is_not_over_is_named_and_not_read(write_finished, make_protocol, state):
+    protocol = make_protocol(seeds=[1])
+    results_dir = write_finished(protocol)
+    folder = protocol.run("predrnn", 1).path(results_dir)
+    write_json(folder / "status.json", {"state": state, "step": 4, "steps": 8})
+    with pytest.raises(UserError, match=f"predrnn/seed=1: not finished .its training is {state}.; run the workflow"):
+        write_tables(protocol, results_dir)
+
+
 def test_variant_of_which_all_runs_diverged_has_no_numbers(write):
     folder = write(diverged={("predrnn", seed) for seed in SEEDS})
     main = csv_of(folder, "main").set_index("variant")

@@ -96,7 +96,7 @@ def test_cohort_that_fails_loses_nothing_and_trains_its_stale_run_alone(trained)
         assert planned(checkout, *CALL) == {("train_cohort_1", None, None)}
         code, output = snakemake(checkout, *CALL)
     assert code != 0
-    assert "predrnn seed=1: out of memory in step 1 (" in output
+    assert "predrnn seed=1, step 1: out of memory with batches of 4 clips (peak " in output
     assert "Traceback" not in output
     assert not (checkout / WEIGHTS[0]).exists()  # removed by Snakemake, as any output of a job that failed
     code, output = snakemake(checkout, *CALL)

@@ -29,4 +29,4 @@ for number, variants in enumerate(PROTOCOL.cohorts(), start=1):
             identities=cohort_identities(variants),
         shell:
             "python -m benchmark train {params.options} --variant {params.variants} --seed {wildcards.seed} --skip-trained"
-            " 2>&1 | tee {log:q}"
+            " 2>&1 | tee -i {log:q}"

@@ -21,7 +21,7 @@ if PROTOCOL.cohort == 1:
             options=untracked(RUN_OPTIONS),
             identity=identity(),
         shell:
-            "python -m benchmark train {params.options} --variant {wildcards.variant} --seed {wildcards.seed} 2>&1 | tee {log:q}"
+            "python -m benchmark train {params.options} --variant {wildcards.variant} --seed {wildcards.seed} 2>&1 | tee -i {log:q}"
 
 else:
 
