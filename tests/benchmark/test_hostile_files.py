@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import save
 
 from benchmark.backbone import load_lpips
-from benchmark.checkpoint import load_weights, save_weights
+from benchmark.checkpoint import load_weights, read_checkpoint, save_checkpoint, save_weights
 from benchmark.data.clip_files import open_clips
 from benchmark.data.digits import read_original
 from benchmark.data.originals import Original
@@ -171,6 +171,14 @@ def test_weights(tmp_path):
         250,
         seed=9,
         wanted=lambda read: same(read, network.state_dict()),
+    )
+
+
+def test_checkpoints(tmp_path):
+    path, weights = tmp_path / "checkpoint.pt", {"w": torch.arange(50.0)}
+    save_checkpoint(path, {"config": "a"}, {"step": 5, "network": weights})
+    hold_reader_to_it(
+        path, lambda: read_checkpoint(path), 300, seed=14, wanted=lambda read: same(read["network"], weights)
     )
 
 
