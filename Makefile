@@ -1,5 +1,5 @@
 # make all     set up .venv, then train, evaluate and tabulate; CONFIG="protocol=smoke data_dir=../data" changes what
-# make test    the same set-up, then the linters and the tests
+# make test    the same set-up, then the linters and the tests; make test-all: the slow ones too
 # make gpu-check  on a machine with a GPU: its tests, then the speed table, at most 8 minutes
 # make ui      browse the runs with MLflow on this machine
 # PYTHON=/path/to/python3 names the interpreter to build .venv with (3.11 or later).
@@ -15,7 +15,7 @@ export DO_NOT_TRACK := true
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 SUITABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: all test lint gpu-check ui
+.PHONY: all test test-all lint gpu-check ui
 .DELETE_ON_ERROR:
 
 all: .venv/installed
@@ -23,6 +23,9 @@ all: .venv/installed
 
 test: lint
 	$(IN_VENV) pytest
+
+test-all: lint
+	$(IN_VENV) pytest -m ""
 
 lint: .venv/installed
 	$(IN_VENV) ruff check
