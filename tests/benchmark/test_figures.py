@@ -1,6 +1,6 @@
 """Films, gradient curves and the figures of a protocol, made from tiny real files and read back."""
 
-from pathlib import Path
+import contextlib
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from benchmark import drawing
 from benchmark.config import PROTOCOLS, load_protocol, run_path
 from benchmark.drawing import finish, looks, page
 from benchmark.figures import by_frame, write_figures
@@ -89,16 +90,12 @@ def drawn(tmp_path, make_protocol, monkeypatch):
         protocol = make_protocol(**changes)
         write_results(tmp_path, protocol, diverged)
         monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
-        monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: saved.update({name_of(path): figure}))
+        monkeypatch.setattr(drawing, "atomic_buffer", contextlib.nullcontext)  # gives savefig the path itself
+        monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: saved.update({path.stem: figure}))
         write_figures(protocol, tmp_path)
         return saved
 
     return draw
-
-
-def name_of(path: Path) -> str:
-    """The name of a figure from the temporary path that it is written to, `.<name>-<random>.<ending>`."""
-    return path.name[1:].split("-")[0]
 
 
 def words(figure: Figure) -> str:
