@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from benchmark.progress import say
 from benchmark.tracking import TrackingUnavailable, load, mirror, tracking_uri
 
 LOOK_EVERY_S = 1.0
@@ -56,11 +57,10 @@ class Mirroring:
         self.waited_s = time.monotonic() - max(ended_s, self._loaded_s)
         if unsent := self._changed():
             results_dir = unsent[0].parents[3]
-            print(
+            say(
                 f"not yet in MLflow: {', '.join(map(str, unsent))}; "
                 f"`python -m benchmark sync --results-dir {results_dir}` sends what is missing",
-                file=sys.stderr,
-                flush=True,
+                sys.stderr,
             )
 
     def _hopeless(self) -> bool:
@@ -108,7 +108,7 @@ class Mirroring:
 
     def _say(self, line: str) -> None:
         if not self._abandoned:
-            print(line, file=sys.stderr, flush=True)
+            say(line, sys.stderr)
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ from benchmark.figures import write_figures
 from benchmark.outputs import FIGURE_FORMATS, TABLE_FORMATS, TABLES, figures_of, tables_of
 from benchmark.plan import plan
 from benchmark.probe import probe
-from benchmark.publish import record
+from benchmark.record import record
 from benchmark.runs import read_runs
 from benchmark.snapshot import read_snapshot
 from benchmark.tables import write_tables
@@ -126,7 +126,7 @@ def test_records_and_mlflow_hold_the_error_by_gap_and_all_else_without_a_bar(fin
     frames = pd.read_parquet(run.config.path(results) / "frames.parquet")
     expected = frames.groupby("gap")["box_mse"].mean()
     mse = frames.loc[frames["gap"] == 0, "mse"].mean()
-    kept = record(run)
+    kept = record(run, run.config.path(results), {})
     assert kept["box_mse"] == pytest.approx(expected.to_dict())
     assert kept["mean"]["mse"] == pytest.approx(mse)
     assert "gap" not in kept["mean"]
