@@ -1,7 +1,12 @@
 """What holds for all tests."""
 
+import signal
+
 import pytest
 import torch
+
+# A shell's background jobs ignore Ctrl-C, and so would what the tests start to see it end at one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # On tiny tensors more threads only wait for each other: many times slower where cores are shared.
 torch.set_num_threads(1)

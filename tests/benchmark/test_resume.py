@@ -163,12 +163,16 @@ def test_command_line_ends_at_a_signal_with_its_status_even_if_nobody_reads_its_
     folder = results / "tiny" / "runs" / "predrnnpp" / "seed=1"
     command = [sys.executable, "-m", "benchmark", "train", *map(str, options(file, results))]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        while points(folder) < 3:
-            assert process.poll() is None
-            time.sleep(0.01)
-        if not listens:
-            process.stdout.close()  # as a `tee` or a terminal that ended first
-        process.send_signal(number)
+        try:
+            while points(folder) < 3:
+                assert process.poll() is None
+                time.sleep(0.01)
+            if not listens:
+                process.stdout.close()  # as a `tee` or a terminal that ended first
+            process.send_signal(number)
+            process.wait(60)
+        finally:
+            process.kill()
         if listens:
             said = process.stdout.read()
             assert f"go on with: python -m benchmark train --protocol {file}" in said.splitlines()[-1]
