@@ -67,7 +67,8 @@ def train_cohort(
         watch = Stopwatch()
         with Mirroring([run.path(results_dir) for run in runs]) as mirroring:
             failures = _train(runs, results_dir, device, resume_only, skip_trained, watch, notice)
-        say_overhead(watch, mirroring)
+        if watch.saving_s:
+            say_overhead(watch, mirroring)
     if failures:
         raise UserError(f"{'; '.join(failures)}; {less_memory(runs)}; the same command goes on from its checkpoint")
 

@@ -8,6 +8,7 @@ import time
 import pytest
 import yaml
 
+from benchmark.files import read_json
 from tests.workflow import test_workflow
 from tests.workflow.test_workflow import changed, lines, planned, snakemake, start
 
@@ -54,7 +55,7 @@ def trained(checkout):
 def test_killed_cohort_goes_on_from_the_checkpoints_of_its_runs(trained):
     checkout, before = trained
     for variant in VARIANTS:
-        status = json.loads((folder_of(checkout, variant) / "status.json").read_text())
+        status = read_json(folder_of(checkout, variant) / "status.json")
         assert status == {"state": "finished", "step": 60, "steps": 60}
     for variant, known in before.items():
         assert lines(folder_of(checkout, variant) / "timing.jsonl")[:4] == known[:4]  # of the steps 2 to 8
