@@ -1,6 +1,5 @@
 """One run under Snakemake, killed in every way in turn; the same command each time, and the same bits in the end."""
 
-import json
 import os
 import re
 import signal
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmark.files import read_json
 from tests.benchmark.forked import Forker
 from tests.workflow import test_workflow
 from tests.workflow.test_workflow import lines, snakemake, start
@@ -70,7 +70,7 @@ def wait_for_end_of(pid):
 
 
 def state(folder):
-    return json.loads((folder / "status.json").read_text())
+    return read_json(folder / "status.json")
 
 
 def test_run_killed_in_every_way_is_the_run_that_was_never_interrupted(checkout, folder, tmp_path):
