@@ -17,10 +17,17 @@ from benchmark.seal import BLANK, check_seal, sealed
 from models.predictor import Predictor
 from models.spec import ModelSpec
 
+WEIGHTS = "model.safetensors"
+"""What a training ends with, in its run folder."""
 _ABOUT = "benchmark"
 """Key of what a file of weights says about them, as JSON."""
 _HEAD, _DIGEST = b"deep-in-time checkpoint\n", hashlib.sha256().digest_size
 """What a checkpoint begins with, and the bytes of the digest that follows."""
+
+
+def weights_after(step: int | str) -> str:
+    """Name of the file in a run folder that keeps the weights after `step` steps, or of all such files (`*`)."""
+    return f"model.step={step}.safetensors"
 
 
 def previous_of(path: Path) -> Path:

@@ -64,6 +64,8 @@ class RunConfig(Strict):
         if parts:
             data = values["data"]
         decisive = {"model": values["model"], "data": data, "training": training, "seed": self.seed}
+        if self.probe.steps:
+            decisive["weights_kept_after"] = self.probe.steps
         decisive |= {part: values[part] for part in parts}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -151,6 +153,8 @@ class Protocol(Strict):
             training = TrainingConfig.model_validate(merge(self.training.model_dump(), entry.training))
             if training.reversed_second_step and self.data.gaps:
                 raise ValueError("training.reversed_second_step does not go with data.gaps, the context's last frames")
+            if max(self.probe.steps, default=0) >= max(training.steps, 1):
+                raise ValueError(f"probe.steps: {max(self.probe.steps)} must lie below training.steps {training.steps}")
         except ValueError as error:
             raise ValueError(f"variants: {variant}: {explain(error, TrainingConfig)}") from None
         return RunConfig(

@@ -16,6 +16,8 @@ from benchmark.guard import Guard, GuardedAdam, take_step
 from benchmark.sections import TrainingConfig
 from models.predictor import Predictor
 
+SMALLEST_PART = 2**14
+"""Numbers in one state of a layer, over its clips and its grid, below which a part is not worth its thread."""
 T = TypeVar("T")
 
 
@@ -91,10 +93,12 @@ def on_parts(network: Predictor, work: Callable[..., T], *batch: Float[Tensor, "
     """`work` of `network` on as many parts of a batch as there are CPU threads, one thread a part; results in order.
 
     Threads that share every small operation wait for each other thousands of times a step: long, on a busy machine.
-    The plain path and a GPU take the batch as a whole.
+    The plain path, a GPU and parts that would be too small take the batch as a whole: between operations on few
+    numbers, threads wait for Python.
     """
     threads = min(torch.get_num_threads(), len(batch[0]))
-    if threads == 1 or batch[0].is_cuda or network.plain:
+    part = len(batch[0]) // threads * network.spec.patches**2 * max(network.spec.hidden_channels)
+    if threads == 1 or batch[0].is_cuda or network.plain or part < SMALLEST_PART:
         return [work(*batch)]
     parts = ([None] * threads if tensor is None else tensor.tensor_split(threads) for tensor in batch)
     return list(_workers(threads).map(work, *parts))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmark import engine
 from benchmark.backbone import load_lpips
-from benchmark.checkpoint import load_weights
+from benchmark.checkpoint import WEIGHTS, load_weights
 from benchmark.config import Protocol, run_path
 from benchmark.data.clips import fixed_stream, load_clips
 from benchmark.data.occlusion import OCCLUDED, box, occlude
@@ -50,7 +50,7 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
         title, forecast = BASELINES[variant], baseline(variant, protocol.data.horizon)
     else:
         run = protocol.run(variant, seed)
-        network = load_weights(folder / "model.safetensors", run.identity()).to(device)
+        network = load_weights(folder / WEIGHTS, run.identity()).to(device)
         title, forecast = f"{run.label}, seed {seed}", lambda context: engine.roll_out(network, context, run)
     data_folder = results_dir / protocol.name / "data"
     clips = load_clips(data_folder, protocol.data, "test")

@@ -149,6 +149,12 @@ class ProbeConfig(Strict):
 
     clips: int = Field(ge=2, le=MOST_CLIPS, description="Test clips measured.")
     batch_size: int = Field(16, ge=1, le=MOST_CLIPS, description="Clips in one backward pass.")
+    steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (),
+        strict=False,
+        exclude_if=lambda steps: not steps,
+        description="Training steps after which the gradients are measured too, besides at first and at last.",
+    )
 
 
 class PrimaryConfig(Strict):

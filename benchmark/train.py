@@ -23,7 +23,7 @@ from benchmark.mirroring import Mirroring
 from benchmark.progress import Progress, Stopwatch, say
 from benchmark.provenance import code_hash, provenance
 from benchmark.run_folder import write_metrics
-from benchmark.trainee import Trainee, begin, finish, give_up, is_trained, log, pause, save, title
+from benchmark.trainee import Trainee, begin, finish, give_up, is_trained, keep, log, pause, save, title
 from models.predictor import Predictor
 
 
@@ -142,7 +142,7 @@ def _train(
             keys = one.run.training
             done, last = step + 1, step + 1 == keys.steps
             logs, saves = done % keys.log_every == 0 or last, done % keys.checkpoint_every == 0 and not last
-            validates = done % keys.validate_every == 0 or last
+            validates, keeps = done % keys.validate_every == 0 or last, done in one.run.probe.steps
             try:
                 with on_own_stream(one, frames, inputs, mask):
                     if step == one.first:
@@ -152,7 +152,7 @@ def _train(
                     loss, norm = update(one, frames, inputs, mask)
                     one.schedule.step()
 
-                    if device == "cuda" and not (logs or saves or validates):
+                    if device == "cuda" and not (logs or saves or validates or keeps):
                         continue  # the guard needs nobody to read what it found; that waits for the GPU
                     verdict = one.verdict()
                     if verdict.diverged:
@@ -167,6 +167,8 @@ def _train(
                             score = validate(one.network, validation, one.run, device)
                             write_metrics(one.folder, done, {"validation/mse": score})
                         with watch.saving():
+                            if keeps:
+                                keep(one, done)
                             if saves:
                                 save(one, done)
                             if last:

@@ -11,12 +11,14 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from benchmark import engine
 from benchmark.checkpoint import (
+    WEIGHTS,
     load_checkpoint,
     load_trained,
     remove_checkpoints,
     save_checkpoint,
     save_trained,
     save_weights,
+    weights_after,
 )
 from benchmark.config import RunConfig
 from benchmark.curriculum import feed_rates
@@ -77,7 +79,7 @@ def is_trained(run: RunConfig, folder: Path, identity: dict[str, str]) -> bool:
         return False
     network = build(run.model, run.seed)
     network.load_state_dict(weights)
-    save_weights(folder / "model.safetensors", network, identity["config"], run.data.context)
+    save_weights(folder / WEIGHTS, network, identity["config"], run.data.context)
     remove_checkpoints(folder / CHECKPOINT)
     say(f"{title(run)}: trained before by this config and code; left alone")
     return True
@@ -108,6 +110,8 @@ def begin(
     if state:
         say(f"{title(run)}: going on from step {first} of {run.training.steps}")
     if first == 0:
+        for file in folder.glob(weights_after("*")):  # of a training that was another
+            file.unlink()
         save_checkpoint(checkpoint, identity, snapshot(one, 0))
     return one
 
@@ -154,6 +158,11 @@ def save(one: Trainee, done: int, state: str = "running") -> None:
     tell(one, state, done, one.verdict())
 
 
+def keep(one: Trainee, done: int) -> None:
+    """Write the weights after `done` steps, which the probe will measure."""
+    save_weights(one.folder / weights_after(done), one.network, one.identity["config"], one.run.data.context)
+
+
 def pause(one: Trainee, step: int) -> str:
     """Write a checkpoint after `step` steps, where another process can go on, and say where that is."""
     verdict, done, steps = one.verdict(), max(step, one.first), one.run.training.steps
@@ -179,7 +188,7 @@ def finish(one: Trainee, done: int, verdict: Verdict) -> None:
         done = verdict.step
         where = f"batch {verdict.batch}{' reversed' * verdict.reversed}"
         say(f"{title(one.run)}: diverged at step {done}: {verdict.what} not finite on {where}; kept the weights before")
-    save_weights(one.folder / "model.safetensors", one.network, one.identity["config"], one.run.data.context)
+    save_weights(one.folder / WEIGHTS, one.network, one.identity["config"], one.run.data.context)
     tell(one, "diverged" if verdict.diverged else "finished", done, verdict)
     save_trained(one.folder / TRAINED, one.identity, one.network)
     remove_checkpoints(one.folder / CHECKPOINT)

@@ -1,6 +1,6 @@
 """The gate convolution that all cells share, and how gates are summed from several of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any, Protocol, runtime_checkable
 
@@ -82,6 +82,21 @@ class Separate:
 
 
 SEPARATE = Separate()
+
+
+class Watched:
+    """The gates as `gates` sums them, each also shown to `see` with its name, before its nonlinearity."""
+
+    def __init__(self, gates: GateSums, see: Callable[[str, Tensor], None]) -> None:
+        self._see = see
+        self.read, self.mix, self._sum, self.again = gates.read, gates.mix, gates.sum, gates.again
+
+    def sum(self, names: str, *readings: Any) -> list[Tensor]:
+        """The named gates."""
+        found = self._sum(names, *readings)
+        for name, gate in zip(names.split(), found, strict=True):
+            self._see(name, gate)
+        return found
 
 
 def initialise(module: nn.Module, spec: ModelSpec) -> None:

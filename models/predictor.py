@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.convolution import SEPARATE, GateSums, conv1x1, initialise, zeros
+from models.convolution import SEPARATE, GateSums, Watched, conv1x1, initialise, zeros
 from models.gradient_highway import GradientHighwayUnit
 from models.merged import Merged
 from models.spec import CELLS, ModelSpec
@@ -64,6 +64,7 @@ class Predictor(nn.Module):
         feed_mask: Float[Tensor, "B T-1"],
         trace: Trace | None = None,
         cut: Cut | None = None,
+        gate_trace: Trace | None = None,
     ) -> Float[Tensor, "B T-1 C H W"]:
         """Roll the network out over a clip.
 
@@ -72,6 +73,8 @@ class Predictor(nn.Module):
             feed_mask: 1 = the network sees the true frame, 0 = its own last prediction; column 0 is always 1.
             trace: filled with every state at every step, if given.
             cut: stops gradient on one of the two paths, if given; the predictions stay the same.
+            gate_trace: filled with every gate before its nonlinearity, by name and layer, if given; p and s are those
+                of the highway.
 
         Returns:
             The predictions of frames 2 to T, not clipped.
@@ -86,11 +89,11 @@ class Predictor(nn.Module):
                 prediction, states = detach_path(cut, prediction, states)
             mask = feed_mask[:, t, None, None, None]  # (B, 1, 1, 1)
             x = mask * inputs[:, t] + (1 - mask) * prediction  # Eq. 7
-            if self.recompute and t > 0 and trace is None:  # the first step makes the merged weights, for all
+            if self.recompute and t > 0 and trace is gate_trace is None:  # the first step makes the merged weights
                 step = partial(self._again, gates)
                 prediction, states = checkpoint(step, x, states, use_reentrant=False, preserve_rng_state=False)
             else:
-                prediction, states = self._step(x, states, gates, trace)
+                prediction, states = self._step(x, states, gates, trace, gate_trace)
             predictions.append(prediction)
         return to_frames(torch.stack(predictions, dim=1), self.spec.patch_size)
 
@@ -102,18 +105,24 @@ class Predictor(nn.Module):
         return self(torch.cat([context, unseen], dim=1), mask)[:, given - 1 :]
 
     def _step(
-        self, x: Float[Tensor, "B P h w"], states: dict, gates: GateSums, trace: Trace | None
+        self,
+        x: Float[Tensor, "B P h w"],
+        states: dict,
+        gates: GateSums,
+        trace: Trace | None = None,
+        gate_trace: Trace | None = None,
     ) -> tuple[Float[Tensor, "B P h w"], dict]:
         """The prediction of the next frame, in patches, and all states one step later (our Eq. 8)."""
         states = dict(states)
         m = states["M"]
         for layer, cell in enumerate(self.cells, start=1):
-            h, c, m = cell(x, states["H", layer], states["C", layer], m, gates)
+            seen = gates if gate_trace is None else Watched(gates, partial(record_gate, gate_trace, layer))
+            h, c, m = cell(x, states["H", layer], states["C", layer], m, seen)
             states["H", layer], states["C", layer] = h, c
             record(trace, layer, H=h, C=c, M=m)
             x = h
             if layer == self.spec.highway_slot:
-                x, switch = self.highway(h, states["Z"], gates)
+                x, switch = self.highway(h, states["Z"], seen)
                 states["Z"] = x
                 record(trace, layer, Z=x, S=switch)
         states["M"] = m
@@ -121,7 +130,7 @@ class Predictor(nn.Module):
 
     def _again(self, gates: GateSums, x: Tensor, states: dict) -> tuple[Tensor, dict]:
         """A step that `checkpoint` may compute twice."""
-        return self._step(x, states, gates.again(), None)
+        return self._step(x, states, gates.again())
 
     def _zero_states(self, x: Float[Tensor, "B P h w"]) -> dict:
         """All states at t = 0; M is the top layer's."""
@@ -154,6 +163,11 @@ def record(trace: Trace | None, layer: int, **states: Tensor | None) -> None:
     for name, state in states.items():
         if state is not None:
             trace.setdefault((name, layer), []).append(state)
+
+
+def record_gate(trace: Trace, layer: int, name: str, gate: Tensor) -> None:
+    """Append a gate of this step to `trace`."""
+    trace.setdefault((name, layer), []).append(gate)
 
 
 def free_running_mask(

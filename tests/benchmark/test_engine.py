@@ -239,7 +239,9 @@ def test_a_step_that_cannot_be_captured_says_so(frames, monkeypatch):
 
 
 @pytest.fixture
-def threads():
+def threads(monkeypatch):
+    """Sets the number of threads; parts of any size are worth one."""
+    monkeypatch.setattr(engine, "SMALLEST_PART", 1)
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -279,3 +281,13 @@ def test_parts_on_threads_keep_the_order_of_the_batch_and_compute_on_one_thread(
     assert engine.on_parts(network, work, torch.arange(5.0), None) == [([0, 1, 2], 1), ([3, 4], 1)]
     network.plain = True
     assert engine.on_parts(network, work, torch.arange(5.0), None) == [([0, 1, 2, 3, 4], 2)]
+
+
+def test_a_batch_stays_whole_where_its_parts_would_be_small(threads, monkeypatch):
+    threads(2)
+    network, batch = build(SPEC, 1), torch.arange(5.0)
+    numbers = 2 * SPEC.patches**2 * 3  # of 2 clips, 3 channels at most
+    monkeypatch.setattr(engine, "SMALLEST_PART", numbers)
+    assert engine.on_parts(network, len, batch) == [3, 2]
+    monkeypatch.setattr(engine, "SMALLEST_PART", numbers + 1)
+    assert engine.on_parts(network, len, batch) == [5]

@@ -18,7 +18,7 @@ import yaml
 from safetensors.torch import load_file
 
 from benchmark import engine
-from benchmark.checkpoint import load_weights
+from benchmark.checkpoint import load_weights, weights_after
 from benchmark.curriculum import feed_mask
 from benchmark.data.prepared import load_digits
 from benchmark.data.stream import ClipStream
@@ -353,6 +353,23 @@ def test_run_without_steps_keeps_the_initial_weights(make_protocol, results):
     assert read_json(folder / "status.json") == {"state": "finished", "step": 0, "steps": 0}
     weights = load_file(folder / "model.safetensors")
     assert all(torch.equal(tensor, weights[name]) for name, tensor in build(run.model, 1).state_dict().items())
+
+
+def test_weights_after_the_steps_of_the_probe_are_those_of_a_shorter_training(make_protocol, results, monkeypatch):
+    short = trained(make_protocol(training={"steps": 5}).run("predrnnpp", 1), another(results, "short"))
+    run = make_protocol(probe={"steps": [5, 2]}).run("predrnnpp", 1)
+    with interrupted_at(monkeypatch, 6):
+        train(run, results, "cpu")
+    folder = trained(run, results)
+    kept, expected = load_file(folder / weights_after(5)), load_file(short / "model.safetensors")
+    assert all(torch.equal(kept[name], weight) for name, weight in expected.items())
+    load_weights(folder / weights_after(2), run.identity())
+
+
+def test_kept_weights_of_a_training_that_was_another_are_removed(make_protocol, results):
+    folder = trained(make_protocol(probe={"steps": [2, 5]}).run("convlstm", 1), results)
+    trained(make_protocol(probe={"steps": [5]}).run("convlstm", 1), results)
+    assert [file.name for file in folder.glob(weights_after("*"))] == [weights_after(5)]
 
 
 def test_what_is_written_names_no_machine(make_protocol, results, tmp_path):
