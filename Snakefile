@@ -25,4 +25,4 @@ rule all:
     input:
         rules.tables.output,
         rules.figures.output,
-        of_runs(".mirrored"),
+        made_here(".mirrored"),

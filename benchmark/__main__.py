@@ -131,6 +131,15 @@ def probe(options: argparse.Namespace) -> None:
         probe_run(run, options.results_dir, device)
 
 
+def record(options: argparse.Namespace) -> None:
+    """Put together what is kept of a finished run or baseline, of which tables and figures are made."""
+    if options.variant not in BASELINES:
+        run_of(options)
+    from benchmark.record import write_record
+
+    write_record(options.protocol, options.variant, options.seed, options.results_dir)
+
+
 def sync(options: argparse.Namespace) -> None:
     """Bring MLflow up to date with the run folders: of one run, of a protocol, or of all."""
     from benchmark.tracking import sync as sync_runs
@@ -145,21 +154,26 @@ def tables(options: argparse.Namespace) -> None:
     """Make the tables of a protocol from its finished runs."""
     from benchmark.tables import write_tables
 
-    write_tables(options.protocol, options.results_dir)
+    write_tables(options.protocol, options.results_dir, reuse=options.reuse)
 
 
 def figures(options: argparse.Namespace) -> None:
     """Draw the figures of a protocol from its finished runs."""
     from benchmark.figures import write_figures
 
-    write_figures(options.protocol, options.results_dir)
+    write_figures(options.protocol, options.results_dir, reuse=options.reuse)
 
 
 def publish(options: argparse.Namespace) -> None:
-    """Copy tables, figures and records of a finished protocol to results/reference."""
+    """Copy tables, figures and records of a finished protocol, or the records there are, to results/reference."""
     from benchmark.publish import publish as publish_results
+    from benchmark.publish import publish_records
 
-    print(publish_results(options.protocol, options.results_dir))
+    if options.records_only:
+        count = publish_records(options.protocol, options.results_dir)
+        print(f"published {count} records of protocol {options.protocol.name}")
+    else:
+        print(publish_results(options.protocol, options.results_dir, reuse=options.reuse))
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -227,10 +241,11 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] =
         ("protocol?", "variant?", "seed?", "weights?", "data?", *(f"{name}?" for name in OWN_CLIPS), *RUN[3:]),
     ),
     "probe": (probe, RUN),
+    "record": (record, RUN[:4]),
     "sync": (sync, ("protocol?", "variant?", "seed?", "results_dir")),
-    "tables": (tables, ("protocol", "results_dir")),
-    "figures": (figures, ("protocol", "results_dir")),
-    "publish": (publish, ("protocol", "results_dir")),
+    "tables": (tables, ("protocol", "results_dir", "reuse")),
+    "figures": (figures, ("protocol", "results_dir", "reuse")),
+    "publish": (publish, ("protocol", "results_dir", "reuse", "records_only")),
     "compare": (compare, ("protocol", "results_dir")),
     "reproduce": (reproduce, ("RECORD", "results_dir", "data_dir", "device?")),
     "verify": (verify, ("DIR", "data_dir")),
@@ -269,8 +284,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb.
 
     Returns:
-        0 = done, 1 = `compare` or `verify` found a difference, 2 = the user's mistake, said shortly, 130 = Ctrl-C and
-        143 = TERM: training goes on by the same command.
+        0 = done, 1 = `compare`, `reproduce` or `verify` found a difference, 2 = the user's mistake, said shortly, 130 =
+        Ctrl-C and 143 = TERM: training goes on by the same command.
     """
     options = parser().parse_args(arguments)
     try:

@@ -114,11 +114,7 @@ def pairs_cell(one: VariantRuns, other: VariantRuns, difference: Difference) -> 
 
 def per_clip(one: VariantRuns, other: VariantRuns, metric: str) -> np.ndarray:
     """Paired difference of every clip, mean over its frames and over the seeds that both have."""
-    means = [
-        pd.concat({run.seed: run.frames.groupby("clip")[metric].mean() for run in group.kept})
-        for group in (one, other)
-        if group.kept
-    ]
+    means = [pd.concat({run.seed: run.per_clip[metric] for run in group.kept}) for group in (one, other) if group.kept]
     if len(means) < 2:
         return np.empty(0)
     return (means[0] - means[1]).dropna().groupby(level=1).mean().to_numpy()

@@ -277,3 +277,4 @@ class WorkflowConfig(Strict):
         Path("results"), description="Results of a protocol go to a folder of its name here."
     )
     download: bool = Field(False, description="Fetch published files that data_dir lacks.")
+    reuse: bool = Field(False, description="Make no run again whose published record is of this very config.")

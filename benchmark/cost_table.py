@@ -1,9 +1,7 @@
 """The table of what each variant cost."""
 
-import math
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from benchmark.config import Protocol
@@ -17,12 +15,12 @@ def compute_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFra
     """What each variant cost: counted parameters and MACs, and measured speed and memory."""
     values, cells = [], []
     for group in by_variant([run for run in runs if run.config]):
-        lines = [line for run in group.runs for line in run.timing]
+        costs_of = pd.DataFrame([run.cost for run in group.runs], dtype=float)
         row: dict[str, Any] = {"variant": group.variant, "label": group.label, "n": group.n}
         row |= spent(group, costs)
-        row["train_s"] = float(np.mean([sum(line["elapsed_s"] for line in run.timing) for run in group.runs]))
-        row["clips_per_s"] = float(np.median([line["clips_per_s"] for line in lines] or [math.nan]))
-        row["peak_memory_mib"] = max((line["peak_memory_mib"] for line in lines), default=math.nan)
+        row["train_s"] = costs_of["train_s"].mean()
+        row["clips_per_s"] = costs_of["clips_per_s"].median()
+        row["peak_memory_mib"] = costs_of["peak_memory_mib"].max()
         values.append(row)
         cells.append(
             {
@@ -42,7 +40,8 @@ def compute_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFra
         f"Measured on {', '.join(device)}, {protocol.training.threads} thread(s) a run, {protocol.training.precision}; "
         "several runs may have shared the machine, so times are no comparison of speed.",
         f"MACs: multiply-accumulates of the convolutions in one forward pass over a clip of {frames} frames.",
-        "Parameters: every one of them receives gradient. Clips/s: median over the logged intervals of training.",
+        "Parameters: every one of them receives gradient. Clips/s: median over the logged intervals of"
+        " training, then over seeds.",
         "Peak memory: of the whole training process with its libraries, or on a GPU what PyTorch allocated there.",
         *skipped_notes(runs),
     ]

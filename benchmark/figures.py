@@ -7,12 +7,10 @@ import pandas as pd
 
 from benchmark.ablation_figures import depth, slots
 from benchmark.ablations import depth_series, slot_series
-from benchmark.config import Protocol, run_path
-from benchmark.data.npz import read_npz
+from benchmark.config import Protocol
 from benchmark.drawing import Setting, draw_seeds, empty_figure, finish, handles, left_out, looks, page, time_axis
 from benchmark.films import FilmRow, film_figure
-from benchmark.gradient_figures import HORIZON_NOTE, STAGES, gradient_norm, gradient_norm_layers, read_norms
-from benchmark.metrics import summarise
+from benchmark.gradient_figures import HORIZON_NOTE, STAGES, gradient_norm, gradient_norm_layers
 from benchmark.outputs import FIGURE_FORMATS, figures_of
 from benchmark.runs import FinishedRun, read_runs
 from benchmark.score_figures import differences, scores
@@ -21,13 +19,15 @@ BASELINE_LINES = ((0, (6, 2)), (0, (1, 1.5)), (0, (3, 2, 1, 2)))
 GREY = "#777777"
 
 
-def write_figures(protocol: Protocol, results_dir: Path) -> None:
+def write_figures(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> None:
     """Write `figures/<name>.{pdf,png}` of `protocol`.
+
+    Args: `reuse`: take runs from published records, see `read_runs`.
 
     Raises:
         UserError: a run is not finished.
     """
-    runs = read_runs(protocol, results_dir)
+    runs = read_runs(protocol, results_dir, reuse=reuse)
     kept = [run for run in runs if not run.diverged]
     trained = [run for run in kept if run.config]
     drawn = {run.variant for run in trained}
@@ -44,7 +44,7 @@ def write_figures(protocol: Protocol, results_dir: Path) -> None:
     scores(protocol, runs, setting, paths["scores"])
     differences(protocol, runs, setting, paths["differences"])
     mse_per_frame(kept, setting, paths["mse_per_frame"])
-    film(protocol, kept, results_dir, setting, paths["film"])
+    film(kept, setting, paths["film"])
     openness(trained, setting, paths["openness"])
     if slot_series(protocol):
         slots(protocol, runs, setting, paths["slots"])
@@ -56,17 +56,15 @@ def write_figures(protocol: Protocol, results_dir: Path) -> None:
         for name in ("gradient_norm", "gradient_norm_layers"):
             empty_figure("Gradient norm", "Every run diverged.", setting, paths[name])
         return
-    norms = pd.concat(
-        read_norms(run.config.path(results_dir) / "probe.parquet").assign(variant=run.variant, seed=run.seed)
-        for run in trained
-    )
+    norms = pd.concat(run.norms.assign(variant=run.variant, seed=run.seed) for run in trained)
+    norms = norms[norms["measure"] == "residual"]
     gradient_norm(norms, setting, paths["gradient_norm"])
     gradient_norm_layers(norms, setting, paths["gradient_norm_layers"])
 
 
 def mse_per_frame(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
     """MSE of each predicted frame: all with the baselines, and the variants alone on their own scale."""
-    curves = pd.DataFrame({(run.variant, run.seed): by_frame(run.frames, "mse") for run in runs})
+    curves = pd.DataFrame({(run.variant, run.seed): run.per_frame["mse"] for run in runs})
     curves.index += setting.context
     with page(paths, height=2.6) as figure:
         every, alone = figure.subplots(1, 2)
@@ -89,11 +87,6 @@ def mse_per_frame(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence
             setting.seed_note("mean", interval="band"),
         ]
         finish(figure, "Error by predicted frame", notes, legend)
-
-
-def by_frame(frames: pd.DataFrame, metric: str) -> pd.Series:
-    """Predicted frame -> mean of a metric over clips."""
-    return summarise(frames, by=["frame"]).set_index(["metric", "frame"])["mean"][metric]
 
 
 def openness(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
@@ -147,18 +140,13 @@ def gap_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Sequ
         finish(figure, title, notes, handles(setting.looks))
 
 
-def film(
-    protocol: Protocol, runs: Sequence[FinishedRun], results_dir: Path, setting: Setting, paths: Sequence[Path]
-) -> None:
+def film(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
     """The first of `evaluation.film_clips` as every variant (its first seed) and every baseline predicts it."""
-    clip = min(protocol.evaluation.film_clips)
     first = {run.variant: run for run in reversed(runs)}
     rows = []
     for run in (first[variant] for variant in dict.fromkeys(run.variant for run in runs)):
-        folder = run_path(results_dir, protocol.name, run.variant, run.seed)
-        numbers, *shown = read_npz(folder / "examples.npz", "clip", "context", "truth", "prediction")
-        context, truth, prediction = (films[list(numbers).index(clip)] for films in shown)
-        mse = run.frames.loc[run.frames["clip"] == clip, "mse"].mean()
+        clip, context, truth, prediction = (run.film[name] for name in ("clip", "context", "truth", "prediction"))
+        mse = run.per_clip.at[clip, "mse"]
         rows.append(FilmRow(run.label, prediction, mse, baseline=run.config is None))
     notes = [
         "The first of the clips that the protocol names, so not chosen by its result.",

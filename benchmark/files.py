@@ -7,6 +7,7 @@ import glob
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from benchmark.errors import UserError
 from benchmark.seal import BLANK, check_seal, sealed
 
 _CHECKSUM = "checksum"
+_PLAIN_LIST = re.compile(r'\[\s(?:[^\[\]{}"]|"\w*")*\]')
+"""In indented JSON, a list of numbers or of words without spaces."""
 
 _FULL = {
     errno.ENOSPC: "no space left on the disk",
@@ -155,8 +158,12 @@ def write_atomic(path: Path, data: bytes | memoryview | str) -> None:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write `value` as indented JSON with a stable key order, and beside its keys the checksum of the file."""
+    """Write `value` as indented JSON with a stable key order, and beside its keys the checksum of the file.
+
+    A list of numbers or short words takes one line.
+    """
     text = json.dumps(value | {_CHECKSUM: BLANK}, indent=2, sort_keys=True) + "\n"
+    text = _PLAIN_LIST.sub(lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text)
     write_atomic(path, sealed(text.encode()))
 
 

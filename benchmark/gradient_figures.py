@@ -12,7 +12,6 @@ from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
 from benchmark.drawing import Setting, draw_seeds, finish, handles, lighten, page, time_axis
-from benchmark.parquet import read_parquet
 
 STATES = {"X": "frame X", "H": "hidden H", "C": "memory C", "M": "zigzag M", "Z": "highway Z"}
 STAGES = {"init": "at initialisation", "trained": "after training"}
@@ -26,20 +25,11 @@ def gradient_note(frames: int, rest: str) -> str:
     return f"{what}, L2 norm; {rest}. {HORIZON_NOTE}"
 
 
-def read_norms(path: Path) -> pd.DataFrame:
-    """Mean over clips of the log norm of the residual measure: columns stage, state, layer, t, log_norm."""
-    keys = ["stage", "state", "layer", "t"]
-    norms = read_parquet(path, columns=[*keys, "norm"], filters=[("measure", "==", "residual")])
-    with np.errstate(divide="ignore"):
-        norms["log_norm"] = np.log(norms["norm"])
-    return norms.groupby(keys, sort=False)["log_norm"].mean().reset_index()
-
-
 def gradient_norm(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) -> None:
     """Every variant in one panel a state, before and after training, relative to the last context frame.
 
     Args:
-        norms: rows of `read_norms` of every run, with its `variant` and `seed`.
+        norms: of every run, with its `variant` and `seed`.
         setting: of the protocol.
         paths: files to write.
     """

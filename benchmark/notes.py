@@ -1,7 +1,5 @@
 """The sentences under the tables: what was predicted, from how many seeds, and what is missing."""
 
-import numpy as np
-
 from benchmark.config import Protocol
 from benchmark.metrics import METRICS
 from benchmark.runs import FinishedRun
@@ -34,6 +32,18 @@ def seed_note(protocol: Protocol) -> str:
     return f"{n}; mean with 95 % t interval over seeds{few}."
 
 
+def reuse_notes(runs: list[FinishedRun]) -> list[str]:
+    """A note where runs were not made here but taken from published records; empty elsewhere."""
+    reused = [run for run in runs if run.reused]
+    if not reused:
+        return []
+    commits = ", ".join(sorted({f"{run.provenance['git_commit']}"[:12] for run in reused}))
+    stale = sum(run.stale for run in reused)
+    since = f", {stale} of them made by code that has changed since" if stale else ""
+    trained = sum(run.config is not None for run in runs)
+    return [f"{len(reused)} of {trained} runs come from records published before (commit {commits}){since}."]
+
+
 def definition_note(metric: str, over: str = "clips and predicted frames") -> str:
     """Head of a column and the words that define its metric."""
     return f"{METRICS[metric].head}: {METRICS[metric].definition}; mean over {over}."
@@ -59,7 +69,7 @@ def skipped_notes(runs: list[FinishedRun]) -> list[str]:
 
 def undefined_notes(runs: list[FinishedRun]) -> list[str]:
     """One note a run with predictions that are not finite: its means are not, nor are those over its seeds."""
-    counts = {f"{run.label}, seed {run.seed}": int(run.frames["mse"].isna().sum()) for run in runs if not run.diverged}
+    counts = {f"{run.label}, seed {run.seed}": run.undefined for run in runs if not run.diverged}
     return [
         f"{name}: {count} predicted frames hold pixels that are not finite, so that no mean over them is."
         for name, count in counts.items()
@@ -71,7 +81,7 @@ def infinite_notes(runs: list[FinishedRun]) -> list[str]:
     """A note that counts the frames of infinite PSNR, variant by variant, if there are any."""
     counts = {run.label: 0 for run in runs}
     for run in runs:
-        counts[run.label] += int(np.isposinf(run.frames["psnr"]).sum())
+        counts[run.label] += run.infinite
     shown = ", ".join(f"{label} {count}" for label, count in counts.items() if count)
     return (
         [f"Frames with infinite PSNR (prediction identical to truth), left out of its mean: {shown}."] if shown else []

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.config import Protocol
-from benchmark.notes import data_note, definition_note, diverged_notes, seed_note
+from benchmark.notes import data_note, definition_note, diverged_notes, reuse_notes, seed_note
 from benchmark.rendering import MISSING, Table, digits, interval, number
 from benchmark.runs import FinishedRun, by_variant
 from benchmark.score_tables import score_cell, seeds_cell
@@ -52,6 +52,7 @@ def probe_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         f" the decay is not exponential. {MISSING}: a norm is 0 or not finite.",
         "Openness: mean of 1 - S of the highway over units, steps and clips; 1 keeps the past, 0 replaces it.",
         seed_note(protocol),
+        *reuse_notes(runs),
         *diverged_notes(runs),
     ]
     return Table("How far back gradients reach", pd.DataFrame(values), pd.DataFrame(cells), notes)

@@ -35,6 +35,7 @@ STAGES = {
         "benchmark/data/occlusion.py",
     ),
     "probe": ("benchmark/probe.py", "benchmark/engine.py"),
+    "record": ("benchmark/record.py", "benchmark/metrics.py"),
     "tables": (
         "benchmark/tables.py",
         "benchmark/score_tables.py",
@@ -47,6 +48,7 @@ STAGES = {
         "benchmark/rendering.py",
         "benchmark/metrics.py",
         "benchmark/statistics.py",
+        "benchmark/runs.py",
     ),
     "figures": (
         "benchmark/figures.py",
@@ -60,6 +62,7 @@ STAGES = {
         "benchmark/rendering.py",
         "benchmark/metrics.py",
         "benchmark/statistics.py",
+        "benchmark/runs.py",
     ),
 }
 """Source files that decide the numbers of each stage, besides those of its network.

@@ -5,40 +5,47 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmark.config import Protocol, run_path
+from benchmark import reference
+from benchmark.config import Protocol
 from benchmark.errors import UserError
-from benchmark.files import read_json, write_atomic, write_json
+from benchmark.files import write_atomic, write_json
 from benchmark.outputs import TABLE_FORMATS, figures_of, tables_of
-from benchmark.provenance import ROOT
-from benchmark.record import record
-from benchmark.runs import FinishedRun, read_runs
+from benchmark.record import RECORD
+from benchmark.runs import FinishedRun, read_record, read_runs
 
-REFERENCE = ROOT / "results" / "reference"
 MEASURED = {"compute": ("train_s", "clips_per_s", "peak_memory_mib")}
 """Columns of a table that differ from time to time: measured, not computed."""
 
 
-def publish(protocol: Protocol, results_dir: Path) -> str:
+def publish(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> str:
     """Copy tables, figures (PNG) and one record a run of a finished protocol to `results/reference/<protocol>`.
+
+    Args: `reuse`: leave the records there of runs that were not made again, see `read_runs`.
 
     Raises:
         UserError: a run, a table or a figure is missing.
     """
-    fresh, folder = results_dir / protocol.name, REFERENCE / protocol.name
-    runs = [run for run in read_runs(protocol, results_dir) if run.config]
+    fresh, folder = results_dir / protocol.name, reference.FOLDER / protocol.name
+    runs = [run for run in read_runs(protocol, results_dir, reuse=reuse) if run.config]
     files = [f"tables/{name}.{ending}" for name in tables_of(protocol) for ending in TABLE_FORMATS]
     files += [f"figures/{name}.png" for name in figures_of(protocol)]
     missing = [name for name in files if not (fresh / name).exists()]
     if missing:
         raise UserError(f"{fresh / missing[0]}: is missing; run the workflow first")
-    backbone = read_json(fresh / "lpips_backbone.json")
     for name in files:
         write_atomic(folder / name, (fresh / name).read_bytes())
-    for run in runs:
-        kept = record(run, run_path(results_dir, protocol.name, run.variant, run.seed), backbone)
-        write_json(folder / "records" / f"{run.variant}.seed={run.seed}.json", kept)
+    count = publish_records(protocol, results_dir)
     write_atomic(folder / "README.md", readme(protocol, runs))
-    return f"published {len(files)} files and {len(runs)} records of protocol {protocol.name}"
+    return f"published {len(files)} files and {count} records of protocol {protocol.name}"
+
+
+def publish_records(protocol: Protocol, results_dir: Path) -> int:
+    """Copy the records of those runs of `protocol` that are finished to where they are published; returns how many."""
+    made = {run: run.path(results_dir) / RECORD for run in protocol.runs()}
+    finished = {run: path for run, path in made.items() if path.exists()}
+    for run, path in finished.items():
+        write_json(reference.record_path(protocol.name, run.variant, run.seed), read_record(path))
+    return len(finished)
 
 
 def readme(protocol: Protocol, runs: list[FinishedRun]) -> str:
@@ -47,7 +54,7 @@ def readme(protocol: Protocol, runs: list[FinishedRun]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
     commits = ", ".join(sorted({f"{run.provenance['git_commit']}"[:12] for run in runs}))
     tables = "\n".join(
-        (REFERENCE / protocol.name / "tables" / f"{name}.md").read_text() for name in tables_of(protocol)
+        (reference.FOLDER / protocol.name / "tables" / f"{name}.md").read_text() for name in tables_of(protocol)
     )
     figures = "\n\n".join(f"![{name}](figures/{name}.png)" for name in figures_of(protocol))
     return (
@@ -69,7 +76,7 @@ def compare(protocol: Protocol, results_dir: Path) -> tuple[str, bool]:
     """
     lines, equal = [], True
     for name in tables_of(protocol):
-        fresh, published = (base / protocol.name / "tables" / f"{name}.csv" for base in (results_dir, REFERENCE))
+        fresh, published = (base / protocol.name / "tables" / f"{name}.csv" for base in (results_dir, reference.FOLDER))
         for path, verb in ((published, "publish"), (fresh, "tables")):
             if not path.exists():
                 raise UserError(f"{path}: nothing to compare; the verb `{verb}` makes it")

@@ -1,6 +1,8 @@
-"""The record of a finished run: small enough to commit, and enough to see whether a later run came out equal."""
+"""The record of a finished run: small enough to commit, and all that tables and figures take of it."""
 
+import base64
 import hashlib
+import io
 import json
 import math
 from pathlib import Path
@@ -8,44 +10,158 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from benchmark.files import read_json_lines
-from benchmark.metrics import summarise
-from benchmark.runs import FinishedRun
+from benchmark.config import Protocol, run_path
+from benchmark.data.npz import read_npz
+from benchmark.errors import UserError
+from benchmark.files import read_json, read_json_lines, write_json
+from benchmark.metrics import HEADLINE, summarise
+from benchmark.parquet import read_parquet
+from benchmark.provenance import code_hash
+from benchmark.variants import BASELINES
 
+RECORD = "record.json"
+"""Its name in a run folder."""
+STAGES = ("train", "evaluate", "probe")
+"""Whose code decides what a record says."""
+ENDED = ("finished", "diverged")
+"""States of a run whose training is over."""
+OF_ALL = ("frames.parquet", "examples.npz")
+OF_RUN = ("status.json", "provenance.json", "model.safetensors", "probe.parquet", "probe.json")
+"""Files of a run folder without which there is no record, of runs and baselines and of runs alone."""
 CURVE_POINTS = 200
 """Points of the curves that a record keeps at most."""
 _PLACES = ("variant", "seed", "clip", "frame")
 
 
-def record(run: FinishedRun, folder: Path, backbone: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of a run: config, how it ended, curves, means per clip and per frame, gradients, provenance.
+def write_record(protocol: Protocol, variant: str, seed: int, results_dir: Path) -> None:
+    """Write the record of a run or a baseline into its folder.
 
-    Args:
-        run: what `read_runs` found.
-        folder: its run folder.
-        backbone: what `lpips_backbone.json` holds.
+    Raises:
+        UserError: it is not finished; names what is missing.
     """
-    assert run.config is not None
-    metrics = [name for name in run.frames.columns if name not in _PLACES]
-    finite = run.frames.replace([np.inf, -np.inf], np.nan)
-    per_clip = finite.groupby("clip")[metrics].mean()
-    per_frame = finite.groupby("frame")[metrics].mean()
-    mean = summarise(run.frames).set_index("metric")["mean"]
-    by_gap = {} if run.box_mse is None else {"box_mse": {gap: plain(value) for gap, value in run.box_mse.items()}}
-    return by_gap | {
-        "config": run.config.to_dict(),
-        "status": run.status,
-        "curve": thinned(curve(read_json_lines(folder / "metrics.jsonl"))),
+    found = make_record(protocol, variant, seed, results_dir)
+    write_json(run_path(results_dir, protocol.name, variant, seed) / RECORD, found)
+
+
+def make_record(protocol: Protocol, variant: str, seed: int, results_dir: Path) -> dict[str, Any]:
+    """What is kept of a run or a baseline, as plain values; see `write_record`."""
+    folder = run_path(results_dir, protocol.name, variant, seed)
+    backbone = read_json(results_dir / protocol.name / "lpips_backbone.json")
+    for name in (*OF_ALL, *(() if variant in BASELINES else OF_RUN)):
+        if not (folder / name).exists():
+            raise UserError(f"{folder}: not finished ({name} is missing); run the workflow first")
+    about = {"variant": variant, "seed": seed, "lpips_backbone": kept_of(backbone)}
+    found = about | scores(folder, protocol) | {"film": film(folder, protocol)}
+    return found if variant in BASELINES else found | training(folder, protocol, variant, seed) | gradients(folder)
+
+
+def training(folder: Path, protocol: Protocol, variant: str, seed: int) -> dict[str, Any]:
+    """How a run was trained: config, code, how it ended, curves, cost, provenance.
+
+    Raises:
+        UserError: its training is not over.
+    """
+    run, status = protocol.run(variant, seed), read_json(folder / "status.json")
+    if status["state"] not in ENDED:
+        raise UserError(f"{folder}: not finished (its training is {status['state']}); run the workflow first")
+    lines, timing = (read_json_lines(folder / f"{name}.jsonl") for name in ("metrics", "timing"))
+    validation = {line["step"]: line["validation/mse"] for line in lines if "validation/mse" in line}
+    return {
+        "identity": run.identity("evaluation", "probe"),
+        "code": {stage: code_hash(stage, run.model) for stage in STAGES},
+        "config": run.to_dict(),
+        "status": status,
+        "curve": thinned(curve(lines)),
+        "validation": {step: plain(value) for step, value in validation.items()},
+        "cost": cost(timing),
         "weights_sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
-        "scores_sha256": {name: short_hash(run.frames[name].to_numpy().tobytes()) for name in metrics},
-        "mean": {name: plain(mean[name]) for name in metrics},
-        "per_frame": {name: [plain(value) for value in per_frame[name]] for name in metrics},
-        "per_clip": {name: [plain(value) for value in per_clip[name]] for name in metrics[:1]},
-        "probe": run.probe,
-        "lpips_backbone": {key: backbone[key] for key in ("net", "status", "sha256") if key in backbone},
-        "provenance": run.provenance,
+        "provenance": read_json(folder / "provenance.json"),
     }
+
+
+def scores(folder: Path, protocol: Protocol) -> dict[str, Any]:
+    """What `evaluate` found: means, means by predicted frame and by clip, and where the protocol has them by gap."""
+    table, found = read_parquet(folder / "frames.parquet"), {}
+    if protocol.data.gaps:
+        means = table.groupby("gap")["box_mse"].mean()
+        found["box_mse"] = {gap: plain(value) for gap, value in means.items()}
+        table = table[table["gap"] == 0].drop(columns="gap")
+    metrics = [name for name in table.columns if name not in _PLACES]
+    mean = summarise(table).set_index("metric")["mean"]
+    by_clip = table.groupby("clip")
+    return found | {
+        "scores_sha256": {name: short_hash(table[name].to_numpy().tobytes()) for name in metrics},
+        "mean": {name: plain(mean[name]) for name in metrics},
+        "per_frame": by_frame(table),
+        "per_clip": {name: [rounded(value, 8) for value in by_clip[name].mean()] for name in metrics if is_main(name)},
+        "infinite_frames": int(np.isposinf(table["psnr"]).sum()),
+        "undefined_frames": int(table["mse"].isna().sum()),
+    }
+
+
+def by_frame(table: pd.DataFrame) -> dict[str, list[float | str | None]]:
+    """Metric -> its mean over clips at predicted frame 1, 2, ..."""
+    found = summarise(table, by=["frame"]).pivot(index="frame", columns="metric", values="mean")
+    return {str(name): [plain(value) for value in found[name]] for name in found.columns}
+
+
+def is_main(metric: str) -> bool:
+    """Whether `metric` is one of the main table."""
+    return metric in HEADLINE or metric.startswith("lpips")
+
+
+def gradients(folder: Path) -> dict[str, Any]:
+    """What `probe` found: reach, half-life, openness; and geometric means over clips of the norms at t = 1, 2, ..."""
+    table = read_parquet(folder / "probe.parquet")
+    with np.errstate(divide="ignore"):
+        table["norm"] = np.log(table["norm"])
+    norms: dict[str, dict[str, dict[str, list[Any]]]] = {}
+    keys = ["stage", "measure", "state", "layer"]
+    means = np.exp(table.groupby([*keys, "t"], sort=False)["norm"].mean())
+    for (stage, measure, state, layer), group in means.groupby(level=keys, sort=False):
+        norms.setdefault(stage, {}).setdefault(measure, {})[f"{state}{layer}"] = [rounded(one, 5) for one in group]
+    return {"probe": read_json(folder / "probe.json"), "norms": norms}
+
+
+def film(folder: Path, protocol: Protocol) -> dict[str, Any]:
+    """The first clip that the protocol shows, true and predicted, as PNG files with the frames one above the other."""
+    numbers, *shown = read_npz(folder / "examples.npz", "clip", "context", "truth", "prediction")
+    clip = min(protocol.evaluation.film_clips)
+    place = list(numbers).index(clip)
+    return {"clip": clip} | dict(
+        zip(("context", "truth", "prediction"), (to_png(films[place]) for films in shown), strict=True)
+    )
+
+
+def to_png(frames: np.ndarray) -> tuple[str, int]:
+    """Frames (T, H, W, C; uint8) as a PNG file in base64, and T."""
+    stacked = frames.reshape(-1, *frames.shape[2:])  # (T * H, W, C)
+    buffer = io.BytesIO()
+    Image.fromarray(stacked if stacked.shape[-1] == 3 else stacked[..., 0]).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode(), len(frames)
+
+
+def from_png(text: str, frames: int) -> np.ndarray:
+    """The inverse of `to_png`."""
+    stacked = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+    return stacked.reshape(frames, stacked.shape[0] // frames, stacked.shape[1], -1)
+
+
+def cost(timing: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Seconds of training, clips/s (median over the logged intervals) and peak memory."""
+    speeds = [line["clips_per_s"] for line in timing]
+    return {
+        "train_s": float(sum(line["elapsed_s"] for line in timing)),
+        "clips_per_s": float(np.median(speeds)) if speeds else None,
+        "peak_memory_mib": max((line["peak_memory_mib"] for line in timing), default=None),
+    }
+
+
+def kept_of(backbone: dict[str, Any]) -> dict[str, Any]:
+    """What tells one network under LPIPS from another."""
+    return {key: backbone[key] for key in ("net", "status", "sha256") if key in backbone}
 
 
 def curve(lines: list[dict[str, Any]]) -> pd.DataFrame:
@@ -73,6 +189,13 @@ def short_hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def plain(value: float) -> float | None:
-    """A number for JSON, which knows neither NaN nor infinity; eight significant digits."""
-    return float(f"{value:.8g}") if np.isfinite(value) else None
+def plain(value: float) -> float | str | None:
+    """A number for JSON, which knows neither NaN (null) nor infinity (`inf`)."""
+    if math.isnan(value):
+        return None
+    return float(value) if math.isfinite(value) else str(float(value))
+
+
+def rounded(value: float, digits: int) -> float | str | None:
+    """`plain` with so many significant digits."""
+    return plain(float(f"{value:.{digits}g}"))

@@ -123,18 +123,16 @@ def run_again(protocol: Protocol, run: RunConfig, place: Path, data_dir: Path, d
     from benchmark.data.prepared import prepare
     from benchmark.evaluate import evaluate
     from benchmark.probe import probe
-    from benchmark.record import record
-    from benchmark.runs import read_runs
+    from benchmark.record import make_record
     from benchmark.train import train_cohort
 
     folder = place / protocol.name
     prepare(protocol.data, data_dir, folder / "data")
-    found = backbone.prepare(protocol.evaluation.lpips_backbone, data_dir, folder / "lpips_backbone.json", False)
+    backbone.prepare(protocol.evaluation.lpips_backbone, data_dir, folder / "lpips_backbone.json", False)
     train_cohort([run], place, device, skip_trained=True)
     evaluate(protocol, run.variant, run.seed, place, data_dir, device)
     probe(run, place, device)
-    (finished,) = read_runs(protocol, place)
-    return plain_json(record(finished, run.path(place), found))
+    return plain_json(make_record(protocol, run.variant, run.seed, place))
 
 
 def environment(recorded: dict[str, Any], here: dict[str, Any]) -> list[str]:
@@ -163,7 +161,7 @@ def outcomes(
             print(f"{metric}: not compared, it could not be measured here")
             continue
         yield metric, score_difference(metric, recorded, here)
-    for name in ("box_mse", "probe"):
+    for name in ("box_mse", "beyond", "probe", "norms"):
         if name in recorded:
             yield name, next(differences(recorded[name], here.get(name, {}), ""), None)
 

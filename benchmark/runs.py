@@ -1,44 +1,61 @@
-"""The finished runs of a protocol, read back from their folders."""
+"""The finished runs of a protocol, as their records tell of them."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from benchmark import reference
 from benchmark.config import Protocol, RunConfig, run_path
 from benchmark.errors import UserError
-from benchmark.files import read_json, read_json_lines
-from benchmark.metrics import summarise
-from benchmark.parquet import read_parquet
+from benchmark.files import read_json
+from benchmark.provenance import code_hash
+from benchmark.record import RECORD, STAGES, from_png, kept_of
 from benchmark.variants import BASELINE_SEED, BASELINES
-
-ENDED = ("finished", "diverged")
-"""States of a run whose training is over."""
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One run, or one baseline (then `config` is None and `status`, `probe` and `timing` are empty)."""
+    """One run, or one baseline: then `config` is None, and what only a training has is empty."""
 
     variant: str
     label: str
     seed: int
     config: RunConfig | None
-    frames: pd.DataFrame
-    """Scores, where a bar hides a digit those without it (gap 0)."""
-    status: dict[str, Any]
-    probe: dict[str, Any]
-    timing: list[dict[str, Any]]
-    provenance: dict[str, Any]
+    scores: pd.Series
+    """Metric -> mean over clips and predicted frames; where a bar hides a digit, without it (gap 0), as all scores."""
+    per_frame: pd.DataFrame
+    """One row a predicted frame 1, 2, ..., one column a metric: mean over clips."""
+    per_clip: pd.DataFrame
+    """One row a clip, one column a metric of the main table: mean over predicted frames."""
+    infinite: int
+    """Frames of infinite PSNR, left out of its means."""
+    undefined: int
+    """Predicted frames with pixels that are not finite."""
+    film: dict[str, Any]
+    """`clip`, number of the first clip that the protocol shows; its `context`, `truth`, `prediction` (T, H, W, C)."""
     box_mse: pd.Series | None = None
     """Where a bar hides a digit: gap -> error in that digit's box, mean over clips and frames."""
-
-    @cached_property
-    def scores(self) -> pd.Series:
-        """Metric -> mean over clips and predicted frames."""
-        return summarise(self.frames).set_index("metric")["mean"]
+    beyond: pd.DataFrame | None = None
+    """Where the protocol predicts on beyond the horizon: as `per_frame`, to the last of those frames."""
+    status: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, float | None] = field(default_factory=dict)
+    """`train_s`, `clips_per_s`, `peak_memory_mib`."""
+    validation: pd.Series = field(default_factory=lambda: pd.Series(dtype=float))
+    """Training step -> MSE on the validation clips."""
+    probe: dict[str, Any] = field(default_factory=dict)
+    """Stage -> what `probe.json` holds of it."""
+    norms: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Columns stage, measure, state, layer, t, log_norm: mean over clips of the natural log of the norm."""
+    lpips_backbone: dict[str, Any] = field(default_factory=dict)
+    reused: bool = False
+    """Its record is the published one, not made here."""
+    stale: bool = False
+    """Its record was made by code that has changed since."""
 
     @property
     def diverged(self) -> bool:
@@ -101,43 +118,115 @@ def by_variant(runs: list[FinishedRun]) -> list[VariantRuns]:
     return [VariantRuns(variant, group[0].label, group) for variant, group in groups.items()]
 
 
-def read_runs(protocol: Protocol, results_dir: Path) -> list[FinishedRun]:
+def read_runs(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> list[FinishedRun]:
     """All runs of `protocol` in its order, baselines last.
 
+    Args:
+        reuse: take a run whose published record is of this config and data from that record.
+
     Raises:
-        UserError: a run is not finished; names it.
+        UserError: a run has no record, or records are of different clips or LPIPS backbones; names it.
     """
-    runs = [_read(run.variant, run.label, run.seed, run, protocol, results_dir) for run in protocol.runs()]
-    names = protocol.baselines
-    return runs + [_read(name, BASELINES[name], BASELINE_SEED, None, protocol, results_dir) for name in names]
+    runs = []
+    for run in protocol.runs():
+        published = reference.record_of(run) if reuse else None
+        recorded = read_record(published or run.path(results_dir) / RECORD)
+        runs.append(of_run(recorded, run, reused=published is not None))
+    folder = results_dir / protocol.name
+    if runs:
+        check_alike(runs, kept_of(read_json(folder / "lpips_backbone.json")), folder)
+    for name in protocol.baselines:
+        recorded = read_record(run_path(results_dir, protocol.name, name, BASELINE_SEED) / RECORD)
+        about = {"variant": name, "label": BASELINES[name], "seed": BASELINE_SEED, "config": None}
+        runs.append(FinishedRun(**about | scores_of(recorded)))
+    return runs
 
 
-def _read(
-    variant: str, label: str, seed: int, config: RunConfig | None, protocol: Protocol, results_dir: Path
-) -> FinishedRun:
-    folder = run_path(results_dir, protocol.name, variant, seed)
-    names = ("status", "probe", "provenance") if config else ()
-    for file in ("frames.parquet", *(f"{name}.json" for name in names)):
-        if not (folder / file).exists():
-            raise UserError(f"{folder}: not finished ({file} is missing); run the workflow first")
-    records = {name: read_json(folder / f"{name}.json") for name in names}
-    if config and records["status"]["state"] not in ENDED:
-        raise UserError(
-            f"{folder}: not finished (its training is {records['status']['state']}); run the workflow first"
-        )
-    frames, box_mse = read_parquet(folder / "frames.parquet"), None
-    if protocol.data.gaps:
-        box_mse = frames.groupby("gap")["box_mse"].mean()
-        frames = frames[frames["gap"] == 0].drop(columns="gap")
+def read_record(path: Path) -> dict[str, Any]:
+    """The record at `path`.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    if not path.exists():
+        raise UserError(f"{path.parent}: not finished ({path.name} is missing); run the workflow first")
+    return read_json(path)
+
+
+def of_run(recorded: dict[str, Any], run: RunConfig, *, reused: bool) -> FinishedRun:
+    """The run that a record tells of."""
     return FinishedRun(
-        variant=variant,
-        label=label,
-        seed=seed,
-        config=config,
-        frames=frames,
-        box_mse=box_mse,
-        status=records.get("status", {}),
-        probe=records.get("probe", {}),
-        timing=read_json_lines(folder / "timing.jsonl"),
-        provenance=records.get("provenance", {}),
+        variant=run.variant,
+        label=run.label,
+        seed=run.seed,
+        config=run,
+        **scores_of(recorded),
+        **{name: recorded[name] for name in ("status", "provenance", "cost", "probe", "lpips_backbone")},
+        validation=pd.Series({int(step): number(value) for step, value in recorded["validation"].items()}, dtype=float),
+        norms=norms_of(recorded["norms"]),
+        reused=reused,
+        stale=any(recorded["code"][stage] != code_hash(stage, run.model) for stage in STAGES),
     )
+
+
+def scores_of(recorded: dict[str, Any]) -> dict[str, Any]:
+    """The fields that baselines have too."""
+    found: dict[str, Any] = {name: numbers(recorded[name]) for name in ("per_frame", "per_clip")}
+    for table, counted in ((found["per_frame"], "frame"), (found["per_clip"], "clip")):
+        table.index = pd.RangeIndex(1, len(table) + 1, name=counted)
+    if "beyond" in recorded:
+        found["beyond"] = numbers(recorded["beyond"])
+        found["beyond"].index = pd.RangeIndex(1, len(found["beyond"]) + 1, name="frame")
+    if "box_mse" in recorded:
+        by_gap = recorded["box_mse"]
+        found["box_mse"] = pd.Series({int(gap): number(value) for gap, value in by_gap.items()}).sort_index()
+    shown = recorded["film"]
+    films = {name: from_png(*shown[name]) for name in ("context", "truth", "prediction")}
+    return found | {
+        "scores": pd.Series({name: number(value) for name, value in recorded["mean"].items()}),
+        "infinite": recorded["infinite_frames"],
+        "undefined": recorded["undefined_frames"],
+        "film": films | {"clip": shown["clip"]},
+    }
+
+
+def norms_of(recorded: dict[str, Any]) -> pd.DataFrame:
+    """The columns of `FinishedRun.norms`."""
+    tables = []
+    for stage, measures in recorded.items():
+        for measure, states in measures.items():
+            for name, values in states.items():
+                places = {"stage": stage, "measure": measure, "state": name[0], "layer": int(name[1:])}
+                with np.errstate(divide="ignore"):
+                    log_norm = np.log([number(value) for value in values])
+                tables.append(pd.DataFrame(places | {"t": range(1, len(values) + 1), "log_norm": log_norm}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def numbers(columns: dict[str, list[Any]]) -> pd.DataFrame:
+    """Columns as a record holds them."""
+    return pd.DataFrame({name: [number(value) for value in values] for name, values in columns.items()})
+
+
+def number(value: float | str | None) -> float:
+    """A number as a record holds it."""
+    return np.nan if value is None else float(value)
+
+
+def check_alike(runs: Sequence[FinishedRun], backbone: dict[str, Any], folder: Path) -> None:
+    """Refuse runs that were scored on different clips, or by another network under LPIPS than `backbone`.
+
+    Raises:
+        UserError: names one of them.
+    """
+    for run in runs:
+        name = f"{run.variant} seed={run.seed}"
+        if run.provenance["data_hash"] != runs[0].provenance["data_hash"]:
+            other = f"{runs[0].variant} seed={runs[0].seed}"
+            raise UserError(f"{folder}: {name} was scored on other clips than {other}; make the one or the other again")
+        if run.lpips_backbone != backbone:
+            where = "its published record" if run.reused else "its record"
+            raise UserError(
+                f"{folder}: {name}: {where} has LPIPS by {run.lpips_backbone}, lpips_backbone.json says {backbone}; "
+                "give data_dir the same backbone, or go without reuse"
+            )

@@ -7,13 +7,13 @@ import pandas as pd
 
 from benchmark.config import Protocol
 from benchmark.metrics import METRICS, columns
-from benchmark.metrics import summarise as mean_of_frames
 from benchmark.notes import (
     data_note,
     definition_note,
     diverged_notes,
     gap_notes,
     infinite_notes,
+    reuse_notes,
     seed_note,
     skipped_notes,
     undefined_notes,
@@ -43,7 +43,7 @@ def main_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFrame,
             cell[METRICS[f"lpips_{lpips['net']}"].head] = lpips["status"]
         values.append(row)
         cells.append(cell)
-    notes = [protocol.about, data_note(protocol, runs), *gap_notes(protocol), seed_note(protocol)]
+    notes = [protocol.about, data_note(protocol, runs), *gap_notes(protocol), seed_note(protocol), *reuse_notes(runs)]
     if any(winners.values()):
         notes.append(
             "Bold: the best mean and all that cannot be told from it (paired t tests over seeds between all variants"
@@ -59,17 +59,15 @@ def main_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFrame,
 
 def per_frame_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
     """One row a variant and predicted frame in the CSV; for people, MSE with one column a frame."""
+    every = [*columns(protocol.evaluation.lpips_backbone, conventions=True), "box_mse"]
     values, cells = [], []
     for group in by_variant(runs):
-        by_frame = [
-            mean_of_frames(run.frames, by=["frame"]).set_index(["metric", "frame"])["mean"] for run in group.kept
-        ]
-        scored = [name for name in group.runs[0].frames.columns if name in METRICS]
+        scored = [name for name in every if name in group.runs[0].per_frame]
         cell = {"Model": group.label, "n": seeds_cell(group)}
         for frame in range(1, protocol.data.horizon + 1):
             row = {"variant": group.variant, "label": group.label, "n": group.n, "frame": frame}
             for name in scored:
-                found = summarise([float(means[name, frame]) for means in by_frame])
+                found = summarise([float(run.per_frame.at[frame, name]) for run in group.kept])
                 row |= {f"{name}_{key}": getattr(found, key) for key in ("mean", "low", "high")}
             values.append(row)
             cell[f"{frame}"] = number(row["mse_mean"], digits("mse")) if group.kept else MISSING

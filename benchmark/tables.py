@@ -17,14 +17,16 @@ from benchmark.runs import read_runs
 from benchmark.score_tables import conventions_table, main_table, per_frame_table
 
 
-def write_tables(protocol: Protocol, results_dir: Path) -> None:
+def write_tables(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> None:
     """Write `tables/<name>.{csv,md,tex,html}` of `protocol`.
+
+    Args: `reuse`: take runs from published records, see `read_runs`.
 
     Raises:
         UserError: a run is not finished.
     """
     folder = results_dir / protocol.name
-    runs = read_runs(protocol, results_dir)
+    runs = read_runs(protocol, results_dir, reuse=reuse)
     costs = pd.read_csv(folder / "plan.csv").set_index("variant")
     lpips = read_json(folder / "lpips_backbone.json")
     test_set = read_json(folder / "data" / "data.json")["test_set"] if protocol.data.public_test else "generated"

@@ -142,6 +142,7 @@ def write_finished(tmp_path):
         for run in protocol.runs():
             where = run.path(results_dir)
             write_scores(where, run.variant, run.seed, names, protocol.data)
+            write_norms(where, run.data)
             state = "diverged" if (run.variant, run.seed) in diverged else "finished"
             write_json(where / "status.json", {"state": state, "step": 4, "steps": run.training.steps})
             decays = (run.variant, run.seed) not in silent
@@ -175,6 +176,18 @@ PROVENANCE = {
 }
 
 
+def write_norms(folder, data):
+    places = [
+        (stage, 0, measure, clip, "X", 0, t, float(clip * t))
+        for stage in STAGES
+        for measure in ("residual", "fixed")
+        for clip in (1, 2)
+        for t in range(1, data.context + 1)
+    ]
+    columns = ["stage", "step", "measure", "clip", "state", "layer", "t", "norm"]
+    write_parquet(folder / "probe.parquet", pd.DataFrame(places, columns=columns))
+
+
 def write_scores(folder, variant, seed, names, data):
     random = np.random.default_rng([seed, *variant.encode()])
     clips, frames = np.arange(1, data.test_clips + 1), np.arange(1, data.horizon + 1)
@@ -184,3 +197,6 @@ def write_scores(folder, variant, seed, names, data):
         table[name] = random.uniform(10, 20, len(table)) * table["frame"]
     folder.mkdir(parents=True)
     write_parquet(folder / "frames.parquet", table)
+    films = {"context": data.context, "truth": data.horizon, "prediction": data.horizon}
+    films = {name: np.zeros((1, count, 2, 2, 1), np.uint8) for name, count in films.items()}
+    np.savez(folder / "examples.npz", clip=[1], **films)

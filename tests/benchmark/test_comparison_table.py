@@ -9,7 +9,7 @@ from scipy import stats
 
 from benchmark.parquet import write_parquet
 from benchmark.rendering import MINUS, MISSING
-from benchmark.tables import write_tables
+from tests.benchmark.recorded import write_tables
 
 PRIMARY = {"pairs": {"predrnnpp": "predrnn", "predrnn": "convlstm"}}
 SEEDS = list(range(1, 9))

@@ -14,15 +14,13 @@ from benchmark.data.stream import to_float
 from benchmark.engine import roll_out
 from benchmark.errors import UserError
 from benchmark.evaluate import evaluate
-from benchmark.figures import write_figures
+from benchmark.files import read_json
 from benchmark.outputs import FIGURE_FORMATS, TABLE_FORMATS, TABLES, figures_of, tables_of
 from benchmark.plan import plan
 from benchmark.probe import probe
-from benchmark.record import record
-from benchmark.runs import read_runs
 from benchmark.snapshot import read_snapshot
-from benchmark.tables import write_tables
 from benchmark.train import train
+from tests.benchmark.recorded import read_runs, write_figures, write_tables
 
 GAPS = [2, 0, 1]
 PROTOCOL = """
@@ -126,8 +124,8 @@ def test_records_and_mlflow_hold_the_error_by_gap_and_all_else_without_a_bar(fin
     frames = pd.read_parquet(run.config.path(results) / "frames.parquet")
     expected = frames.groupby("gap")["box_mse"].mean()
     mse = frames.loc[frames["gap"] == 0, "mse"].mean()
-    kept = record(run, run.config.path(results), {})
-    assert kept["box_mse"] == pytest.approx(expected.to_dict())
+    kept = read_json(run.config.path(results) / "record.json")
+    assert {int(gap): mse for gap, mse in kept["box_mse"].items()} == pytest.approx(expected.to_dict())
     assert kept["mean"]["mse"] == pytest.approx(mse)
     assert "gap" not in kept["mean"]
     curves = read_snapshot(run.config.path(results)).curves

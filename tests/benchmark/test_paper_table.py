@@ -15,8 +15,7 @@ from benchmark.files import read_json, write_json
 from benchmark.metrics import METRICS
 from benchmark.parquet import write_parquet
 from benchmark.rendering import DIGIT_WIDE, MINUS, MISSING, POINT_WIDE, to_csv, to_markdown
-from benchmark.runs import read_runs
-from benchmark.tables import write_tables
+from tests.benchmark.recorded import read_runs, write_tables
 
 PAPER, REPOSITORY, OPENSTL = "PredRNN++ paper (ICML 2018)", "PredRNN-V2 repository", "OpenSTL 200 epochs"
 METRIC_NAMES = ("mse", "mae", "ssim", "psnr", "lpips")

@@ -2,23 +2,25 @@
 
 import json
 import math
+import shutil
 
 import pandas as pd
 import pytest
 from PIL import Image
 
+from benchmark import tables
 from benchmark.__main__ import main
 from benchmark.errors import UserError
-from benchmark.files import read_json
+from benchmark.files import read_json, write_json
 from benchmark.outputs import FIGURES, TABLE_FORMATS, TABLES
 from benchmark.parquet import write_parquet
 from benchmark.publish import compare, difference, publish
-from benchmark.tables import write_tables
+from tests.benchmark.recorded import write_records, write_tables
 
 
 @pytest.fixture
 def reference(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmark.publish.REFERENCE", tmp_path / "reference")
+    monkeypatch.setattr("benchmark.reference.FOLDER", tmp_path / "reference")
     return tmp_path / "reference"
 
 
@@ -78,15 +80,18 @@ def test_record_of_a_protocol_of_the_size_of_quick_is_below_100_kb(finished, ref
     assert max(sizes) < 100_000
 
 
-def test_infinite_and_missing_values_are_null_in_a_record(finished, reference):
+def test_infinite_values_are_words_and_missing_ones_null_in_a_record(finished, reference):
     protocol, results_dir = finished()
     path = results_dir / "tiny" / "runs" / "predrnn" / "seed=1" / "frames.parquet"
     frames = pd.read_parquet(path)
     frames["psnr"] = math.inf
+    frames.loc[0, "ssim"] = math.nan
     write_parquet(path, frames)
+    write_records(protocol, results_dir)
     publish(protocol, results_dir)
     text = (reference / "tiny" / "records" / "predrnn.seed=1.json").read_text()
-    assert json.loads(text, parse_constant=pytest.fail)["mean"]["psnr"] is None
+    mean = json.loads(text, parse_constant=pytest.fail)["mean"]
+    assert (mean["psnr"], mean["ssim"]) == ("inf", None)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +99,7 @@ def test_infinite_and_missing_values_are_null_in_a_record(finished, reference):
     [
         ("tables/main.csv", r"tables/main.csv: is missing; run the workflow first"),
         ("figures/film.png", r"figures/film.png: is missing; run the workflow first"),
-        ("runs/predrnn/seed=1/frames.parquet", r"predrnn/seed=1: not finished \(frames.parquet is missing\)"),
+        ("runs/predrnn/seed=1/record.json", r"predrnn/seed=1: not finished \(record.json is missing\)"),
     ],
 )
 def test_unfinished_protocol_is_not_published(finished, reference, file, told):
@@ -156,3 +161,45 @@ TABLE = pd.DataFrame({"variant": ["a", "b"], "label": ["A", "B"], "mse": [1.0, 2
 )
 def test_difference_of_two_tables_is_put_in_words(fresh, told):
     assert difference(TABLE, fresh, ("time",)) == told
+
+
+def test_records_of_finished_runs_are_published_before_all_are(finished, reference, write_protocol, capsys):
+    results_dir = finished()[1]
+    (results_dir / "tiny" / "runs" / "predrnn" / "seed=1" / "record.json").unlink()
+    arguments = ["publish", "--protocol", str(write_protocol(seeds=[1, 2])), "--results-dir", str(results_dir)]
+    assert main([*arguments, "--records-only"]) == 0
+    assert "published 5 records of protocol tiny" in capsys.readouterr().out
+    assert len(list((reference / "tiny" / "records").iterdir())) == 5
+
+
+def test_runs_are_taken_from_published_records_of_their_config_and_the_tables_say_so(
+    finished, reference, make_protocol
+):
+    protocol, results_dir = finished(seeds=[1, 2, 3])
+    publish(protocol, results_dir)
+    fresh = (results_dir / "tiny" / "tables" / "main.csv").read_text()
+    path = reference / "tiny" / "records" / "predrnn.seed=1.json"
+    write_json(path, read_json(path) | {"code": {"train": "other", "evaluate": "other", "probe": "other"}})
+    shutil.rmtree(results_dir / "tiny" / "runs" / "predrnn")
+    with pytest.raises(UserError, match=r"predrnn/seed=1: not finished \(record.json is missing\)"):
+        tables.write_tables(protocol, results_dir)
+    tables.write_tables(protocol, results_dir, reuse=True)
+    assert (results_dir / "tiny" / "tables" / "main.csv").read_text() == fresh
+    notes = (results_dir / "tiny" / "tables" / "main.md").read_text()
+    assert "9 of 9 runs come from records published before (commit 0123456789ab), 1 of them made by code" in notes
+
+    changed = make_protocol(seeds=[1, 2, 3], training={"learning_rate": 0.02})
+    with pytest.raises(UserError, match="predrnn/seed=1: not finished"):
+        tables.write_tables(changed, results_dir, reuse=True)
+
+
+def test_records_of_other_clips_or_another_backbone_are_refused(finished, reference):
+    protocol, results_dir = finished()
+    path = results_dir / "tiny" / "runs" / "predrnn" / "seed=2" / "record.json"
+    recorded = read_json(path)
+    write_json(path, recorded | {"provenance": recorded["provenance"] | {"data_hash": "e" * 64}})
+    with pytest.raises(UserError, match="predrnn seed=2 was scored on other clips than convlstm seed=1"):
+        tables.write_tables(protocol, results_dir)
+    write_json(path, recorded | {"lpips_backbone": {"net": "squeeze", "status": "found", "sha256": "1"}})
+    with pytest.raises(UserError, match="predrnn seed=2: its record has LPIPS by"):
+        tables.write_tables(protocol, results_dir)

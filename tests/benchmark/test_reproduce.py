@@ -16,9 +16,9 @@ from benchmark.reproduce import curve_difference, differences
 @pytest.fixture
 def published(make_protocol, write_protocol, results, tmp_path, monkeypatch):
     """The record of a really trained tiny run, published."""
-    from benchmark.publish import publish
+    from benchmark.publish import publish_records
 
-    monkeypatch.setattr("benchmark.publish.REFERENCE", tmp_path / "reference")
+    monkeypatch.setattr("benchmark.reference.FOLDER", tmp_path / "reference")
     changes = {
         "variants": [{"id": "open", "base": "predrnnpp", "highway_gate_bias": -2.0, "training": {"clip_norm": 1.0}}],
         "seeds": [3],
@@ -27,13 +27,11 @@ def published(make_protocol, write_protocol, results, tmp_path, monkeypatch):
     protocol, file = make_protocol(**changes), str(write_protocol(**changes))
     for arguments in (["backbone"], *([verb, "--variant", "open", "--seed", "3"] for verb in VERBS)):
         assert main([arguments[0], "--protocol", file, "--results-dir", str(results), *arguments[1:]]) == 0
-    for files in ("tables_of", "figures_of"):
-        monkeypatch.setattr(f"benchmark.publish.{files}", lambda protocol: ())
-    publish(protocol, results)
+    publish_records(protocol, results)
     return tmp_path / "reference" / "tiny" / "records" / "open.seed=3.json"
 
 
-VERBS = ("train", "evaluate", "probe")
+VERBS = ("train", "evaluate", "probe", "record")
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from benchmark.metrics import METRICS
 from benchmark.outputs import FIGURES, figures_of
 from benchmark.parquet import write_parquet
 from benchmark.rendering import MINUS
-from benchmark.runs import by_variant, read_runs
+from benchmark.runs import by_variant
 from benchmark.score_figures import BELOW, Row, differences, scores, span
 from benchmark.statistics import paired, summarise
+from tests.benchmark.recorded import read_runs
 
 SLOTS = {
     "model": {"layers": 4},

@@ -16,7 +16,7 @@ from benchmark.metrics import METRICS
 from benchmark.outputs import TABLE_FORMATS, TABLES
 from benchmark.parquet import write_parquet
 from benchmark.rendering import DIGIT_WIDE, MINUS, MISSING, POINT_WIDE
-from benchmark.tables import write_tables
+from tests.benchmark.recorded import write_tables
 
 SEEDS = [1, 2, 3]
 

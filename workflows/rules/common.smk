@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pydantic import ValidationError
 from snakemake.utils import min_version
 
+from benchmark import reference
 from benchmark.config import WorkflowConfig, load_protocol
 from benchmark.device import cuda_count, resolve_device
 from benchmark.errors import UserError, explain
@@ -35,11 +36,13 @@ GPU = int(PROTOCOL.training.device == "cuda" or (PROTOCOL.training.device == "au
 FOLDER = f"{CONFIG.results_dir}/{PROTOCOL.name}"
 RUN = f"{FOLDER}/runs/{{variant}}/seed={{seed}}"
 LOCK = ExitStack()
+RECORDS = [(run, reference.record_of(run) if CONFIG.reuse else None) for run in PROTOCOL.runs()]
 
 # Quoted once, here.
 PROTOCOL_OPTION = f"--protocol={shlex.quote(CONFIG.protocol)}"
 OPTIONS = f"{PROTOCOL_OPTION} --results-dir={shlex.quote(str(CONFIG.results_dir))}"
 RUN_OPTIONS = f"{OPTIONS} --data-dir={shlex.quote(str(CONFIG.data_dir))}"
+RESULT_OPTIONS = f"{OPTIONS} --reuse" if CONFIG.reuse else OPTIONS
 FETCH_OPTIONS = f"{RUN_OPTIONS} --download" if CONFIG.download else RUN_OPTIONS
 
 # The rules' `python` is the one that runs Snakemake, whether its environment is activated or not.
@@ -121,16 +124,23 @@ def weights(wildcards):
     return [] if wildcards.variant in BASELINES else f"{RUN}/model.safetensors"
 
 
-def of_runs(*names):
-    """These files of every run."""
-    runs = [RUN.format(variant=run.variant, seed=run.seed) for run in PROTOCOL.runs()]
-    return [f"{folder}/{name}" for folder in runs for name in names]
+def made_here(name):
+    """This file of every run, but those whose published record is used."""
+    return [RUN.format(variant=run.variant, seed=run.seed) + f"/{name}" for run, kept in RECORDS if kept is None]
 
 
-def of_baselines(*names):
-    """These files of every baseline."""
-    folders = [RUN.format(variant=name, seed=BASELINE_SEED) for name in PROTOCOL.baselines]
-    return [f"{folder}/{name}" for folder in folders for name in names]
+def records():
+    """The records of all runs and baselines."""
+    published = [os.path.relpath(kept) for _, kept in RECORDS if kept is not None]
+    baselines = [RUN.format(variant=name, seed=BASELINE_SEED) + "/record.json" for name in PROTOCOL.baselines]
+    return [*made_here("record.json"), *published, *baselines]
+
+
+def recorded(wildcards):
+    """Input function: the files that a record is made of; a baseline has no gradients."""
+    names = ["frames.parquet", "examples.npz"]
+    names += [] if wildcards.variant in BASELINES else ["model.safetensors", "probe.parquet", "probe.json"]
+    return [f"{RUN}/{name}" for name in names]
 
 
 def rows():

@@ -4,8 +4,7 @@
 rule tables:
     input:
         code_files(*sources("tables")),
-        of_runs("frames.parquet", "probe.json"),
-        of_baselines("frames.parquet"),
+        records(),
         f"{FOLDER}/plan.csv",
     output:
         expand(f"{FOLDER}/tables/{{name}}.{{ending}}", name=tables_of(PROTOCOL), ending=TABLE_FORMATS),
@@ -16,7 +15,7 @@ rule tables:
     conda:
         "../../environment.yml"
     params:
-        options=untracked(OPTIONS),
+        options=untracked(RESULT_OPTIONS),
         rows=rows(),
     shell:
         "python -m benchmark tables {params.options} > {log:q} 2>&1"
@@ -25,8 +24,7 @@ rule tables:
 rule figures:
     input:
         code_files(*sources("figures")),
-        of_runs("frames.parquet", "probe.parquet", "probe.json", "examples.npz"),
-        of_baselines("frames.parquet", "examples.npz"),
+        records(),
     output:
         expand(f"{FOLDER}/figures/{{name}}.{{ending}}", name=figures_of(PROTOCOL), ending=FIGURE_FORMATS),
     log:
@@ -36,7 +34,7 @@ rule figures:
     conda:
         "../../environment.yml"
     params:
-        options=untracked(OPTIONS),
+        options=untracked(RESULT_OPTIONS),
         rows=rows(),
     shell:
         "python -m benchmark figures {params.options} > {log:q} 2>&1"

@@ -80,6 +80,26 @@ rule probe:
         "python -m benchmark probe {params.options} --variant {wildcards.variant} --seed {wildcards.seed} > {log:q} 2>&1"
 
 
+rule record:
+    input:
+        code_files(*sources("record")),
+        recorded,
+        f"{FOLDER}/lpips_backbone.json",
+    output:
+        f"{RUN}/record.json",
+    log:
+        f"{FOLDER}/logs/record/{{variant}}.seed={{seed}}.log",
+    benchmark:
+        f"{FOLDER}/benchmarks/record/{{variant}}.seed={{seed}}.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        options=untracked(OPTIONS),
+        film=min(PROTOCOL.evaluation.film_clips),
+    shell:
+        "python -m benchmark record {params.options} --variant {wildcards.variant} --seed {wildcards.seed} > {log:q} 2>&1"
+
+
 rule sync:
     input:
         f"{RUN}/model.safetensors",

@@ -1,0 +1,29 @@
+"""Records, and what is made of them, from the files of runs as a test has left them."""
+
+import benchmark.figures
+import benchmark.runs
+import benchmark.tables
+from benchmark.record import write_record
+from benchmark.variants import BASELINE_SEED
+
+
+def write_records(protocol, results_dir):
+    for run in protocol.runs():
+        write_record(protocol, run.variant, run.seed, results_dir)
+    for name in protocol.baselines:
+        write_record(protocol, name, BASELINE_SEED, results_dir)
+
+
+def read_runs(protocol, results_dir):
+    write_records(protocol, results_dir)
+    return benchmark.runs.read_runs(protocol, results_dir)
+
+
+def write_tables(protocol, results_dir):
+    write_records(protocol, results_dir)
+    benchmark.tables.write_tables(protocol, results_dir)
+
+
+def write_figures(protocol, results_dir):
+    write_records(protocol, results_dir)
+    benchmark.figures.write_figures(protocol, results_dir)

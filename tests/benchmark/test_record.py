@@ -1,0 +1,41 @@
+"""A record holds all that tables and figures take of a run, and gives it back."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmark.record import from_png, make_record, to_png
+from benchmark.runs import read_runs
+from tests.benchmark.recorded import write_records
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_film_comes_back_pixel_for_pixel(channels):
+    frames = np.random.default_rng(0).integers(0, 256, (3, 5, 4, channels), dtype=np.uint8)
+    assert np.array_equal(from_png(*to_png(frames)), frames)
+
+
+def test_scores_and_norms_come_back_as_they_were_measured(make_protocol, write_finished):
+    protocol = make_protocol()
+    results_dir = write_finished(protocol)
+    write_records(protocol, results_dir)
+    run = next(run for run in read_runs(protocol, results_dir) if (run.variant, run.seed) == ("predrnnpp", 2))
+    folder = run.config.path(results_dir)
+    frames = pd.read_parquet(folder / "frames.parquet")
+    for name in ("mse", "ssim", "lpips_squeeze", "ssim_range2"):
+        assert run.scores[name] == frames[name].mean()
+        np.testing.assert_array_equal(run.per_frame[name], frames.groupby("frame")[name].mean())
+    np.testing.assert_allclose(run.per_clip["mae"], frames.groupby("clip")["mae"].mean(), rtol=1e-7)
+    norms = pd.read_parquet(folder / "probe.parquet")
+    keys = ["stage", "measure", "state", "layer", "t"]
+    expected = np.log(norms["norm"]).groupby([norms[key] for key in keys]).mean()
+    found = run.norms.set_index(keys)["log_norm"]
+    np.testing.assert_allclose(found[expected.index], expected, atol=1e-4)
+    assert run.cost == {"train_s": 3.0, "clips_per_s": 42.0, "peak_memory_mib": 300.0}
+
+
+def test_record_of_a_baseline_has_scores_and_no_training(make_protocol, write_finished):
+    protocol = make_protocol()
+    found = make_record(protocol, "black", 0, write_finished(protocol))
+    assert {"mean", "per_frame", "per_clip", "film"} <= found.keys()
+    assert not {"config", "probe", "norms", "curve"} & found.keys()
