@@ -121,6 +121,12 @@ def weights(wildcards):
     return [] if wildcards.variant in BASELINES else f"{RUN}/model.safetensors"
 
 
+def scores():
+    """What `evaluate` writes of a run or a baseline."""
+    names = ["frames.parquet", *(["beyond.parquet"] if PROTOCOL.evaluation.beyond else []), "examples.npz"]
+    return [f"{RUN}/{name}" for name in [*names, "film.png", "film.gif"]]
+
+
 def of_runs(*names):
     """These files of every run."""
     runs = [RUN.format(variant=run.variant, seed=run.seed) for run in PROTOCOL.runs()]

@@ -35,10 +35,7 @@ rule evaluate:
         f"{FOLDER}/data/data.json",
         f"{FOLDER}/lpips_backbone.json",
     output:
-        f"{RUN}/frames.parquet",
-        f"{RUN}/examples.npz",
-        f"{RUN}/film.png",
-        f"{RUN}/film.gif",
+        scores(),
     log:
         f"{FOLDER}/logs/evaluate/{{variant}}.seed={{seed}}.log",
     benchmark:
