@@ -161,7 +161,10 @@ def test_impossible_value_is_named_with_its_key_and_what_is_allowed(write_protoc
     ("data", "told"),
     [
         ({"gaps": [0, 1]}, "does not go with data.gaps, whose clips are not continued"),
-        ({"frame_size": 64, "public_test": True}, "does not go with data.public_test, whose clips end with their horizon"),
+        (
+            {"frame_size": 64, "public_test": True},
+            "does not go with data.public_test, whose clips end with their horizon",
+        ),
     ],
 )
 def test_clips_that_cannot_be_continued_refuse_the_key_beyond(write_protocol, data, told):
