@@ -116,15 +116,14 @@ def cohort_identities(variants):
     return lambda wildcards: [run_named(variant, wildcards.seed).identity() for variant in variants]
 
 
+def longer():
+    """The scores of the longer roll-out, where the protocol has one."""
+    return [f"{RUN}/beyond.parquet"] if PROTOCOL.evaluation.beyond else []
+
+
 def weights(wildcards):
     """Input function: the weights to score; a baseline has none."""
     return [] if wildcards.variant in BASELINES else f"{RUN}/model.safetensors"
-
-
-def scores():
-    """What `evaluate` writes of a run or a baseline."""
-    names = ["frames.parquet", *(["beyond.parquet"] if PROTOCOL.evaluation.beyond else []), "examples.npz"]
-    return [f"{RUN}/{name}" for name in [*names, "film.png", "film.gif"]]
 
 
 def of_runs(*names):

@@ -35,7 +35,11 @@ rule evaluate:
         f"{FOLDER}/data/data.json",
         f"{FOLDER}/lpips_backbone.json",
     output:
-        scores(),
+        f"{RUN}/frames.parquet",
+        f"{RUN}/examples.npz",
+        f"{RUN}/film.png",
+        f"{RUN}/film.gif",
+        longer(),
     log:
         f"{FOLDER}/logs/evaluate/{{variant}}.seed={{seed}}.log",
     benchmark:
