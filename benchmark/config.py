@@ -115,6 +115,18 @@ class Protocol(Strict):
                 raise ValueError(f"{variant} is compared with itself; name another variant as its reference")
         return self
 
+    @model_validator(mode="after")
+    def _beyond_fits(self) -> "Protocol":
+        beyond, data = self.evaluation.beyond, self.data
+        if beyond is None:
+            return self
+        if beyond <= data.horizon:
+            raise ValueError(f"evaluation.beyond: {beyond} must lie above data.horizon {data.horizon}; null = none")
+        if data.public_test or data.gaps:
+            key, why = ("public_test", "end with their horizon") if data.public_test else ("gaps", "are not continued")
+            raise ValueError(f"evaluation.beyond: {beyond} does not go with data.{key}, whose clips {why}")
+        return self
+
     def seeds_of(self, variant: str) -> tuple[int, ...]:
         """The seeds of `variant`."""
         return next((entry.seeds for entry in self.variants if entry.id == variant and entry.seeds), self.seeds)

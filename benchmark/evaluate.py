@@ -1,6 +1,7 @@
 """Scores of a run, or of a baseline, on the fixed test clips."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,17 +42,15 @@ def baseline(name: str, horizon: int) -> Forecast:
 def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, data_dir: Path, device: str) -> None:
     """Score a run or a baseline; writes `frames.parquet`, `examples.npz`, `film.png` and `film.gif` to its folder.
 
+    Where the protocol has `evaluation.beyond`, also `beyond.parquet`: the scores of a longer roll-out.
+
     Raises:
         UserError: data, backbone or trained weights are missing, damaged or of another configuration.
     """
     engine.prepare_device(device, protocol.training.threads)
     folder = run_path(results_dir, protocol.name, variant, seed)
-    if variant in BASELINES:
-        title, forecast = BASELINES[variant], baseline(variant, protocol.data.horizon)
-    else:
-        run = protocol.run(variant, seed)
-        network = load_weights(folder / WEIGHTS, run.identity()).to(device)
-        title, forecast = f"{run.label}, seed {seed}", lambda context: engine.roll_out(network, context, run)
+    title, forecast_of = named_forecast(protocol, variant, seed, folder, device)
+    forecast = forecast_of(protocol.data.horizon)
     data_folder = results_dir / protocol.name / "data"
     clips = load_clips(data_folder, protocol.data, "test")
     lpips = recorded_lpips(protocol, results_dir, data_dir, device)
@@ -60,13 +59,41 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
         table, examples = score_gaps(forecast, clips, stream, protocol, lpips, device)
     else:
         table, examples = score_clips(forecast, clips, protocol, lpips, device)
-    table.insert(0, "variant", variant)
-    table.insert(1, "seed", seed)
-    write_parquet(folder / "frames.parquet", table)
+    write_scores(folder / "frames.parquet", table, variant, seed)
+    if protocol.evaluation.beyond:
+        longer = protocol.data.model_copy(update={"horizon": protocol.evaluation.beyond})
+        stream = fixed_stream(load_digits(data_folder), longer, "test")
+        table = score_beyond(forecast_of(longer.horizon), clips, stream, protocol, device)
+        write_scores(folder / "beyond.parquet", table, variant, seed)
     with atomic_buffer(folder / "examples.npz") as file:
         np.savez_compressed(file, **examples)
     film_strip(examples, title, folder / "film.png")
     film_animation(examples, folder / "film.gif")
+
+
+def named_forecast(
+    protocol: Protocol, variant: str, seed: int, folder: Path, device: str
+) -> tuple[str, Callable[[int], Forecast]]:
+    """The name of a run or a baseline, and its forecast of so many frames.
+
+    Raises:
+        UserError: the run's weights are missing, damaged or of another configuration.
+    """
+    if variant in BASELINES:
+        return BASELINES[variant], partial(baseline, variant)
+    run = protocol.run(variant, seed)
+    network = load_weights(folder / WEIGHTS, run.identity()).to(device)
+    precision = run.training.precision
+    return f"{run.label}, seed {seed}", lambda horizon: partial(
+        engine.predict, network, horizon=horizon, precision=precision
+    )
+
+
+def write_scores(path: Path, table: pd.DataFrame, variant: str, seed: int) -> None:
+    """Write `table` with two columns in front that say whose scores these are."""
+    table.insert(0, "variant", variant)
+    table.insert(1, "seed", seed)
+    write_parquet(path, table)
 
 
 def recorded_lpips(protocol: Protocol, results_dir: Path, data_dir: Path, device: str) -> torch.nn.Module | None:
@@ -125,15 +152,11 @@ def score_clips(
         frames = to_float(clips[first : first + evaluation.batch_size].to(device))
         prediction, truth = forecast(frames[:, : data.context]), frames[:, data.context :]  # (B, horizon, C, H, W)
         scores = score(prediction, truth, lpips, conventions=True)
-        batch, horizon = prediction.shape[:2]
+        batch = len(prediction)
         if boxes is not None:
             inside = boxes[first : first + batch, data.context :].to(device)
             scores["box_mse"] = score_box(prediction, truth, inside)
-        places = {
-            "clip": np.repeat(np.arange(first + 1, first + batch + 1), horizon),
-            "frame": np.tile(np.arange(1, horizon + 1), batch),
-        }
-        tables.append(pd.DataFrame(places | {name: value.cpu().numpy().ravel() for name, value in scores.items()}))
+        tables.append(placed(scores, first))
         shown = [clip - 1 - first for clip in sorted(evaluation.film_clips) if first < clip <= first + batch]
         predictions.append((255 * prediction[shown].clamp(0, 1)).byte().cpu())
     numbers = sorted(evaluation.film_clips)
@@ -145,6 +168,34 @@ def score_clips(
         "prediction": torch.cat(predictions).movedim(2, -1).numpy(),
     }
     return pd.concat(tables, ignore_index=True), examples
+
+
+def score_beyond(
+    forecast: Forecast, clips: UInt8[Tensor, "N T C H W"], stream: ClipStream, protocol: Protocol, device: str
+) -> pd.DataFrame:
+    """Score the long `forecast` on `clips` as `stream` continues them, batch by batch.
+
+    Returns:
+        One row a clip and predicted frame (both counted from 1) with one column a metric of `HEADLINE`.
+    """
+    context, tables = protocol.data.context, []
+    for numbers in torch.arange(len(clips)).split(protocol.evaluation.batch_size):
+        longer = stream.clips(numbers)
+        assert torch.equal(longer[:, : clips.shape[1]], clips[numbers]), "the stream continues other clips"
+        frames = to_float(longer.to(device))
+        scores = score(forecast(frames[:, :context]), frames[:, context:])
+        tables.append(placed(scores, int(numbers[0])))
+    return pd.concat(tables, ignore_index=True)
+
+
+def placed(scores: dict[str, Float64[Tensor, "B T"]], first: int) -> pd.DataFrame:
+    """The scores of a batch whose first clip is number `first` from 0: a row a clip and frame, counted from 1."""
+    batch, frames = next(iter(scores.values())).shape
+    places = {
+        "clip": np.repeat(np.arange(first + 1, first + batch + 1), frames),
+        "frame": np.tile(np.arange(1, frames + 1), batch),
+    }
+    return pd.DataFrame(places | {name: value.cpu().numpy().ravel() for name, value in scores.items()})
 
 
 def score_box(

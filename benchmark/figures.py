@@ -7,16 +7,26 @@ import pandas as pd
 
 from benchmark.ablation_figures import depth, slots
 from benchmark.ablations import depth_series, slot_series
+from benchmark.beyond_figure import beyond_horizon
 from benchmark.config import Protocol
-from benchmark.drawing import Setting, draw_seeds, empty_figure, finish, handles, left_out, looks, page, time_axis
+from benchmark.drawing import (
+    BASELINE_LINES,
+    GREY,
+    Setting,
+    draw_seeds,
+    empty_figure,
+    finish,
+    handles,
+    left_out,
+    looks,
+    page,
+    time_axis,
+)
 from benchmark.films import FilmRow, film_figure
 from benchmark.gradient_figures import HORIZON_NOTE, STAGES, gradient_norm, gradient_norm_layers
 from benchmark.outputs import FIGURE_FORMATS, figures_of
 from benchmark.runs import FinishedRun, read_runs
 from benchmark.score_figures import differences, scores
-
-BASELINE_LINES = ((0, (6, 2)), (0, (1, 1.5)), (0, (3, 2, 1, 2)))
-GREY = "#777777"
 
 
 def write_figures(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> None:
@@ -52,6 +62,8 @@ def write_figures(protocol: Protocol, results_dir: Path, *, reuse: bool = False)
         depth(protocol, runs, setting, paths["depth"])
     if protocol.data.gaps:
         gap_against_error(trained, setting, paths["gap_against_error"])
+    if protocol.evaluation.beyond:
+        beyond_horizon(kept, setting, paths["beyond_horizon"])
     if not trained:
         for name in ("gradient_norm", "gradient_norm_layers"):
             empty_figure("Gradient norm", "Every run diverged.", setting, paths[name])

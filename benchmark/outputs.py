@@ -10,15 +10,17 @@ FIGURE_FORMATS = ("pdf", "png")
 
 
 def tables_of(protocol: Protocol) -> tuple[str, ...]:
-    """The tables of `protocol`: those that all have, and one by gap where a bar hides a digit."""
-    return (*TABLES, "occlusion") if protocol.data.gaps else TABLES
+    """The tables of `protocol`: those that all have, one by gap where a bar hides a digit, one past the horizon."""
+    some = {"occlusion": protocol.data.gaps, "beyond": protocol.evaluation.beyond}
+    return (*TABLES, *(name for name, needed in some.items() if needed))
 
 
 def figures_of(protocol: Protocol) -> tuple[str, ...]:
-    """The figures of `protocol`: those that all have, and ablations and errors by gap where there are any."""
+    """The figures of `protocol`: those that all have, and ablations, errors by gap and past the horizon."""
     some = {
         "slots": slot_series(protocol),
         "depth": depth_series(protocol),
         "gap_against_error": protocol.data.gaps,
+        "beyond_horizon": protocol.evaluation.beyond,
     }
     return (*FIGURES, *(name for name, needed in some.items() if needed))

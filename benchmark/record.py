@@ -30,6 +30,7 @@ ENDED = ("finished", "diverged")
 OF_ALL = ("frames.parquet", "examples.npz")
 OF_RUN = ("status.json", "provenance.json", "model.safetensors", "probe.parquet", "probe.json")
 """Files of a run folder without which there is no record, of runs and baselines and of runs alone."""
+BEYOND = "beyond.parquet"
 CURVE_POINTS = 200
 """Points of the curves that a record keeps at most."""
 _PLACES = ("variant", "seed", "clip", "frame")
@@ -49,7 +50,8 @@ def make_record(protocol: Protocol, variant: str, seed: int, results_dir: Path) 
     """What is kept of a run or a baseline, as plain values; see `write_record`."""
     folder = run_path(results_dir, protocol.name, variant, seed)
     backbone = read_json(results_dir / protocol.name / "lpips_backbone.json")
-    for name in (*OF_ALL, *(() if variant in BASELINES else OF_RUN)):
+    needed = [*OF_ALL, *([BEYOND] if protocol.evaluation.beyond else []), *(() if variant in BASELINES else OF_RUN)]
+    for name in needed:
         if not (folder / name).exists():
             raise UserError(f"{folder}: not finished ({name} is missing); run the workflow first")
     about = {"variant": variant, "seed": seed, "lpips_backbone": kept_of(backbone)}
@@ -82,7 +84,7 @@ def training(folder: Path, protocol: Protocol, variant: str, seed: int) -> dict[
 
 
 def scores(folder: Path, protocol: Protocol) -> dict[str, Any]:
-    """What `evaluate` found: means, means by predicted frame and by clip, and where the protocol has them by gap."""
+    """What `evaluate` found: means, means by frame and by clip, and where the protocol has them by gap or beyond the horizon."""
     table, found = read_parquet(folder / "frames.parquet"), {}
     if protocol.data.gaps:
         means = table.groupby("gap")["box_mse"].mean()
@@ -91,6 +93,8 @@ def scores(folder: Path, protocol: Protocol) -> dict[str, Any]:
     metrics = [name for name in table.columns if name not in _PLACES]
     mean = summarise(table).set_index("metric")["mean"]
     by_clip = table.groupby("clip")
+    if protocol.evaluation.beyond:
+        found["beyond"] = by_frame(read_parquet(folder / BEYOND))
     return found | {
         "scores_sha256": {name: short_hash(table[name].to_numpy().tobytes()) for name in metrics},
         "mean": {name: plain(mean[name]) for name in metrics},

@@ -142,6 +142,13 @@ class EvaluationConfig(Strict):
     film_clips: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (1, 2), min_length=1, strict=False, description="Test clips shown."
     )
+    beyond: int | None = Field(
+        None,
+        ge=2,
+        le=MOST_FRAMES,
+        exclude_if=lambda beyond: beyond is None,
+        description="Frames predicted by the same weights beyond the horizon; null = none.",
+    )
 
 
 class ProbeConfig(Strict):

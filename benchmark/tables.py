@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmark.beyond_table import beyond_table
 from benchmark.comparison_table import comparison_table
 from benchmark.config import Protocol
 from benchmark.cost_table import compute_table
@@ -41,6 +42,8 @@ def write_tables(protocol: Protocol, results_dir: Path, *, reuse: bool = False) 
     }
     if protocol.data.gaps:
         made["occlusion"] = occlusion_table(protocol, runs)
+    if protocol.evaluation.beyond:
+        made["beyond"] = beyond_table(protocol, runs)
     assert tuple(made) == tables_of(protocol), tuple(made)
     render: dict[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex, "html": to_html}
     for name, table in made.items():

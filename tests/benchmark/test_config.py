@@ -109,6 +109,8 @@ def test_unknown_key_is_named_with_the_nearest_and_the_allowed(write_protocol, p
             ["training.sampling: reverse_start 2 must lie below stop 2"],
         ),
         ("evaluation.film_clips", [1, 6], ["evaluation.film_clips: 6 is more than data.test_clips 5"]),
+        ("evaluation.beyond", 2, ["evaluation.beyond: 2 must lie above data.horizon 2", "null = none"]),
+        ("evaluation.beyond", 1, ["evaluation.beyond: 1", "greater than or equal to 2"]),
         ("evaluation.film_clips", [0], ["evaluation.film_clips.0: 0", "greater than or equal to 1"]),
         ("probe.clips", 6, ["probe.clips: 6 is more than data.test_clips 5"]),
         ("variants", [], ["variants: []", "at least 1"]),
@@ -153,6 +155,20 @@ def test_impossible_value_is_named_with_its_key_and_what_is_allowed(write_protoc
     spoil(protocol_values, key, value)
     text = message(write_protocol(protocol_values))
     assert [part for part in told if part not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"gaps": [0, 1]}, "does not go with data.gaps, whose clips are not continued"),
+        (
+            {"frame_size": 64, "public_test": True},
+            "does not go with data.public_test, whose clips end with their horizon",
+        ),
+    ],
+)
+def test_clips_that_cannot_be_continued_refuse_the_key_beyond(write_protocol, data, told):
+    assert f"evaluation.beyond: 3 {told}" in message(write_protocol(data=data, evaluation={"beyond": 3}))
 
 
 @pytest.mark.parametrize("name", ["../x", "a b", "a;b", "a\n", "a\nb", "/tmp/a", "", "-a", "A", "a/b", "a" * 61])

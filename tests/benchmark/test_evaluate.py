@@ -1,5 +1,6 @@
 """Scores of runs and baselines: complete, independent of the batches, and the same bytes again."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ from PIL import Image, ImageSequence
 
 from benchmark import backbone
 from benchmark.checkpoint import load_weights
-from benchmark.data.clips import load_clips
+from benchmark.data.clips import fixed_clips, load_clips
+from benchmark.data.prepared import load_digits
+from benchmark.data.stream import to_float
 from benchmark.errors import UserError
 from benchmark.evaluate import baseline, evaluate, score_clips
+from benchmark.metrics import HEADLINE
 from benchmark.train import train
 from benchmark.variants import BASELINES
 
@@ -96,6 +100,48 @@ def test_weights_of_another_configuration_are_not_scored(evaluated, make_protoco
     with pytest.raises(UserError, match="weights of another configuration of this run"):
         evaluate(make_protocol(training={"steps": 9}), "predrnnpp", 1, results, Path("none"), "cpu")
     assert (folder / "frames.parquet").read_bytes() == scored
+
+
+def evaluate_beyond(make_protocol, results, frames):
+    """Train `predrnnpp` and evaluate it and a baseline `frames` long; returns the protocol and the two folders."""
+    backbone.prepare("squeeze", None, results / "tiny" / "lpips_backbone.json", False)
+    run = make_protocol().run("predrnnpp", 1)
+    train(run, results, "cpu")
+    protocol = make_protocol(evaluation={"beyond": frames})
+    names = {"predrnnpp": 1, "context-mean": 0}
+    for variant, seed in names.items():
+        evaluate(protocol, variant, seed, results, Path("none"), "cpu")
+    return protocol, [results / "tiny" / "runs" / variant / f"seed={seed}" for variant, seed in names.items()]
+
+
+def test_longer_roll_out_of_the_same_weights_begins_as_the_scored_one(make_protocol, results):
+    _, folders = evaluate_beyond(make_protocol, results, 7)
+    for folder in folders:
+        frames, beyond = (pd.read_parquet(folder / f"{name}.parquet") for name in ("frames", "beyond"))
+        assert list(beyond.columns) == ["variant", "seed", "clip", "frame", *HEADLINE]
+        assert list(zip(beyond["clip"], beyond["frame"], strict=True)) == list(product(range(1, 6), range(1, 8)))
+        begun = beyond[beyond["frame"] <= 2].reset_index(drop=True)
+        pd.testing.assert_frame_equal(begun, frames[list(beyond.columns)], check_exact=True)
+
+
+def test_longer_roll_out_is_scored_on_the_test_clips_as_they_go_on(make_protocol, results):
+    protocol, (folder, _) = evaluate_beyond(make_protocol, results, 4)
+    data = protocol.data.model_copy(update={"horizon": 4})
+    clips = fixed_clips(load_digits(results / "tiny" / "data"), data, "test")
+    assert torch.equal(clips[:, :5], load_clips(results / "tiny" / "data", protocol.data, "test"))
+    with torch.no_grad():
+        predicted = load_weights(folder / "model.safetensors").predict(to_float(clips[:, :3]), 4).clamp(0, 1)
+    squared = (predicted.double() - to_float(clips[:, 3:]).double()).square().sum(dim=(2, 3, 4))
+    np.testing.assert_allclose(pd.read_parquet(folder / "beyond.parquet")["mse"], squared.flatten(), rtol=1e-5)
+
+
+def test_key_beyond_changes_neither_weights_nor_what_other_protocols_score(make_protocol, evaluated):
+    _, _, folder = evaluated
+    without, beyond = make_protocol().run("predrnnpp", 1), make_protocol(evaluation={"beyond": 3}).run("predrnnpp", 1)
+    assert without.identity() == beyond.identity()
+    assert without.identity("evaluation") != beyond.identity("evaluation")
+    assert "beyond" not in without.to_dict()["evaluation"]
+    assert not (folder / "beyond.parquet").exists()
 
 
 def test_missing_record_of_the_backbone_is_named(make_protocol, results):

@@ -119,6 +119,11 @@ def cohort_identities(variants):
     return lambda wildcards: [run_named(variant, wildcards.seed).identity() for variant in variants]
 
 
+def longer():
+    """The scores of the longer roll-out, where the protocol has one."""
+    return [f"{RUN}/beyond.parquet"] if PROTOCOL.evaluation.beyond else []
+
+
 def weights(wildcards):
     """Input function: the weights to score; a baseline has none."""
     return [] if wildcards.variant in BASELINES else f"{RUN}/model.safetensors"
@@ -138,7 +143,7 @@ def records():
 
 def recorded(wildcards):
     """Input function: the files that a record is made of; a baseline has no gradients."""
-    names = ["frames.parquet", "examples.npz"]
+    names = ["frames.parquet", "examples.npz", *(["beyond.parquet"] if PROTOCOL.evaluation.beyond else [])]
     names += [] if wildcards.variant in BASELINES else ["model.safetensors", "probe.parquet", "probe.json"]
     return [f"{RUN}/{name}" for name in names]
 

@@ -39,6 +39,7 @@ rule evaluate:
         f"{RUN}/examples.npz",
         f"{RUN}/film.png",
         f"{RUN}/film.gif",
+        longer(),
     log:
         f"{FOLDER}/logs/evaluate/{{variant}}.seed={{seed}}.log",
     benchmark:

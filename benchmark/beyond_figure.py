@@ -1,0 +1,40 @@
+"""Figure of the longer roll-out: error and similarity by predicted frame, to the horizon and past it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from benchmark.drawing import BASELINE_LINES, GREY, Setting, draw_seeds, finish, handles, page, time_axis
+from benchmark.metrics import METRICS
+from benchmark.runs import FinishedRun
+
+PANELS = {"mse": "MSE per frame ↓\n(squared error summed over pixels)", "ssim": METRICS["ssim"].head}
+"""Metric -> label of its axis."""
+
+
+def beyond_horizon(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+    """MSE and SSIM of each predicted frame of the longer roll-out, of all variants and baselines."""
+    horizon = setting.frames - setting.context
+    baselines = [run for run in runs if not run.config]
+    with page(paths, height=3.1) as figure:
+        legend = handles(setting.looks)
+        for axes, (metric, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+            curves = pd.DataFrame({(run.variant, run.seed): run.beyond[metric] for run in runs})
+            lines = [
+                axes.plot(curves[run.variant, run.seed], color=GREY, linestyle=line, label=run.label, zorder=1.5)[0]
+                for run, line in zip(baselines, BASELINE_LINES, strict=False)
+            ]
+            for number, (variant, look) in enumerate(setting.looks.items()):
+                draw_seeds(axes, curves[variant].T, look, number)
+            axes.set_xlabel("predicted frame")
+            axes.set_ylabel(label)
+            time_axis(axes, 1, len(curves), horizon)
+        notes = [
+            f"Grey: past frame {horizon}, where the horizon of training ends; the same weights go on with their own"
+            " predictions.",
+            "Mean over the test clips, which go on. MSE: prediction clipped to [0, 1]; SSIM: on uint8 frames, 7x7"
+            " window.",
+            setting.seed_note("mean", interval="band"),
+        ]
+        finish(figure, "Beyond the horizon", notes, legend + lines)

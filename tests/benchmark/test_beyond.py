@@ -1,0 +1,169 @@
+"""Table and figure of the longer roll-out, from hand-made errors whose growth and crossings are known."""
+
+import contextlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from scipy import stats
+
+from benchmark import drawing
+from benchmark.beyond_figure import beyond_horizon
+from benchmark.beyond_table import beyond_table
+from benchmark.drawing import Setting, looks
+from benchmark.metrics import HEADLINE
+from benchmark.outputs import FIGURES, TABLES, figures_of, tables_of
+from benchmark.runs import FinishedRun
+from benchmark.variants import BASELINE_SEED, BASELINES
+
+BEYOND = 7
+FRAMES = np.arange(1, BEYOND + 1)
+LEVELS = {"last-frame": 1000.0, "context-mean": 21.0, "black": 52.0}
+"""MSE of each baseline at every frame; that of seed s is 10 + 2 s per frame for ConvLSTM, a quarter more for others."""
+
+
+@dataclass(frozen=True)
+class LongRun(FinishedRun):
+    beyond: pd.DataFrame | None = None
+
+
+def long_run(variant, label, seed, config, mse, state="finished"):
+    scored = pd.DataFrame(
+        {"mse": mse, "mae": 2 * mse, "psnr": 30 - mse / 10, "ssim": 1 / mse}, index=pd.Index(FRAMES, name="frame")
+    )
+    return LongRun(
+        variant=variant,
+        label=label,
+        seed=seed,
+        config=config,
+        frames=pd.DataFrame(),
+        status={"state": state, "step": 4} if config else {},
+        probe={},
+        timing=[],
+        provenance={"data_hash": "d" * 64} if config else {},
+        beyond=scored,
+    )
+
+
+def error(variant, seed):
+    return (10.0 + 2 * seed) * FRAMES * (1.0 if variant == "convlstm" else 1.25)
+
+
+@pytest.fixture
+def long_runs(make_protocol):
+    """The tiny protocol with a longer roll-out of three seeds, and its runs."""
+
+    def make(diverged=(), worse=None, **changes):
+        changes = {"seeds": [1, 2, 3], "variants": ["convlstm", "convlstm-ghu"]} | changes
+        protocol = make_protocol(evaluation={"beyond": BEYOND}, **changes)
+        runs = []
+        for run in protocol.runs():
+            mse = error(run.variant, run.seed)
+            if worse == (run.variant, run.seed):
+                mse[-1] = math.nan
+            state = "diverged" if (run.variant, run.seed) in diverged else "finished"
+            runs.append(long_run(run.variant, run.label, run.seed, run, mse, state))
+        for name in protocol.baselines:
+            runs.append(long_run(name, BASELINES[name], BASELINE_SEED, None, np.full(BEYOND, LEVELS[name])))
+        return protocol, runs
+
+    return make
+
+
+def test_protocol_with_a_longer_roll_out_has_its_table_and_figure(make_protocol):
+    assert "beyond" not in tables_of(make_protocol())
+    assert "beyond_horizon" not in figures_of(make_protocol())
+    protocol = make_protocol(evaluation={"beyond": BEYOND})
+    assert tables_of(protocol) == (*TABLES, "beyond")
+    assert figures_of(protocol) == (*FIGURES, "beyond_horizon")
+
+
+def test_csv_has_every_frame_and_metric_with_its_interval_over_seeds(long_runs):
+    protocol, runs = long_runs()
+    values = beyond_table(protocol, runs).values
+    assert list(values["variant"].unique()) == ["convlstm", "convlstm-ghu", *LEVELS]
+    for (variant, frame), row in values.groupby(["variant", "frame"]):
+        held = [run.beyond.loc[frame] for run in runs if run.variant == variant]
+        for name in HEADLINE:
+            scores = [one[name] for one in held]
+            assert row[f"{name}_mean"].item() == pytest.approx(np.mean(scores))
+            limits = stats.t.interval(0.95, 2, np.mean(scores), stats.sem(scores)) if len(held) == 3 else [math.nan] * 2
+            assert row[[f"{name}_low", f"{name}_high"]].to_numpy().ravel() == pytest.approx(limits, nan_ok=True)
+    assert values.groupby("variant")["frame"].apply(list).map(lambda frames: frames == list(FRAMES)).all()
+
+
+def test_growth_is_the_error_over_that_at_the_horizon_seed_by_seed(long_runs):
+    table = beyond_table(*long_runs())
+    trained = table.values[table.values["variant"].str.startswith("convlstm")]
+    np.testing.assert_allclose(trained["mse_growth_mean"], trained["frame"] / 2)
+    np.testing.assert_allclose(trained["mse_growth_low"], trained["mse_growth_high"])  # seeds differ by a factor
+    cells = table.cells.set_index("Model")
+    assert cells.loc["ConvLSTM", ["Growth to 4 ↓", "Growth to 6 ↓", "Growth to 7 ↓"]].tolist() == [
+        "2.00 [2.00, 2.00]",
+        "3.00 [3.00, 3.00]",
+        "3.50 [3.50, 3.50]",
+    ]
+    assert cells.loc["Black", "Growth to 7 ↓"] == "1.00"
+
+
+def test_frame_from_which_a_baseline_is_better_is_the_first_whose_error_lies_below(long_runs):
+    table = beyond_table(*long_runs())
+    cells, values = table.cells.set_index("Model"), table.values.set_index(["variant", "frame"])
+    # ConvLSTM's seeds grow by 12, 14 and 16 a frame: all pass 21 at frame 2, and 52 at frames 5, 4 and 4.
+    assert cells.loc["ConvLSTM", "Mean of the context better from ↑"] == "2"
+    assert cells.loc["ConvLSTM", "Black better from ↑"] == "4 (4 to 5)"
+    assert cells.loc["ConvLSTM", "Last frame repeated better from ↑"] == "never"
+    assert cells.loc["Black", "Black better from ↑"] == "\u2013"
+    names = [f"black_better_from{end}" for end in ("", "_earliest", "_latest")]
+    assert values.loc[("convlstm", 1), names].tolist() == [4, 4, 5]
+    assert values.loc["convlstm", "last_frame_better_from"].isna().all()
+
+
+def test_an_error_that_is_not_finite_is_worse_than_any_baseline(long_runs):
+    table = beyond_table(*long_runs(worse=("convlstm", 2)))
+    cells = table.cells.set_index("Model")
+    assert cells.loc["ConvLSTM", "Last frame repeated better from ↑"] == "7 (7 to never)"
+    assert cells.loc["ConvLSTM", "MSE at 7 ↓"] == "not finite"
+
+
+def test_the_difference_to_the_reference_is_paired_by_seed(long_runs):
+    values = beyond_table(*long_runs(diverged={("convlstm", 3)})).values.set_index(["variant", "frame"])
+    for frame in FRAMES:
+        row = values.loc[("convlstm-ghu", frame)]
+        assert row["reference"] == "convlstm"
+        assert row["mse_difference_mean"] == pytest.approx(0.25 * 13 * frame)  # of seeds 1 and 2
+        assert math.isnan(row["mse_difference_low"])
+    assert values.loc["convlstm", "mse_difference_mean"].isna().all()
+
+
+def test_a_variant_whose_runs_all_diverged_has_no_numbers_and_says_why(long_runs):
+    gone = {("convlstm-ghu", seed) for seed in (1, 2, 3)}
+    table = beyond_table(*long_runs(diverged=gone))
+    row = table.cells.set_index("Model").loc["ConvLSTM + GHU"]
+    assert row["MSE at 7 ↓"] == "diverged at step 4"
+    assert row["Black better from ↑"] == "\u2013"
+    rows = table.values[table.values["variant"] == "convlstm-ghu"]
+    assert rows[["mse_mean", "mse_growth_mean", "black_better_from"]].isna().all(axis=None)
+
+
+def test_the_figure_draws_every_curve_to_the_last_frame_and_marks_the_horizon(long_runs, monkeypatch, tmp_path):
+    protocol, runs = long_runs()
+    saved = []
+    monkeypatch.setattr(drawing, "atomic_buffer", contextlib.nullcontext)  # gives savefig the path itself
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: saved.append(figure))
+    setting = Setting(looks=looks(protocol), context=3, frames=5, seeds=[3], left_out="")
+    beyond_horizon(runs, setting, [tmp_path / "beyond_horizon.png"])
+    for axes, metric in zip(saved[0].axes, ("mse", "ssim"), strict=True):
+        curves = [line for line in axes.lines if len(line.get_xdata()) == BEYOND]
+        assert all(list(line.get_xdata()) == list(FRAMES) for line in curves)
+        ends = [line.get_ydata()[-1] for line in curves]
+        expected = [run.beyond[metric][BEYOND] for run in runs if not run.config]
+        expected += [np.mean([run.beyond[metric][BEYOND] for run in runs[first : first + 3]]) for first in (0, 3)]
+        assert ends == pytest.approx(expected)
+        (mark,) = [line for line in axes.lines if len(line.get_xdata()) == 2]
+        assert list(mark.get_xdata()) == [2.5, 2.5]
+    said = " ".join(text.get_text() for text in saved[0].texts)
+    assert "past frame 2, where the horizon of training ends" in " ".join(said.split())
