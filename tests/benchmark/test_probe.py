@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmark.decay import decay
 from benchmark.files import read_json
-from benchmark.probe import MEASURES, decay, fixed_cotangent, gradient_norms, measure, probe
+from benchmark.probe import MEASURES, fixed_cotangent, gradient_norms, measure, probe, roll_out
 from benchmark.train import train
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec
@@ -53,7 +54,7 @@ def finite_differences(scalars, context):
 @pytest.mark.parametrize("name", ["residual", "fixed", "memory"])
 def test_norms_of_context_frames_are_those_of_finite_differences(network, frames, name):
     cotangent, path = MEASURES[name]
-    norms, _ = gradient_norms(network, frames, CONTEXT, cotangent=cotangent, path=path)
+    norms = gradient_norms(roll_out(network, frames, CONTEXT, path), cotangent)
     for clip in range(2):
         with torch.no_grad():
             generated = network.predict(frames[clip : clip + 1, :CONTEXT], 3)
@@ -73,20 +74,20 @@ def test_norms_of_context_frames_are_those_of_finite_differences(network, frames
 
 def test_one_horizon_frame_leaves_nothing_to_cut(network, frames):
     whole, *cut = (
-        gradient_norms(network, frames[:, : CONTEXT + 1], CONTEXT, path=path)[0]["X", 0]
+        gradient_norms(roll_out(network, frames[:, : CONTEXT + 1], CONTEXT, path))["X", 0]
         for path in ("all", "memory", "frames")
     )
     assert all(torch.equal(whole, norms) for norms in cut)
 
 
 def test_paths_through_memory_and_frames_are_different_and_both_open(network, frames):
-    norms = [gradient_norms(network, frames, CONTEXT, path=path)[0]["X", 0] for path in ("all", "memory", "frames")]
+    norms = [gradient_norms(roll_out(network, frames, CONTEXT, path))["X", 0] for path in ("all", "memory", "frames")]
     assert all((one > 0).all() for one in norms)
     assert not any(torch.allclose(norms[a], norms[b], rtol=1e-3) for a, b in ((0, 1), (0, 2), (1, 2)))
 
 
 def test_one_backward_pass_gives_what_a_pass_for_each_state_gives(network, frames):
-    norms, _ = gradient_norms(network, frames, CONTEXT)
+    norms = gradient_norms(roll_out(network, frames, CONTEXT))
     given = torch.cat([frames[:, :CONTEXT], torch.zeros_like(frames[:, CONTEXT:])], dim=1).requires_grad_()
     trace = {}
     last = network(given, free_running_mask(2, CONTEXT, 3, frames), trace)[:, -1]
@@ -104,8 +105,8 @@ def test_one_backward_pass_gives_what_a_pass_for_each_state_gives(network, frame
 
 
 def test_clips_do_not_mix(network, frames):
-    together, _ = gradient_norms(network, frames, CONTEXT)
-    alone, _ = gradient_norms(network, frames[1:], CONTEXT)
+    together = gradient_norms(roll_out(network, frames, CONTEXT))
+    alone = gradient_norms(roll_out(network, frames[1:], CONTEXT))
     for key, norms in alone.items():
         torch.testing.assert_close(norms[0], together[key][1], rtol=1e-10, atol=0)
 
@@ -113,9 +114,8 @@ def test_clips_do_not_mix(network, frames):
 def test_frames_after_the_context_serve_only_as_the_target(network, frames):
     changed = frames.clone()
     changed[:, CONTEXT:-1] = 1 - changed[:, CONTEXT:-1]
-    assert torch.equal(
-        gradient_norms(network, frames, CONTEXT)[0]["X", 0], gradient_norms(network, changed, CONTEXT)[0]["X", 0]
-    )
+    one, other = (gradient_norms(roll_out(network, clips, CONTEXT))["X", 0] for clips in (frames, changed))
+    assert torch.equal(one, other)
 
 
 def exponential(half_life, context=10, clips=4):
@@ -172,23 +172,21 @@ def test_two_context_frames_give_a_reach_and_no_fit():
 def test_openness_is_the_part_of_the_past_that_the_highway_keeps(make_protocol, frames, bias, expected):
     run = make_protocol(variants=[{"id": "predrnnpp", "highway_gate_bias": bias}]).run("predrnnpp", 1)
     clips = (255 * torch.rand(5, 5, 1, 12, 12, generator=torch.Generator().manual_seed(1))).byte()
-    _, openness = measure(build(run.model, 1).double(), clips, run, "cpu")
-    assert openness == pytest.approx([expected] * 4, abs=0.15 if bias == 0 else 1e-12)
+    found = measure(build(run.model, 1).double(), clips, run, "cpu")
+    assert found.openness == pytest.approx([expected] * 4, abs=0.15 if bias == 0 else 1e-12)
 
 
 def test_openness_weighs_every_clip_alike_whatever_the_batches(make_protocol):
     clips = (255 * torch.rand(5, 5, 1, 12, 12, generator=torch.Generator().manual_seed(1))).byte()
-    tables, openness = zip(
-        *(
-            measure(build(run.model, 1).double(), clips, run, "cpu")
-            for run in (make_protocol(probe={"batch_size": size}).run("predrnnpp", 1) for size in (2, 5))
-        ),
-        strict=True,
+    one, other = (
+        measure(build(run.model, 1).double(), clips, run, "cpu")
+        for run in (make_protocol(probe={"batch_size": size}).run("predrnnpp", 1) for size in (2, 5))
     )
-    assert openness[0] == pytest.approx(openness[1], rel=1e-12)
+    assert one.openness == pytest.approx(other.openness, rel=1e-12)
+    assert one.saturated == {gate: pytest.approx(shares) for gate, shares in other.saturated.items()}
     order = ["measure", "state", "layer", "clip", "t"]
-    one, other = (table.sort_values(order, ignore_index=True) for table in tables)
-    pd.testing.assert_frame_equal(one, other, rtol=1e-9)
+    tables = (found.norms.sort_values(order, ignore_index=True) for found in (one, other))
+    pd.testing.assert_frame_equal(*tables, rtol=1e-9)
 
 
 @pytest.fixture
@@ -231,6 +229,7 @@ def test_summary_is_that_of_the_table(probed):
 def test_network_without_highway_has_no_openness(make_protocol):
     run = make_protocol().run("convlstm", 1)
     clips = (255 * torch.rand(2, 5, 1, 12, 12, generator=torch.Generator().manual_seed(1))).byte()
-    table, openness = measure(build(run.model, 1).double(), clips, run, "cpu")
-    assert openness == []
-    assert set(table["state"]) == {"X", "H", "C"}
+    found = measure(build(run.model, 1).double(), clips, run, "cpu")
+    assert found.openness == []
+    assert set(found.norms["state"]) == {"X", "H", "C"}
+    assert found.saturated.keys() == set("ifgo")

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmark.decay import decay
 from benchmark.engine import loss_of
-from benchmark.probe import MEASURES, decay, fixed_cotangent, gradient_norms
+from benchmark.probe import MEASURES, fixed_cotangent, gradient_norms, roll_out
 from benchmark.sections import TrainingConfig
 from models.predictor import Predictor
 from models.spec import ModelSpec
@@ -36,7 +37,7 @@ def test_gradient_norms_agree_with_the_loops(cell, slot, measure):
         parameter.data.normal_(0, 0.5, generator=random)
     frames = torch.rand(2, context + 3, 1, frame_size, frame_size, generator=random, dtype=torch.float64)
     cotangent, path = MEASURES[measure]
-    ours, _ = gradient_norms(predictor, frames, context, cotangent=cotangent, path=path)
+    ours = gradient_norms(roll_out(predictor, frames, context, path), cotangent)
 
     weights = {name: parameter.detach().numpy() for name, parameter in predictor.named_parameters()}
     mask = np.array([1, 1, 0, 0])
