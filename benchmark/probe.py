@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from benchmark import engine
@@ -85,7 +85,7 @@ def probe(run: RunConfig, results_dir: Path, device: str) -> None:
     clips = load_clips(results_dir / run.protocol / "data", run.data, "test")[: run.probe.clips]
     tables, summary = [], {}
     for stage in stages:
-        found = measure(stage.network.double().to(device), clips, run, device, stage.measures)
+        found = measure(stage.network, clips, run.data.context, run.probe.batch_size, device, stage.measures)
         tables.append(found.norms.assign(stage=stage.name, step=stage.step))
         summary[stage.name] = summarise(found.norms) | {
             "step": stage.step,
@@ -122,21 +122,27 @@ def stages_of(run: RunConfig, folder: Path) -> Iterator[Stage]:
 
 
 def measure(
-    network: Predictor, clips: Tensor, run: RunConfig, device: str, measures: tuple[str, ...] = tuple(MEASURES)
+    network: Predictor,
+    clips: UInt8[Tensor, "N T C H W"],
+    context: int,
+    batch_size: int,
+    device: str,
+    measures: tuple[str, ...] = tuple(MEASURES),
 ) -> Measured:
-    """Measure `network` on `clips` (uint8, B T C H W).
+    """Measure `network` on `clips` after `context` given frames, `batch_size` clips at once.
 
     Computed in float64, since at the authors' initialisation the norms lie below what float32 holds, and on the plain
     path, whose convolutions round less. Openness and saturation are those of the roll-out with all paths open.
     """
+    network = network.double().to(device)
     network.plain = True
     rows, openness, shares = [], [], []
-    for first in range(0, len(clips), run.probe.batch_size):
-        frames = to_float(clips[first : first + run.probe.batch_size].to(device)).double()
+    for first in range(0, len(clips), batch_size):
+        frames = to_float(clips[first : first + batch_size].to(device)).double()
         for path, names in groupby(measures, key=lambda name: MEASURES[name][1]):
             *others, last = names
             gates: Trace | None = {} if path == "all" else None
-            rolled = roll_out(network, frames, run.data.context, path, gates)
+            rolled = roll_out(network, frames, context, path, gates)
             for name in (*others, last):
                 norms = gradient_norms(rolled, MEASURES[name][0], keep_graph=name != last)
                 rows += [long_form(name, state, layer, first, value) for (state, layer), value in norms.items()]
