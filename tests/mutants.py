@@ -152,6 +152,12 @@ MUTANTS = {
         ("11", "L1 norm", "flatten(2).norm(dim=2)", "flatten(2).norm(dim=2, p=1)"),
         ("11", "the cut is one step late", "first=context)", "first=context + 1)"),
     ],
+    "benchmark/saturation.py": [
+        ("15", "the constant is left out", "gate.detach() + bias", "gate.detach()"),
+        ("15", "o of the wrong cell is a tanh", 'spec.cell == "causal_lstm"', 'spec.cell != "causal_lstm"'),
+        ("15", "a sigmoid taken for a tanh", '(2 if function == "sigmoid" else 1)', "1"),
+        ("15", "the wrong side of the limit", "size > limit", "size < limit"),
+    ],
     "benchmark/decay.py": [
         ("12", "newest over oldest", "2.0 ** (log2[0] - log2[-1])", "2.0 ** (log2[-1] - log2[0])"),
         ("13", "wrong sign", "-1.0 / fit.slope", "1.0 / fit.slope"),
