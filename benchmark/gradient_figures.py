@@ -105,7 +105,7 @@ def probe_figure(norms: pd.DataFrame, title: str, path: Path, context: int) -> N
         path: PNG to write.
         context: number of given frames.
     """
-    norms = norms[norms["measure"] == "residual"]
+    norms = norms[(norms["measure"] == "residual") & norms["stage"].isin(STAGES)]
     states = [state for state in STATES if state in set(norms["state"])]
     layers, frames = int(norms["layer"].max()), int(norms["t"].max()) + 1
     last = norms.groupby("state")["t"].max()

@@ -1,23 +1,27 @@
 """The probe: how strongly the last predicted frame depends on every state and frame before it."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
-from scipy import stats
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from benchmark import engine
-from benchmark.checkpoint import load_weights
+from benchmark.checkpoint import WEIGHTS, load_weights, weights_after
 from benchmark.config import RunConfig
 from benchmark.data.clips import load_clips
 from benchmark.data.stream import to_float
-from benchmark.files import write_json
+from benchmark.decay import summarise
+from benchmark.errors import UserError
+from benchmark.files import read_json, write_json
 from benchmark.gradient_figures import probe_figure
 from benchmark.parquet import write_parquet
+from benchmark.saturation import saturated
 from models.predictor import Cut, Predictor, Trace, build, free_running_mask
 
 MEASURES: dict[str, tuple[str, str]] = {
@@ -31,26 +35,63 @@ MEASURES: dict[str, tuple[str, str]] = {
 The cotangent is the residual or one fixed random direction of norm 1, since squared-error gradients shrink as a model
 improves. `memory` cuts the generated frames and `frames` the states, at horizon steps only.
 """
+WHILE_TRAINING = ("residual", "fixed")
+"""Measures at the steps between; one roll-out serves both."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A network to measure: at initialisation, while training (`step-<n>`) or after it."""
+
+    name: str
+    step: int
+    network: Predictor
+    measures: tuple[str, ...] = tuple(MEASURES)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the probe finds in one network."""
+
+    norms: pd.DataFrame
+    """Columns measure, clip, state, layer, t, norm."""
+    openness: list[float]
+    """Mean of 1 - S of the highway per step, over units and clips; empty without one."""
+    saturated: dict[str, list[float]]
+    """Gate -> its share of saturated units, bottom layer first; of the highway's p and s one each."""
+
+
+@dataclass(frozen=True, eq=False)
+class RollOut:
+    """A free-running roll-out with the graph that leads back from its last frame."""
+
+    last: Float[Tensor, "B C H W"]
+    target: Float[Tensor, "B C H W"]
+    states: Trace
+    """("X", 0): the context in one tensor (B, K, C, H, W); the states of `Trace` but S at every step."""
+    switch: list[Tensor]
+    """S of the highway at every step; empty without one."""
 
 
 def probe(run: RunConfig, results_dir: Path, device: str) -> None:
-    """Measure a run at initialisation and after training; writes `probe.parquet`, `.json` and `.png`.
+    """Measure a run before, while and after it was trained; writes `probe.parquet`, `.json` and `.png`.
 
     Raises:
-        UserError: the data or the trained weights are missing, damaged or of another configuration.
+        UserError: the data or weights are missing, damaged or of another configuration.
     """
     folder = run.path(results_dir)
     engine.prepare_device(device, run.training.threads)
-    trained = load_weights(folder / "model.safetensors", run.identity())
+    stages = list(stages_of(run, folder))
     clips = load_clips(results_dir / run.protocol / "data", run.data, "test")[: run.probe.clips]
     tables, summary = [], {}
-    for stage, step, network in (
-        ("init", 0, build(run.model, run.seed)),
-        ("trained", run.training.steps, trained),
-    ):
-        table, openness = measure(network.double().to(device), clips, run, device)
-        tables.append(table.assign(stage=stage, step=step))
-        summary[stage] = summarise(table, run.data.context) | {"openness": openness}
+    for stage in stages:
+        found = measure(stage.network, clips, run.data.context, run.probe.batch_size, device, stage.measures)
+        tables.append(found.norms.assign(stage=stage.name, step=stage.step))
+        summary[stage.name] = summarise(found.norms) | {
+            "step": stage.step,
+            "openness": found.openness,
+            "saturated": found.saturated,
+        }
     columns = ["stage", "step", "measure", "clip", "state", "layer", "t", "norm"]
     norms = pd.concat(tables, ignore_index=True)[columns]
     write_parquet(folder / "probe.parquet", norms)
@@ -58,61 +99,117 @@ def probe(run: RunConfig, results_dir: Path, device: str) -> None:
     probe_figure(norms, f"{run.label}, seed {run.seed}", folder / "probe.png", run.data.context)
 
 
-def measure(network: Predictor, clips: Tensor, run: RunConfig, device: str) -> tuple[pd.DataFrame, list[float]]:
-    """All norms of `network` on `clips` (uint8, B T C H W), and its highway's openness per step (empty without one).
+def stages_of(run: RunConfig, folder: Path) -> Iterator[Stage]:
+    """The stages of a run in the order of their steps; those that a diverged run did not reach are left out.
+
+    Raises:
+        UserError: weights are missing, damaged or of another configuration.
+    """
+    trained = load_weights(folder / WEIGHTS, run.identity())
+    status = read_json(folder / "status.json")
+    diverged = status["state"] == "diverged"
+    yield Stage("init", 0, build(run.model, run.seed))
+    for step in sorted(run.probe.steps):
+        path = folder / weights_after(step)
+        if path.exists():
+            yield Stage(f"step-{step}", step, load_weights(path, run.identity()), WHILE_TRAINING)
+        elif not (diverged and status["step"] <= step):
+            raise UserError(
+                f"{path}: is missing, the weights that probe.steps asks for; "
+                f"remove {WEIGHTS} and .trained.pt there and train again"
+            )
+    yield Stage("trained", status["step"] if diverged else run.training.steps, trained)
+
+
+def measure(
+    network: Predictor,
+    clips: UInt8[Tensor, "N T C H W"],
+    context: int,
+    batch_size: int,
+    device: str,
+    measures: tuple[str, ...] = tuple(MEASURES),
+) -> Measured:
+    """Measure `network` on `clips` after `context` given frames, `batch_size` clips at once.
 
     Computed in float64, since at the authors' initialisation the norms lie below what float32 holds, and on the plain
-    path, whose convolutions round less.
+    path, whose convolutions round less. Openness and saturation are those of the roll-out with all paths open.
     """
+    network = network.double().to(device)
     network.plain = True
-    rows, openness = [], []
-    for first in range(0, len(clips), run.probe.batch_size):
-        frames = to_float(clips[first : first + run.probe.batch_size].to(device)).double()
-        for name, (cotangent, path) in MEASURES.items():
-            norms, trace = gradient_norms(network, frames, run.data.context, cotangent=cotangent, path=path)
-            rows += [long_form(name, state, layer, first, value) for (state, layer), value in norms.items()]
-        openness.append([(1 - s).detach().mean(dim=(1, 2, 3)) for s in trace.get(("S", run.model.highway_slot), [])])
-    per_step = [torch.cat(step).mean().item() for step in zip(*openness, strict=True)]
-    return pd.concat(rows, ignore_index=True), per_step
+    rows, openness, shares = [], [], []
+    for first in range(0, len(clips), batch_size):
+        frames = to_float(clips[first : first + batch_size].to(device)).double()
+        for path, names in groupby(measures, key=lambda name: MEASURES[name][1]):
+            *others, last = names
+            gates: Trace | None = {} if path == "all" else None
+            rolled = roll_out(network, frames, context, path, gates)
+            for name in (*others, last):
+                norms = gradient_norms(rolled, MEASURES[name][0], keep_graph=name != last)
+                rows += [long_form(name, state, layer, first, value) for (state, layer), value in norms.items()]
+            if gates is not None:
+                openness.append([(1 - s).detach().mean(dim=(1, 2, 3)) for s in rolled.switch])
+                shares.append({key: len(frames) * value for key, value in saturated(gates, network.spec).items()})
+            del rolled
+    return Measured(
+        norms=pd.concat(rows, ignore_index=True),
+        openness=[torch.cat(step).mean().item() for step in zip(*openness, strict=True)],
+        saturated=by_gate({key: sum(part[key] for part in shares).item() / len(clips) for key in shares[0]}),
+    )
 
 
-def gradient_norms(
+def roll_out(
     network: Predictor,
     frames: Float[Tensor, "B T C H W"],
     context: int,
-    *,
-    cotangent: str = "residual",
     path: str = "all",
-) -> tuple[dict[tuple[str, int], Float[Tensor, "B _"]], Trace]:
-    """Per-clip L2 norms of the gradient of the last predicted frame, by one backward pass (our Eq. 11).
+    gate_trace: Trace | None = None,
+) -> RollOut:
+    """Predict freely after `context` frames, so that `gradient_norms` can go back.
 
     Args:
         frames: whole clips; all but the first `context` frames serve only as the target.
         context: number of given frames; the roll-out feeds on its own predictions after them.
-        cotangent: `residual` (gradient of the summed squared error of the last frame) or `fixed`.
-        path: `all`, `memory` or `frames`, as in `MEASURES`.
-
-    Returns:
-        (state, layer) -> norms at t = 1, 2, ...: ("X", 0) over the context, H, C, M, Z over all steps; and the states.
+        path: what gradient may flow through: `all`, `memory` or `frames`, as in `MEASURES`.
+        gate_trace: filled with every gate before its nonlinearity, if given.
     """
-    horizon = frames.shape[1] - context
     given = frames[:, :context].clone().requires_grad_()
     inputs = torch.cat([given, torch.zeros_like(frames[:, context:])], dim=1)
-    mask = free_running_mask(len(frames), context, horizon, frames)
+    mask = free_running_mask(len(frames), context, frames.shape[1] - context, frames)
     trace: Trace = {}
     cut = None if path == "all" else Cut(kept=path, first=context)
-    last = network(inputs, mask, trace, cut)[:, -1]
-    residual = last - frames[:, -1]
-    scalar = residual.square().sum() if cotangent == "residual" else (last * fixed_cotangent(last)).sum()
+    last = network(inputs, mask, trace, cut, gate_trace)[:, -1]
     states = {("X", 0): [given]} | {key: steps for key, steps in trace.items() if key[0] != "S"}
-    flat = [tensor for steps in states.values() for tensor in steps]
-    gradients = iter(torch.autograd.grad(scalar, flat, materialize_grads=True))
+    return RollOut(last, frames[:, -1], states, trace.get(("S", network.spec.highway_slot), []))
+
+
+def gradient_norms(
+    rolled: RollOut, cotangent: str = "residual", *, keep_graph: bool = False
+) -> dict[tuple[str, int], Float[Tensor, "B _"]]:
+    """Per-clip L2 norms of the gradient of the last predicted frame, by one backward pass (our Eq. 11).
+
+    Args:
+        rolled: where to go back.
+        cotangent: `residual` (gradient of the summed squared error of the last frame) or `fixed`.
+        keep_graph: for another backward pass.
+
+    Returns:
+        (state, layer) -> norms at t = 1, 2, ...: ("X", 0) over the context, H, C, M, Z over all steps.
+    """
+    flat = [tensor for steps in rolled.states.values() for tensor in steps]
+    scalar = scalar_of(rolled.last, rolled.target, cotangent)
+    gradients = iter(torch.autograd.grad(scalar, flat, retain_graph=keep_graph, materialize_grads=True))
     norms = {}
-    for key, steps in states.items():
+    for key, steps in rolled.states.items():
         found = [next(gradients) for _ in steps]
         stacked = found[0] if key[0] == "X" else torch.stack(found, dim=1)  # (B, T, D, h, w)
         norms[key] = stacked.flatten(2).norm(dim=2)
-    return norms, trace
+    return norms
+
+
+def scalar_of(last: Float[Tensor, "B C H W"], target: Float[Tensor, "B C H W"], cotangent: str) -> Float[Tensor, ""]:
+    """s of Eq. 11, summed over the clips, which do not touch each other."""
+    residual = last - target
+    return residual.square().sum() if cotangent == "residual" else (last * fixed_cotangent(last)).sum()
 
 
 def fixed_cotangent(like: Float[Tensor, "B C H W"]) -> Float[Tensor, "C H W"]:
@@ -136,45 +233,9 @@ def long_form(measure: str, state: str, layer: int, first: int, norms: Float[Ten
     )
 
 
-def summarise(table: pd.DataFrame, context: int) -> dict[str, dict[str, Any]]:
-    """Reach and half-life by measure, from the norms of X (our Eq. 12 and 13)."""
-    frames = table[table["state"] == "X"]
-    return {
-        str(name): decay(group.pivot(index="clip", columns="t", values="norm"))
-        for name, group in frames.groupby("measure")
-    }
-
-
-def decay(norms: pd.DataFrame) -> dict[str, Any]:
-    """How the norm falls with age over the context.
-
-    Args:
-        norms: one row a clip, one column a context frame t = 1, ..., K.
-
-    Returns:
-        `reach`: geometric mean over clips of norm at t = 1 / norm at t = K. `slope`: of log2(norm) per frame of age,
-        with its 95 % interval `slope_low`, `slope_high` and `r2`. `half_life`: frames, None where the interval of the
-        slope does not lie below 0 (`no decay`). All None where a norm is 0 or not finite; only `reach` where there
-        are fewer than 3 frames.
-    """
-    empty = dict.fromkeys(("reach", "slope", "slope_low", "slope_high", "r2", "half_life"))
-    values = norms.to_numpy()
-    if not (np.isfinite(values).all() and (values > 0).all()):
-        return empty
-    log2 = np.log2(values).mean(axis=0)  # (K,)
-    reach = float(2.0 ** (log2[0] - log2[-1]))
-    if len(log2) < 3:
-        return empty | {"reach": reach}
-    age = len(log2) - np.arange(1, len(log2) + 1)
-    fit = stats.linregress(age, log2)
-    margin = float(stats.t.ppf(0.975, len(log2) - 2) * fit.stderr)
-    low, high = fit.slope - margin, fit.slope + margin
-    found = {
-        "reach": reach,
-        "slope": fit.slope,
-        "slope_low": low,
-        "slope_high": high,
-        "r2": fit.rvalue**2,
-        "half_life": -1.0 / fit.slope if high < 0 else None,
-    }
-    return {key: None if value is None else float(value) for key, value in found.items()}
+def by_gate(shares: dict[tuple[str, int], float]) -> dict[str, list[float]]:
+    """Gate -> its shares, bottom layer first."""
+    found: dict[str, list[float]] = {}
+    for (gate, _), value in sorted(shares.items(), key=lambda item: item[0][1]):
+        found.setdefault(gate, []).append(value)
+    return found

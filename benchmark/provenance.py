@@ -34,7 +34,7 @@ STAGES = {
         "benchmark/metrics.py",
         "benchmark/data/occlusion.py",
     ),
-    "probe": ("benchmark/probe.py", "benchmark/engine.py"),
+    "probe": ("benchmark/probe.py", "benchmark/decay.py", "benchmark/saturation.py", "benchmark/engine.py"),
     "record": ("benchmark/record.py", "benchmark/metrics.py"),
     "tables": (
         "benchmark/tables.py",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import yaml
@@ -24,6 +25,8 @@ IDENTITY = ("protocol", "variant", "label", "seed")
 """Keys of `run.yaml` that become tags; all others become parameters."""
 PROBED_STATES = ("X", "H", "Z")
 """States whose gradient norms become curves; C and M stand in the figures."""
+PROBED_STAGES = ("init", "trained")
+"""Stages that have metrics of their own; of those between there is a point of the curves of reach and openness."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,18 +144,28 @@ def _test_curves(path: Path) -> Curves:
 
 
 def _probe_curves(folder: Path) -> Curves:
-    """Reach and half-life where they exist, and the mean gradient norm of `PROBED_STATES` by time step t."""
+    """Reach, half-life and openness where they exist, and the mean gradient norm of `PROBED_STATES` by time step t.
+
+    Reach and openness are curves over the steps of training too.
+    """
     curves: Curves = {}
     if (folder / "probe.json").exists():
         for stage, results in read_json(folder / "probe.json").items():
-            for name in ("reach", "half_life"):
-                if results["residual"][name] is not None:
-                    curves[f"probe/{name}_{stage}"] = {NO_STEP: float(results["residual"][name])}
+            found = {name: results["residual"][name] for name in ("reach", "half_life")}
+            found = {name: float(value) for name, value in found.items() if value is not None}
+            if stage in PROBED_STAGES:
+                curves |= {f"probe/{name}_{stage}": {NO_STEP: value} for name, value in found.items()}
+            found.pop("half_life", None)
+            if results["openness"]:
+                found["openness"] = fmean(results["openness"])
+            for name, value in found.items():
+                curves.setdefault(f"probe/{name}", {})[results["step"]] = value
     if (folder / "probe.parquet").exists():
         from benchmark.parquet import read_parquet
 
         norms = read_parquet(folder / "probe.parquet")
-        norms = norms[(norms["measure"] == "residual") & norms["state"].isin(PROBED_STATES)]
+        norms = norms[norms["stage"].isin(PROBED_STAGES) & norms["state"].isin(PROBED_STATES)]
+        norms = norms[norms["measure"] == "residual"]
         means = norms.groupby(["stage", "state", "layer", "t"])["norm"].mean()
         for (stage, state, layer, t), norm in means.items():
             name = state if state == "X" else f"{state}.{layer}"

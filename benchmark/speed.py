@@ -15,6 +15,7 @@ WHAT = {
     "inference": "the free-running roll-out of a batch",
     "data": "the stream of clips, and its share of a training step",
     "evaluate": "MSE, MAE, PSNR and SSIM against scikit-image frame by frame",
+    "probe": "one measure of the probe against a forward and backward pass to the weights, both in float64",
 }
 
 
@@ -60,7 +61,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "N",
         "type": whole,
         "default": 1000,
-        "help": "evaluate: clips scored, each of `horizon` frames; default: 1000",
+        "help": "evaluate, probe: clips in all; default: 1000",
     },
     "json": {"metavar": "FILE", "type": Path, "help": "write all numbers there"},
 }
@@ -130,5 +131,7 @@ SHOWN = {
     "flops_per_s": "{:.3g} FLOP/s, counted as direct convolutions",
     "fraction_of_matmul": "{:.2f} of the rate of a large matrix product",
     "share_of_step": "{:.2%} of a training step",
+    "cost": "the probe takes {:.2f} times as long as a plain backward pass",
+    "processor_cost": "by processor time: {:.2f} times",
 }
 """Key of the result -> how it is said."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmark import engine
 from benchmark.cost import count_macs
-from benchmark.data.stream import ClipStream
+from benchmark.data.stream import ClipStream, to_float
 from benchmark.metrics import HEADLINE, score
 from benchmark.provenance import cpu_model
 from benchmark.sections import TrainingConfig
@@ -109,7 +109,38 @@ def evaluate(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[
     return found | {"clips": options.clips, "clips_per_s": options.clips / totals["fast"]}
 
 
-MEASURES = {"train": train, "inference": inference, "data": data, "evaluate": evaluate}
+def probe(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str, Any]:
+    """All that the probe does for one measure, beside the gradient of the same scalar for the weights; batch by batch.
+
+    Both are in float64 and on the plain path. A batch takes the place of a repeat, the last one may be smaller.
+    """
+    from benchmark.probe import measure, scalar_of
+
+    stream, network = stream_of(options, device), build(spec, 1).double().to(device)
+    network.plain = True
+
+    def clips(part: int) -> Tensor:
+        count = min(options.batch, options.clips - part * options.batch)
+        return (255 * stream.batch(part, options.batch)[:count]).round().byte()
+
+    def to_weights(batch: Tensor) -> None:
+        frames = to_float(batch).double()
+        last = network(frames, free_running_mask(len(frames), options.context, options.horizon, frames))[:, -1]
+        torch.autograd.grad(scalar_of(last, frames[:, -1], "residual"), list(network.parameters()))
+
+    def to_states(batch: Tensor) -> None:
+        measure(network, batch, options.context, options.batch, device, ("residual",))
+
+    labels = {"plain": "forward and backward to the weights", "fast": "the probe, one measure"}
+    paths = {"plain": to_weights, "fast": to_states}
+    found = beside(paths, labels, device, -(-options.clips // options.batch), given=clips)
+    plain, ours = (found["paths"][name]["total_s"] for name in ("plain", "fast"))
+    found |= {"cost": ours / plain, "processor_cost": 1 / found["processor_ratio"], "clips_per_s": options.clips / ours}
+    found |= {"ratio": None, "processor_ratio": None}  # they are no two ways to one thing
+    return found | {"clips": options.clips, "precision": "fp64", "recompute": False}
+
+
+MEASURES = {"train": train, "inference": inference, "data": data, "evaluate": evaluate, "probe": probe}
 
 
 def by_frame(prediction: Tensor, truth: Tensor) -> dict[str, np.ndarray]:

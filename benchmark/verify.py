@@ -22,7 +22,7 @@ from benchmark.backbone import BACKBONES, find_backbone, load_lpips
 from benchmark.data.stream import to_float, trajectory
 from benchmark.errors import UserError
 from benchmark.metrics import METRICS, score
-from benchmark.probe import gradient_norms
+from benchmark.probe import gradient_norms, roll_out
 from models import interop
 from models.gradient_highway import GradientHighwayUnit
 from models.predictor import Predictor, free_running_mask, to_frames, to_patches
@@ -200,7 +200,7 @@ def network(arrays: Arrays) -> dict[str, Tensor]:
         context = arrays["probe.norm.X"].shape[1] if "probe.norm.X" in arrays else given
         mask = free_running_mask(len(clips), context, clips.shape[1] - context, clips)
         ours["probe.next_frames"] = to_patches(predictor(clips, mask), patch_size).movedim(2, -1)
-        norms, _ = gradient_norms(predictor, clips, context)
+        norms = gradient_norms(roll_out(predictor, clips, context))
         ours |= {f"probe.norm.{state}" + f".{layer}" * (layer > 0): norm for (state, layer), norm in norms.items()}
     return ours
 

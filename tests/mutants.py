@@ -114,8 +114,8 @@ MUTANTS = {
         (
             "8",
             "all layers read M of the last step",
-            'states["C", layer], m, gates)',
-            'states["C", layer], states["M"], gates)',
+            'states["C", layer], m, seen)',
+            'states["C", layer], states["M"], seen)',
         ),
         ("8", "H takes the place of C", '["C", layer] = h, c', '["C", layer] = h, h'),
         ("8", "the highway forgets", '                states["Z"] = x\n', ""),
@@ -147,10 +147,18 @@ MUTANTS = {
         ("", "a run takes another's", "if found != identity:", "if False:"),
     ],
     "benchmark/probe.py": [
-        ("11", "the frame before the last", "trace, cut)[:, -1]", "trace, cut)[:, -2]"),
+        ("11", "the frame before the last", "trace, cut, gate_trace)[:, -1]", "trace, cut, gate_trace)[:, -2]"),
         ("11", "mean for sum", "residual.square().sum()", "residual.square().mean()"),
         ("11", "L1 norm", "flatten(2).norm(dim=2)", "flatten(2).norm(dim=2, p=1)"),
         ("11", "the cut is one step late", "first=context)", "first=context + 1)"),
+    ],
+    "benchmark/saturation.py": [
+        ("15", "the constant is left out", "gate.detach() + bias", "gate.detach()"),
+        ("15", "o of the wrong cell is a tanh", 'spec.cell == "causal_lstm"', 'spec.cell != "causal_lstm"'),
+        ("15", "a sigmoid taken for a tanh", '(2 if function == "sigmoid" else 1)', "1"),
+        ("15", "the wrong side of the limit", "size > limit", "size < limit"),
+    ],
+    "benchmark/decay.py": [
         ("12", "newest over oldest", "2.0 ** (log2[0] - log2[-1])", "2.0 ** (log2[-1] - log2[0])"),
         ("13", "wrong sign", "-1.0 / fit.slope", "1.0 / fit.slope"),
         ("13", "the other end of the interval", "if high < 0 else", "if low < 0 else"),

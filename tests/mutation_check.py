@@ -44,6 +44,8 @@ FIRST = {
     "models/winograd.py": NETWORK,
     "benchmark/engine.py": MEASURES,
     "benchmark/probe.py": MEASURES,
+    "benchmark/decay.py": MEASURES,
+    "benchmark/saturation.py": MEASURES,
 }
 """The tests to begin with if not those of the cells: it saves time and changes no verdict."""
 OWN = {

@@ -12,6 +12,8 @@ from benchmark.parquet import write_parquet
 
 STEPS = (20, 40, 60)
 CONTEXT = FRAMES = 3
+STAGES = {"init": 0, "step-20": 20, "trained": 60}
+RESIDUAL = {"reach": 0.125, "slope": -0.1, "half_life": None}
 STATES = [("X", 0, CONTEXT), ("H", 1, 6), ("H", 2, 6), ("C", 1, 6), ("Z", 1, 6)]
 
 RUN = {
@@ -60,7 +62,7 @@ def finish(folder: Path, state: str = "finished") -> None:
     write_parquet(folder / "frames.parquet", frames)
     norms = [
         (stage, step, measure, clip, name, layer, t, clip * t / (7 if measure == "residual" else 9))
-        for stage, step in (("init", 0), ("trained", 60))
+        for stage, step in STAGES.items()
         for measure in ("residual", "fixed")
         for clip in (1, 2)
         for name, layer, last in STATES
@@ -68,9 +70,13 @@ def finish(folder: Path, state: str = "finished") -> None:
     ]
     columns = ["stage", "step", "measure", "clip", "state", "layer", "t", "norm"]
     write_parquet(folder / "probe.parquet", pd.DataFrame(norms, columns=columns))
-    results = {"reach": 0.125, "slope": -0.1, "half_life": None}
-    trained = {"residual": results | {"half_life": 4.5}, "openness": [0.5]}
-    write_json(folder / "probe.json", {"init": {"residual": results, "openness": [0.5]}, "trained": trained})
+    probed = {
+        stage: {"step": step, "residual": RESIDUAL, "openness": [0.25, 0.75 + step / 60]}
+        for stage, step in STAGES.items()
+    }
+    probed["trained"]["residual"] = RESIDUAL | {"half_life": 4.5}
+    probed["step-20"]["residual"] = RESIDUAL | {"reach": None}
+    write_json(folder / "probe.json", probed)
     for name in ("film.png", "film.gif", ".film-unfinished.png"):
         Image.new("L", (8, 8)).save(folder / name)
     write_json(folder / "status.json", {"state": state, "step": STEPS[-1], "steps": 60})

@@ -250,10 +250,11 @@ def test_the_line_says_where_the_highway_sits():
     )
 
 
-def test_the_probe_figure_shows_the_residual_measure_only(tmp_path):
+def test_the_probe_figure_shows_the_residual_measure_before_and_after_training_only(tmp_path):
     norms = gradient_norms({"X": 1, "H": 2}, half_life=2)
     other = gradient_norms({"X": 1, "H": 2, "Z": 1}, half_life=0.1, measure="fixed")
-    for name, table in (("residual", norms), ("all", pd.concat([norms, other]))):
+    between = gradient_norms({"X": 1, "H": 2}, half_life=0.1).assign(stage="step-10", step=10)
+    for name, table in (("residual", norms), ("all", pd.concat([norms, other, between]))):
         probe_figure(table, "PredRNN++, seed 1", tmp_path / f"{name}.png", CONTEXT)
     assert (tmp_path / "all.png").read_bytes() == (tmp_path / "residual.png").read_bytes()
 

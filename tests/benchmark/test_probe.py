@@ -1,13 +1,20 @@
 """The probe: gradients against finite differences, decay on made-up curves, and what the verb writes."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
-from benchmark.files import read_json
-from benchmark.probe import MEASURES, decay, fixed_cotangent, gradient_norms, measure, probe
+from benchmark.checkpoint import load_weights, weights_after
+from benchmark.data.clips import load_clips
+from benchmark.decay import decay
+from benchmark.errors import UserError
+from benchmark.files import read_json, write_json
+from benchmark.probe import MEASURES, fixed_cotangent, gradient_norms, measure, probe, roll_out
+from benchmark.saturation import share
 from benchmark.train import train
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec
@@ -53,7 +60,7 @@ def finite_differences(scalars, context):
 @pytest.mark.parametrize("name", ["residual", "fixed", "memory"])
 def test_norms_of_context_frames_are_those_of_finite_differences(network, frames, name):
     cotangent, path = MEASURES[name]
-    norms, _ = gradient_norms(network, frames, CONTEXT, cotangent=cotangent, path=path)
+    norms = gradient_norms(roll_out(network, frames, CONTEXT, path), cotangent)
     for clip in range(2):
         with torch.no_grad():
             generated = network.predict(frames[clip : clip + 1, :CONTEXT], 3)
@@ -73,20 +80,20 @@ def test_norms_of_context_frames_are_those_of_finite_differences(network, frames
 
 def test_one_horizon_frame_leaves_nothing_to_cut(network, frames):
     whole, *cut = (
-        gradient_norms(network, frames[:, : CONTEXT + 1], CONTEXT, path=path)[0]["X", 0]
+        gradient_norms(roll_out(network, frames[:, : CONTEXT + 1], CONTEXT, path))["X", 0]
         for path in ("all", "memory", "frames")
     )
     assert all(torch.equal(whole, norms) for norms in cut)
 
 
 def test_paths_through_memory_and_frames_are_different_and_both_open(network, frames):
-    norms = [gradient_norms(network, frames, CONTEXT, path=path)[0]["X", 0] for path in ("all", "memory", "frames")]
+    norms = [gradient_norms(roll_out(network, frames, CONTEXT, path))["X", 0] for path in ("all", "memory", "frames")]
     assert all((one > 0).all() for one in norms)
     assert not any(torch.allclose(norms[a], norms[b], rtol=1e-3) for a, b in ((0, 1), (0, 2), (1, 2)))
 
 
 def test_one_backward_pass_gives_what_a_pass_for_each_state_gives(network, frames):
-    norms, _ = gradient_norms(network, frames, CONTEXT)
+    norms = gradient_norms(roll_out(network, frames, CONTEXT))
     given = torch.cat([frames[:, :CONTEXT], torch.zeros_like(frames[:, CONTEXT:])], dim=1).requires_grad_()
     trace = {}
     last = network(given, free_running_mask(2, CONTEXT, 3, frames), trace)[:, -1]
@@ -104,8 +111,8 @@ def test_one_backward_pass_gives_what_a_pass_for_each_state_gives(network, frame
 
 
 def test_clips_do_not_mix(network, frames):
-    together, _ = gradient_norms(network, frames, CONTEXT)
-    alone, _ = gradient_norms(network, frames[1:], CONTEXT)
+    together = gradient_norms(roll_out(network, frames, CONTEXT))
+    alone = gradient_norms(roll_out(network, frames[1:], CONTEXT))
     for key, norms in alone.items():
         torch.testing.assert_close(norms[0], together[key][1], rtol=1e-10, atol=0)
 
@@ -113,9 +120,8 @@ def test_clips_do_not_mix(network, frames):
 def test_frames_after_the_context_serve_only_as_the_target(network, frames):
     changed = frames.clone()
     changed[:, CONTEXT:-1] = 1 - changed[:, CONTEXT:-1]
-    assert torch.equal(
-        gradient_norms(network, frames, CONTEXT)[0]["X", 0], gradient_norms(network, changed, CONTEXT)[0]["X", 0]
-    )
+    one, other = (gradient_norms(roll_out(network, clips, CONTEXT))["X", 0] for clips in (frames, changed))
+    assert torch.equal(one, other)
 
 
 def exponential(half_life, context=10, clips=4):
@@ -172,43 +178,52 @@ def test_two_context_frames_give_a_reach_and_no_fit():
 def test_openness_is_the_part_of_the_past_that_the_highway_keeps(make_protocol, frames, bias, expected):
     run = make_protocol(variants=[{"id": "predrnnpp", "highway_gate_bias": bias}]).run("predrnnpp", 1)
     clips = (255 * torch.rand(5, 5, 1, 12, 12, generator=torch.Generator().manual_seed(1))).byte()
-    _, openness = measure(build(run.model, 1).double(), clips, run, "cpu")
-    assert openness == pytest.approx([expected] * 4, abs=0.15 if bias == 0 else 1e-12)
+    found = measure(build(run.model, 1), clips, 3, 5, "cpu")
+    assert found.saturated["s"] == [float(bias != 0)]
+    assert found.openness == pytest.approx([expected] * 4, abs=0.15 if bias == 0 else 1e-12)
 
 
 def test_openness_weighs_every_clip_alike_whatever_the_batches(make_protocol):
     clips = (255 * torch.rand(5, 5, 1, 12, 12, generator=torch.Generator().manual_seed(1))).byte()
-    tables, openness = zip(
-        *(
-            measure(build(run.model, 1).double(), clips, run, "cpu")
-            for run in (make_protocol(probe={"batch_size": size}).run("predrnnpp", 1) for size in (2, 5))
-        ),
-        strict=True,
-    )
-    assert openness[0] == pytest.approx(openness[1], rel=1e-12)
+    model = make_protocol().run("predrnnpp", 1).model
+    one, other = (measure(build(model, 1), clips, 3, size, "cpu") for size in (2, 5))
+    assert one.openness == pytest.approx(other.openness, rel=1e-12)
+    assert one.saturated == {gate: pytest.approx(shares) for gate, shares in other.saturated.items()}
     order = ["measure", "state", "layer", "clip", "t"]
-    one, other = (table.sort_values(order, ignore_index=True) for table in tables)
-    pd.testing.assert_frame_equal(one, other, rtol=1e-9)
+    tables = (found.norms.sort_values(order, ignore_index=True) for found in (one, other))
+    pd.testing.assert_frame_equal(*tables, rtol=1e-9)
+
+
+def test_nan_in_a_gate_makes_its_share_no_number():
+    gates = torch.tensor([3.0, -3.0, 0.0, 1.0])
+    assert share(gates, "sigmoid", 0.0).item() == 0.5
+    assert share(gates, "tanh", 0.0).item() == 0.5
+    assert share(gates, "sigmoid", 2.0).item() == 0.5
+    assert share(torch.tensor([3.0, math.nan]), "sigmoid", 0.0).isnan()
 
 
 @pytest.fixture
 def probed(make_protocol, results):
-    run = make_protocol().run("predrnnpp", 1)
+    run = make_protocol(probe={"steps": [5, 2]}).run("predrnnpp", 1)
     train(run, results, "cpu")
     probe(run, results, "cpu")
     return run.path(results)
 
 
-def test_verb_writes_every_norm_at_both_stages(probed):
+def test_verb_writes_every_norm_at_every_stage(probed):
     table = pd.read_parquet(probed / "probe.parquet")
     assert list(table.columns) == ["stage", "step", "measure", "clip", "state", "layer", "t", "norm"]
-    assert set(zip(table["stage"], table["step"], strict=True)) == {("init", 0), ("trained", 8)}
+    stages = table[["stage", "step"]].drop_duplicates()
+    assert stages.values.tolist() == [["init", 0], ["step-2", 2], ["step-5", 5], ["trained", 8]]
+    measures = table.groupby("stage")["measure"].unique().map(list)
+    assert measures["init"] == measures["trained"] == list(MEASURES)
+    assert measures["step-2"] == measures["step-5"] == ["residual", "fixed"]
     places = {(state, layer) for state, layer in zip(table["state"], table["layer"], strict=True)}
     assert places == {("X", 0), ("Z", 1)} | {(state, layer) for state in "HCM" for layer in (1, 2)}
     steps = table.groupby("state")["t"].agg(["min", "max"])
     assert steps.loc["X"].tolist() == [1, 3]
     assert steps.loc["Z"].tolist() == [1, 4]
-    assert len(table) == 2 * len(MEASURES) * 5 * (3 + 7 * 4)
+    assert len(table) == (2 * len(MEASURES) + 2 * 2) * 5 * (3 + 7 * 4)
     assert np.isfinite(table["norm"]).all()
     assert (table.query("state == 'X'")["norm"] > 0).all()
 
@@ -216,21 +231,57 @@ def test_verb_writes_every_norm_at_both_stages(probed):
 def test_summary_is_that_of_the_table(probed):
     table = pd.read_parquet(probed / "probe.parquet")
     summary = read_json(probed / "probe.json")
-    for stage in ("init", "trained"):
-        for name in MEASURES:
+    assert {stage: summary[stage]["step"] for stage in summary} == {"init": 0, "step-2": 2, "step-5": 5, "trained": 8}
+    for stage, found in summary.items():
+        assert found.keys() - MEASURES.keys() == {"step", "openness", "saturated"}
+        assert {gate: len(shares) for gate, shares in found["saturated"].items()} == {
+            gate: 1 if gate in "ps" else 2 for gate in ("i", "f", "g", "i'", "f'", "g'", "o", "p", "s")
+        }
+        for name in found.keys() & MEASURES.keys():
             norms = table.query("stage == @stage and measure == @name and state == 'X'").pivot(
                 index="clip", columns="t", values="norm"
             )
             expected = np.exp(np.log(norms[1] / norms[3]).mean())
             assert summary[stage][name]["reach"] == pytest.approx(expected)
-        assert len(summary[stage]["openness"]) == 4
+        assert len(found["openness"]) == 4
     assert summary["init"]["residual"] != summary["trained"]["residual"]
     assert Image.open(probed / "probe.png").width > 100
+
+
+def test_stage_while_training_is_measured_on_the_weights_kept_then(probed, results, make_protocol):
+    run = make_protocol(probe={"steps": [5, 2]}).run("predrnnpp", 1)
+    clips = load_clips(results / "tiny" / "data", run.data, "test")
+    found = measure(load_weights(probed / weights_after(5)), clips, 3, 3, "cpu", ("residual", "fixed"))
+    table = pd.read_parquet(probed / "probe.parquet").query("stage == 'step-5'")
+    pd.testing.assert_frame_equal(table[found.norms.columns].reset_index(drop=True), found.norms)
+
+
+def test_weights_that_were_not_kept_are_named_unless_the_run_diverged_before(probed, results, make_protocol):
+    run = make_protocol(probe={"steps": [5, 2]}).run("predrnnpp", 1)
+    (probed / weights_after(5)).unlink()
+    with pytest.raises(UserError, match=r"model.step=5.safetensors: is missing, .* remove model.safetensors and"):
+        probe(run, results, "cpu")
+    write_json(probed / "status.json", {"state": "diverged", "step": 6, "steps": 8})
+    with pytest.raises(UserError, match=r"model.step=5.safetensors: is missing"):
+        probe(run, results, "cpu")
+    write_json(probed / "status.json", {"state": "diverged", "step": 5, "steps": 8})
+    probe(run, results, "cpu")
+    summary = read_json(probed / "probe.json")
+    assert {stage: found["step"] for stage, found in summary.items()} == {"init": 0, "step-2": 2, "trained": 5}
+
+
+def test_two_measures_of_one_roll_out_are_those_of_a_roll_out_each(network, frames):
+    rolled = roll_out(network, frames, CONTEXT)
+    both = [gradient_norms(rolled, name, keep_graph=name == "residual") for name in ("residual", "fixed")]
+    for name, norms in zip(("residual", "fixed"), both, strict=True):
+        alone = gradient_norms(roll_out(network, frames, CONTEXT), name)
+        assert all(torch.equal(norms[key], alone[key]) for key in alone)
 
 
 def test_network_without_highway_has_no_openness(make_protocol):
     run = make_protocol().run("convlstm", 1)
     clips = (255 * torch.rand(2, 5, 1, 12, 12, generator=torch.Generator().manual_seed(1))).byte()
-    table, openness = measure(build(run.model, 1).double(), clips, run, "cpu")
-    assert openness == []
-    assert set(table["state"]) == {"X", "H", "C"}
+    found = measure(build(run.model, 1), clips, 3, 5, "cpu")
+    assert found.openness == []
+    assert set(found.norms["state"]) == {"X", "H", "C"}
+    assert found.saturated.keys() == set("ifgo")

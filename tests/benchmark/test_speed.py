@@ -47,6 +47,13 @@ def test_scores_are_timed_on_all_clips_asked_for(tmp_path):
     assert found["ratio"] == pytest.approx(found["paths"]["plain"]["total_s"] / found["paths"]["fast"]["total_s"])
 
 
+def test_the_probe_is_timed_on_all_clips_asked_for_beside_a_plain_backward_pass(tmp_path, capsys):
+    found = run(tmp_path, "--what", "probe", "--clips", "5")
+    assert (found["clips"], found["precision"], found["ratio"]) == (5, "fp64", None)
+    assert found["cost"] == pytest.approx(found["paths"]["fast"]["total_s"] / found["paths"]["plain"]["total_s"])
+    assert f"the probe takes {found['cost']:.2f} times as long" in capsys.readouterr().out
+
+
 def test_both_ways_to_score_give_the_same_numbers():
     random = torch.Generator().manual_seed(1)
     truth = torch.rand(2, 3, 1, 16, 16, generator=random)

@@ -102,6 +102,9 @@ def test_scores_and_probe_become_metrics(store, tmp_path):
     assert found["probe/reach_init"] == found["probe/reach_trained"] == [(0, 0.125)]
     assert found["probe/half_life_trained"] == [(0, 4.5)]
     assert "probe/half_life_init" not in found
+    assert found["probe/reach"] == [(0, 0.125), (60, 0.125)]
+    assert found["probe/openness"] == [(0, 0.5), (20, pytest.approx(2 / 3)), (60, 1.0)]
+    assert not any("step-20" in key for key in found)
     assert found["probe_trained/H.2"] == [(t, pytest.approx(1.5 * t / 7)) for t in range(1, 7)]
     assert {key for key in found if key.startswith("probe_init/")} == {
         f"probe_init/{state}" for state in ("X", "H.1", "H.2", "Z.1")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.probe import gradient_norms
+from benchmark.probe import gradient_norms, roll_out
 from models.causal_lstm import CausalLSTMCell
 from models.convlstm import ConvLSTMCell
 from models.gradient_highway import GradientHighwayUnit
@@ -141,7 +141,7 @@ def test_probe(case, plain):
     network.plain = plain
     predictions = network(frames, free_running_mask(len(frames), CONTEXT, HORIZON, frames))
     assert_agree(to_patches(predictions, 2).permute(0, 1, 3, 4, 2), arrays["probe.next_frames"], "next_frames")
-    norms, _ = gradient_norms(network, frames, CONTEXT)
+    norms = gradient_norms(roll_out(network, frames, CONTEXT))
     reference = under(arrays, "probe.norm.")
     assert {"X" if state == "X" else f"{state}.{layer}" for state, layer in norms} == set(reference)
     for (state, layer), found in norms.items():

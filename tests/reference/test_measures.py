@@ -1,16 +1,20 @@
-"""Training loss, gradient norms, reach and half-life, held against the loops."""
+"""Training loss, gradient norms, saturation, reach and half-life, held against the loops."""
+
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from benchmark.data.stream import to_float
+from benchmark.decay import decay
 from benchmark.engine import loss_of
-from benchmark.probe import MEASURES, decay, fixed_cotangent, gradient_norms
+from benchmark.probe import MEASURES, fixed_cotangent, gradient_norms, measure, roll_out
 from benchmark.sections import TrainingConfig
 from models.predictor import Predictor
 from models.spec import ModelSpec
-from tests.reference import measures, network
+from tests.reference import cells, measures, network
 from tests.reference.cells import details
 
 
@@ -36,7 +40,7 @@ def test_gradient_norms_agree_with_the_loops(cell, slot, measure):
         parameter.data.normal_(0, 0.5, generator=random)
     frames = torch.rand(2, context + 3, 1, frame_size, frame_size, generator=random, dtype=torch.float64)
     cotangent, path = MEASURES[measure]
-    ours, _ = gradient_norms(predictor, frames, context, cotangent=cotangent, path=path)
+    ours = gradient_norms(roll_out(predictor, frames, context, path), cotangent)
 
     weights = {name: parameter.detach().numpy() for name, parameter in predictor.named_parameters()}
     mask = np.array([1, 1, 0, 0])
@@ -53,6 +57,77 @@ def test_gradient_norms_agree_with_the_loops(cell, slot, measure):
     assert set(found) == set(expected)
     for key, norm in expected.items():
         assert found[key] == pytest.approx(norm, rel=1e-10, abs=1e-300), key
+
+
+ORDER = {
+    "convlstm": "i f g o -",
+    "st_lstm": "i f g i' f' g' o -",
+    "causal_lstm": "i f g i' f' g' - o -",
+    "spatial_to_temporal": "i' f' g' - i f g o -",
+}
+"""In what order the loops take the nonlinearities of a cell; `-` is of no gate."""
+
+
+class Watched:
+    """numpy, with a note of each tanh."""
+
+    def __init__(self, note):
+        self._note = note
+
+    def __getattr__(self, name):
+        return (lambda a: self._note(np.tanh(a), np.tanh(a) ** 2 > 0.81)) if name == "tanh" else getattr(np, name)
+
+
+@pytest.mark.parametrize("order", ORDER)
+def test_share_of_saturated_gates_agrees_with_the_loops(order, monkeypatch):
+    cell, keys = (order, {}) if order != "spatial_to_temporal" else ("causal_lstm", {"memory_order": order})
+    widths, frame_size, steps = (2, 2), 3, 3
+    biases = {"forget_bias": 1.5, "highway_gate_bias": -2.0}
+    spec = ModelSpec(
+        cell=cell,
+        hidden_channels=widths,
+        frame_size=frame_size,
+        patch_size=1,
+        kernel_size=3,
+        highway_slot=1,
+        **keys,
+        **biases,
+    )
+    random = torch.Generator().manual_seed(0)
+    predictor = Predictor(spec).double()
+    for parameter in predictor.parameters():
+        parameter.data.normal_(0, 1.2, generator=random)
+    clips = torch.randint(256, (3, 4, 1, frame_size, frame_size), generator=random, dtype=torch.uint8)
+
+    noted = []
+
+    def note(value, is_saturated):
+        noted.append(is_saturated.mean())
+        return value
+
+    def sigmoid(a):
+        value = 1 / (1 + np.exp(-a))
+        return note(value, value * (1 - value) < 0.19 / 4)
+
+    monkeypatch.setattr(cells, "sigmoid", sigmoid)
+    monkeypatch.setattr(cells, "np", Watched(note))
+    weights = {name: parameter.detach().numpy() for name, parameter in predictor.named_parameters()}
+    shape = {"cell": cell, "widths": widths, "patch_size": 1, "slot": 1, "highway_width": 2}
+    for frames in to_float(clips).double().numpy():
+        network.roll_out(weights, details(**keys, **biases), frames, np.array([1, 1, 0]), **shape)
+    of_cell = ORDER[order].split()
+    names = [*((gate, 1) for gate in of_cell), ("p", 1), ("s", 1), *((gate, 2) for gate in of_cell)]
+    assert len(noted) == len(clips) * steps * len(names)
+    expected = {}
+    for (gate, layer), one in zip(cycle(names), noted, strict=False):
+        if gate != "-":
+            expected.setdefault(gate, {}).setdefault(layer, []).append(one)
+
+    found = measure(predictor, clips, context=2, batch_size=2, device="cpu", measures=("residual",)).saturated
+    assert found.keys() == expected.keys()
+    for gate, by_layer in expected.items():
+        assert found[gate] == pytest.approx([np.mean(by_layer[layer]) for layer in sorted(by_layer)], rel=1e-12)
+    assert all(0 < max(shares) < 1 for shares in found.values())
 
 
 def test_fixed_cotangent_is_one_direction_of_norm_1():
