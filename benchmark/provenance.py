@@ -49,7 +49,6 @@ STAGES = {
         "benchmark/rendering.py",
         "benchmark/metrics.py",
         "benchmark/statistics.py",
-        "benchmark/runs.py",
     ),
     "figures": (
         "benchmark/figures.py",
@@ -64,7 +63,6 @@ STAGES = {
         "benchmark/rendering.py",
         "benchmark/metrics.py",
         "benchmark/statistics.py",
-        "benchmark/runs.py",
     ),
 }
 """Source files that decide the numbers of each stage, besides those of its network.

@@ -84,7 +84,7 @@ def training(folder: Path, protocol: Protocol, variant: str, seed: int) -> dict[
 
 
 def scores(folder: Path, protocol: Protocol) -> dict[str, Any]:
-    """What `evaluate` found: means, means by frame and by clip, and where the protocol has them by gap or beyond the horizon."""
+    """What `evaluate` found: means, by frame and by clip too, and where there are any by gap or beyond the horizon."""
     table, found = read_parquet(folder / "frames.parquet"), {}
     if protocol.data.gaps:
         means = table.groupby("gap")["box_mse"].mean()

@@ -206,7 +206,8 @@ def test_relative_norms_are_one_at_the_last_context_frame_and_fall_with_age(draw
     ]
     for one in axes:
         times = one.lines[0].get_xdata()
-        np.testing.assert_allclose(one.lines[0].get_ydata(), 2 ** ((times - CONTEXT) / 2))
+        expected = 2 ** ((times - CONTEXT) / 2)
+        np.testing.assert_allclose(one.lines[0].get_ydata(), expected, rtol=2e-5)  # records keep five digits
 
 
 def test_error_curves_are_the_means_over_clips_and_seeds_with_the_baselines(drawn):

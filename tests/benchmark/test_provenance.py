@@ -55,6 +55,8 @@ CHAIN = [
     *(("evaluate", ["--variant", name, "--seed", "0"]) for name in BASELINES),
     ("evaluate", RUN),
     ("probe", RUN),
+    ("record", RUN),
+    *(("record", ["--variant", name, "--seed", "0"]) for name in BASELINES),
     ("tables", []),
     ("figures", []),
 ]

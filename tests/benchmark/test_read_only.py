@@ -36,6 +36,7 @@ WRITERS = {
     "train": RUN,
     "evaluate": RUN,
     "probe": RUN,
+    "record": RUN,
     "sync": RUN,
     "tables": [],
     "figures": [],

@@ -23,8 +23,8 @@ def test_scores_and_norms_come_back_as_they_were_measured(make_protocol, write_f
     folder = run.config.path(results_dir)
     frames = pd.read_parquet(folder / "frames.parquet")
     for name in ("mse", "ssim", "lpips_squeeze", "ssim_range2"):
-        assert run.scores[name] == frames[name].mean()
-        np.testing.assert_array_equal(run.per_frame[name], frames.groupby("frame")[name].mean())
+        assert run.scores[name] == pytest.approx(frames[name].mean(), rel=1e-12)
+        np.testing.assert_allclose(run.per_frame[name], frames.groupby("frame")[name].mean(), rtol=1e-12)
     np.testing.assert_allclose(run.per_clip["mae"], frames.groupby("clip")["mae"].mean(), rtol=1e-7)
     norms = pd.read_parquet(folder / "probe.parquet")
     keys = ["stage", "measure", "state", "layer", "t"]
