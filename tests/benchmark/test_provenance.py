@@ -81,11 +81,18 @@ EVERYWHERE = {
     "benchmark/files.py": "stores",
     "benchmark/seal.py": "stores",
     "benchmark/runs.py": "reads what others made",
+    "benchmark/record.py": "what it writes is an input of tables and figures",
+    "benchmark/reference.py": "says where published records lie, which are inputs then",
+    "benchmark/provenance.py": "records",
     "benchmark/outputs.py": "another name is another output of its rule",
 }
 CLIPS = {
     f"benchmark/data/{name}.py": "decides the clips, which arrive with the hashes of data.json, an input"
     for name in ("counter", "stream", "digits", "clips", "prepared", "npz", "download", "originals")
+}
+WITH_PROVENANCE = {
+    f"benchmark/data/{name}.py": "read with benchmark/provenance.py"
+    for name in ("counter", "digits", "download", "npz", "originals", "prepared")
 }
 EXEMPT = {
     "plan": {},
@@ -97,7 +104,6 @@ EXEMPT = {
         "benchmark/cost.py": "its counts stand in run.yaml for people",
         "benchmark/lock.py": "keeps a second writer away",
         "benchmark/plan.py": "refuses unmatched parameters",
-        "benchmark/provenance.py": "records",
         "benchmark/run_folder.py": "records",
         "benchmark/tracking.py": "mirrors",
         "benchmark/mirroring.py": "mirrors",
@@ -124,15 +130,21 @@ EXEMPT = {
         "benchmark/backbone.py": "as metrics.py",
         "benchmark/statistics.py": "shows probe.parquet",
     },
-    "tables": {
+    "record": WITH_PROVENANCE
+    | {
+        "benchmark/backbone.py": "names the backbones for metrics.py",
+        "benchmark/parquet.py": "reads what others made",
+    },
+    "tables": WITH_PROVENANCE
+    | {
         "benchmark/backbone.py": "names the backbones for metrics.py",
         "benchmark/ablations.py": "says which figures there are",
         "benchmark/parquet.py": "reads what others made",
     },
-    "figures": {
+    "figures": WITH_PROVENANCE
+    | {
         "benchmark/backbone.py": "names the backbones for metrics.py",
         "benchmark/parquet.py": "reads what others made",
-        "benchmark/data/npz.py": "reads what others made",
     },
 }
 
