@@ -53,7 +53,7 @@ def gradient_heatmap(runs: Sequence[FinishedRun], setting: Setting, paths: Seque
     with page(paths, height=(0.42 + 0.13 * deepest) * math.ceil(len(maps) / columns) + 0.6) as figure:
         panels = panel_grid(figure, setting.looks, columns, "frame t")
         for variant, axes in panels.items():
-            draw_map(axes, maps[variant], deepest, setting, scale, colors)
+            draw_map(axes, maps[variant], setting.looks[variant].label, deepest, setting, scale, colors)
         bar = figure.colorbar(
             ScalarMappable(scale, colors),
             ax=list(panels.values()),
@@ -98,15 +98,16 @@ def color_scale(values: np.ndarray) -> tuple[BoundaryNorm, Colormap, bool]:
     return BoundaryNorm(levels, colors.N, extend="min" if below else "neither"), colors, below
 
 
-def draw_map(axes: Axes, one: pd.DataFrame, rows: int, setting: Setting, scale: BoundaryNorm, colors: Colormap) -> None:
-    """Draw the rows of `one` from the bottom of a panel that has room for `rows`."""
+def draw_map(
+    axes: Axes, one: pd.DataFrame, label: str, rows: int, setting: Setting, scale: BoundaryNorm, colors: Colormap
+) -> None:
+    """Draw the rows of `one` from the bottom of a panel that has room for `rows`, and `label` above them."""
     times = np.arange(one.columns[0] - 0.5, one.columns[-1] + 1)
     axes.pcolormesh(times, np.arange(len(one) + 1), one.to_numpy(), norm=scale, cmap=colors, rasterized=False)
     axes.grid(visible=False)
     time_axis(axes, 1, setting.frames - 1)
     axes.set_ylim(0, rows)
-    axes.title.set_y(len(one) / rows)
-    axes.title.set_fontsize(7)
+    axes.set_title(label, y=len(one) / rows, pad=3, fontsize=7)
     names = [f"{layer}" if state == "H" else state for layer, state in one.index]
     axes.vlines(setting.context + 0.5, 0, len(one), color="black", linewidth=1.8)
     axes.vlines(setting.context + 0.5, 0, len(one), color="white", linewidth=0.9)

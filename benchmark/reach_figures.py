@@ -25,7 +25,10 @@ COTANGENT_NOTE = (
     "Right: of a fixed random direction of the last predicted frame in place of its error, whose gradients shrink as a model"
     " improves."
 )
-SATURATED_NOTE = "Saturated: gates below 0.05 or above 0.95; mean over gates, layers, units, steps and clips."
+SATURATED_NOTE = (
+    "Saturated: a sigmoid below 0.05 or above 0.95, a tanh beyond 0.9; share of units over steps and clips, mean over"
+    " layers and gates."
+)
 FEWEST_TO_RANK = 5
 """Means of fewer variants than this have no rank correlation worth a number."""
 
@@ -64,7 +67,7 @@ def reach_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Se
         baselines = draw_baselines(panels, [run for run in runs if not run.config])
         notes = [
             "Small: runs; large: means of variants (reach: geometric).",
-            "A run lies where its seed put it: scatter within a variant is noise.",
+            "How the runs of one variant scatter is the noise of seeds.",
             f"Spearman's rank correlation of the {len(means)} variants' means: {', '.join(ranks)}; descriptive, since"
             " variants share cells and clips."
             if ranks
@@ -118,7 +121,12 @@ def draw_baselines(panels: Sequence[Axes], baselines: Sequence[FinishedRun]) -> 
             continue
         for axes in panels:
             axes.axhline(value, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
-        place = {"xy": (1, value), "xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points"}
+        place = {
+            "xy": (1, value),
+            "xycoords": ("axes fraction", "data"),
+            "xytext": (0, 2),
+            "textcoords": "offset points",
+        }
         panels[-1].annotate(run.label, **place, ha="right", fontsize=7, color=NOTE)
     return f"Beyond the axis: {', '.join(far)}." if far else ""
 
@@ -128,7 +136,9 @@ def missing_note(count: int) -> str:
     return f"Not drawn, since a norm is 0 or an error not finite: {count} dots." if count else ""
 
 
-def reach_over_training(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+def reach_over_training(
+    protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]
+) -> None:
     """Reach by training step, for both cotangents."""
     title = "Reach over training"
     if not setting.looks:
@@ -188,7 +198,9 @@ def draw_over_training(
         own = [run for run in runs if run.variant == variant]
         steps = [own[0].probe[stage]["step"] for stage in stages(protocol)]
         ticks |= dict.fromkeys(steps)
-        table = pd.DataFrame([[value(run, stage) for stage in stages(protocol)] for run in own], columns=steps, dtype=float)
+        table = pd.DataFrame(
+            [[value(run, stage) for stage in stages(protocol)] for run in own], columns=steps, dtype=float
+        )
         draw_seeds(axes, table, look, number, log=log)
     if ticks:
         axes.set_xscale("symlog", linthresh=min(step for step in ticks if step), linscale=0.5)
@@ -221,4 +233,6 @@ def saturated(run: FinishedRun, stage: str) -> float | None:
 
 def step_note(protocol: Protocol) -> str:
     """Where on the axis what lies."""
-    return "Step 0: before training. The axis is stretched towards the first steps (logarithmic from the second tick on)."
+    return (
+        "Step 0: before training. The axis is stretched towards the first steps (logarithmic from the second tick on)."
+    )

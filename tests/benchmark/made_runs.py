@@ -92,6 +92,8 @@ def log_norms(run, reach):
     places = [("X", 0, data.context), *((state, layer, last) for state in "HC" for layer in layers)]
     places += [("Z", run.model.highway_slot, last)] if run.model.highway_slot else []
     rows = [
-        (state, layer, t, decay * (t - data.context) + 0.5 * layer) for state, layer, end in places for t in range(1, end + 1)
+        (state, layer, t, decay * (t - data.context) + 0.5 * layer)
+        for state, layer, end in places
+        for t in range(1, end + 1)
     ]
     return pd.DataFrame(rows, columns=["state", "layer", "t", "log_norm"])
