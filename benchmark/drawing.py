@@ -81,6 +81,11 @@ class Setting:
     stages: dict[str, str] = field(default_factory=lambda: ENDS)
     """First and last stage of the probe -> in words; one where nothing is trained."""
 
+    @property
+    def last_stage(self) -> tuple[str, str]:
+        """The last of its stages, and that in words."""
+        return list(self.stages.items())[-1]
+
     def only(self, variants: Collection[str]) -> "Setting":
         """The same with no other variants than `variants`."""
         return replace(self, looks={name: look for name, look in self.looks.items() if name in variants})
@@ -97,9 +102,10 @@ class Setting:
         return f"{note} {self.left_out}".strip()
 
 
-def looks(protocol: Protocol) -> dict[str, Look]:
-    """The look of every variant of `protocol`; markers tell them apart where it is printed grey."""
-    runs = [protocol.first_run(entry.id) for entry in protocol.variants]
+def looks(protocol: Protocol, variants: Collection[str] | None = None) -> dict[str, Look]:
+    """The look of every variant of `protocol`, or of `variants`; markers tell them apart where it is printed grey."""
+    shown = [entry.id for entry in protocol.variants if variants is None or entry.id in variants]
+    runs = [protocol.first_run(variant) for variant in shown]
     return looks_of({run.variant: (run.label, run.model) for run in runs})
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
-from benchmark.drawing import Setting, draw_seeds, finish, handles, lighten, page, panel_grid, time_axis
+from benchmark.drawing import Setting, draw_seeds, empty_figure, finish, handles, lighten, page, panel_grid, time_axis
 from benchmark.stages import ENDS
 
 STATES = {"X": "frame X", "H": "hidden H", "C": "memory C", "M": "zigzag M", "Z": "highway Z"}
@@ -33,6 +33,10 @@ def gradient_norm(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) 
         setting: of the protocol.
         paths: files to write.
     """
+    title = "How far back the gradient reaches"
+    if not setting.looks:
+        empty_figure(title, "Every run diverged.", setting, paths)
+        return
     states = [state for state in STATES if state in set(norms["state"])]
     last = {state: int(norms.loc[norms["state"] == state, "t"].max()) for state in states}
     with page(paths, height=0.3 + 2.0 * len(setting.stages)) as figure:
@@ -53,7 +57,7 @@ def gradient_norm(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) 
             axes.set_xlabel("frame t")
         what = gradient_note(setting.frames, "geometric mean over clips and, for H, C and M, over layers")
         notes = [what, setting.seed_note("geometric mean", interval="band")]
-        finish(figure, "How far back the gradient reaches", notes, handles(setting.looks))
+        finish(figure, title, notes, handles(setting.looks))
 
 
 def relative_to(context: int, rows: pd.DataFrame) -> pd.DataFrame:
@@ -64,6 +68,10 @@ def relative_to(context: int, rows: pd.DataFrame) -> pd.DataFrame:
 
 def gradient_norm_layers(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) -> None:
     """H by layer and Z, one panel a variant, before and after training; arguments as in `gradient_norm`."""
+    title = "Gradient norm of H by layer, and of the highway's Z"
+    if not setting.looks:
+        empty_figure(title, "Every run diverged.", setting, paths)
+        return
     norms = norms[norms["state"].isin(["H", "Z"]) & norms["stage"].isin(setting.stages)]
     mean = norms.groupby(["variant", "stage", "state", "layer", "t"])["log_norm"].mean()
     layers = int(norms["layer"].max())
@@ -79,7 +87,6 @@ def gradient_norm_layers(norms: pd.DataFrame, setting: Setting, paths: Sequence[
             time_axis(axes, 1, setting.frames - 1, setting.context)
             if axes.get_subplotspec().is_first_col():
                 axes.set_ylabel("gradient norm")
-        title = "Gradient norm of H by layer, and of the highway's Z"
         finish(
             figure,
             title if both else f"{title}, {setting.stages['init']}",

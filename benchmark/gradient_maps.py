@@ -33,19 +33,24 @@ PATHS = {
 
 
 def norms_of(runs: Sequence[FinishedRun], *measures: str) -> pd.DataFrame:
-    """The norms of `runs` with their variant and seed, of some measures only."""
+    """`FinishedRun.norms` of some measures, of all `runs` with their variant and seed; nothing if there are none."""
     tables = [run.norms[run.norms["measure"].isin(measures)].assign(variant=run.variant, seed=run.seed) for run in runs]
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def gradient_heatmap(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
-    """Layer x time of the gradient norm of H and, where it sits between two layers, of the highway's Z."""
-    stage, words = list(setting.stages.items())[-1]
+def gradient_heatmap(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) -> None:
+    """Layer x time of the gradient norm of H and, where it sits between two layers, of the highway's Z.
+
+    Args:
+        norms: of the residual, as `norms_of` gives them.
+        setting: of the protocol.
+        paths: files to write.
+    """
+    stage, words = setting.last_stage
     title = f"Gradient norm by layer and time, {words}"
     if not setting.looks:
         empty_figure(title, "Every run diverged.", setting, paths)
         return
-    norms = norms_of(runs, "residual")
     norms = norms[(norms["stage"] == stage) & norms["state"].isin(["H", "Z"])]
     maps = {variant: layer_map(norms[norms["variant"] == variant], setting.context) for variant in setting.looks}
     scale, colors, below = color_scale(np.concatenate([one.to_numpy().ravel() for one in maps.values()]))
@@ -70,8 +75,8 @@ def gradient_heatmap(runs: Sequence[FinishedRun], setting: Setting, paths: Seque
         notes = [
             what.removesuffix(HORIZON_NOTE).strip(),
             f"Relative to the norm of the hidden states of all layers together at the last context frame, t ="
-            f" {setting.context} (white line), seed by seed. Rows from bottom to top as the network is stacked: numbers are"
-            " the layers' H, Z is the highway between two of them.",
+            f" {setting.context} (white line), seed by seed. Rows from bottom to top as the network is stacked: numbers"
+            " are the layers' H, Z is the highway between two of them.",
             f"Less than 10^{min(scale.boundaries):g} is drawn in the darkest colour." if below else "",
             setting.seed_note("geometric mean"),
         ]
@@ -119,7 +124,7 @@ def draw_map(
 
 def gradient_paths(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
     """Norm with respect to the context frames: all of it, through memory alone, through generated frames alone."""
-    stage, words = list(setting.stages.items())[-1]
+    stage, words = setting.last_stage
     title = f"By which way the gradient comes, {words}"
     if not setting.looks:
         empty_figure(title, "Every run diverged.", setting, paths)
@@ -143,8 +148,8 @@ def gradient_paths(runs: Sequence[FinishedRun], setting: Setting, paths: Sequenc
         what = gradient_note(setting.frames, "geometric mean over clips").removesuffix(HORIZON_NOTE).strip()
         notes = [
             what.replace("a state at t", "context frame t"),
-            "Over the horizon it may flow back through memory (H, C, M, Z) and through the frames that the network generates"
-            " and reads; alone: the other way is cut there. Norms of the two do not add up to that of all.",
+            "Over the horizon it may flow back through memory (H, C, M, Z) and through the frames that the network"
+            " generates and reads; alone: the other way is cut there. Norms of the two do not add up to that of all.",
             setting.seed_note("geometric mean", interval="band"),
         ]
         legend = [Line2D([], [], label=label, **marked(style)) for label, style in PATHS.values()]

@@ -36,15 +36,16 @@ def probe_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         cells.append(cell)
     notes = [
         "Gradient of the summed squared error of the last predicted frame with respect to each context frame, L2 norm"
-        f" per clip, float64, on {protocol.probe.clips} test clips; the network feeds on its own predictions. Fixed: of one"
-        " random direction of that frame in place of its error.",
+        f" per clip, float64, on {protocol.probe.clips} test clips; the network feeds on its own predictions. Fixed: of"
+        " one random direction of that frame in place of its error.",
         "Reach: geometric mean over clips and seeds of the norm at the first / at the last context frame, with the"
         " interval of its logarithm.",
         "Half-life: from a log-linear fit of the norm over the context; `no decay` where the 95 % interval of the slope"
         " does not lie below 0 (with the number of seeds where others decay); R² is that fit's, and a low one says that"
         f" the decay is not exponential. {MISSING}: a norm is 0 or not finite, or there is no highway.",
-        "Openness: mean of 1 - S of the highway over units, steps and clips; 1 keeps the past, 0 replaces it. Saturated:"
-        " share of units whose sigmoid lies below 0.05 or above 0.95, or whose tanh beyond 0.9; mean over layers and gates.",
+        "Openness: mean of 1 - S of the highway over units, steps and clips; 1 keeps the past, 0 replaces it."
+        " Saturated: share of units whose sigmoid lies below 0.05 or above 0.95, or whose tanh beyond 0.9; mean over"
+        " layers and gates.",
         seed_note(protocol),
         *reuse_notes(runs),
         *diverged_notes(runs),

@@ -38,9 +38,9 @@ def rate_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
             cell[head(rate)] = bold(shown) if group.variant == best else shown
         cells.append(cell)
     notes = [
-        f"{METRICS['mse'].head} at the end of training on the {protocol.data.validation_clips:,} validation clips, none of"
-        " which is a test clip. Bold: the smallest mean of rates at which no seed diverged. It was chosen on validation"
-        " clips; that it is smallest here ranks nothing.",
+        f"{METRICS['mse'].head} at the end of training on the {protocol.data.validation_clips:,} validation clips, none"
+        " of which is a test clip. Bold: the smallest mean of rates at which no seed diverged. It was chosen on"
+        " validation clips; that it is smallest here ranks nothing.",
         seed_note(protocol),
     ]
     return Table("Learning rates", pd.DataFrame(values), pd.DataFrame(cells), notes)

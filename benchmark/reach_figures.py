@@ -22,13 +22,14 @@ from benchmark.statistics import summarise
 COTANGENTS = {"residual": "of the squared error", "fixed": "of a fixed random direction"}
 """Measure -> whose gradient it is, in words."""
 COTANGENT_NOTE = (
-    "Right: of a fixed random direction of the last predicted frame in place of its error, whose gradients shrink as a model"
-    " improves."
+    "Right: of a fixed random direction of the last predicted frame in place of its error, whose gradients shrink as a"
+    " model improves."
 )
 SATURATED_NOTE = (
     "Saturated: a sigmoid below 0.05 or above 0.95, a tanh beyond 0.9; share of units over steps and clips, mean over"
     " layers and gates."
 )
+STEP_NOTE = "Step 0: before training. The axis is logarithmic from the second tick on."
 FEWEST_TO_RANK = 5
 """Means of fewer variants than this have no rank correlation worth a number."""
 
@@ -121,13 +122,8 @@ def draw_baselines(panels: Sequence[Axes], baselines: Sequence[FinishedRun]) -> 
             continue
         for axes in panels:
             axes.axhline(value, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
-        place = {
-            "xy": (1, value),
-            "xycoords": ("axes fraction", "data"),
-            "xytext": (0, 2),
-            "textcoords": "offset points",
-        }
-        panels[-1].annotate(run.label, **place, ha="right", fontsize=7, color=NOTE)
+        across = panels[-1].get_yaxis_transform()
+        panels[-1].text(1, value, run.label, transform=across, ha="right", va="bottom", fontsize=7, color=NOTE)
     return f"Beyond the axis: {', '.join(far)}." if far else ""
 
 
@@ -151,7 +147,7 @@ def reach_over_training(
             axes.set_yscale("log")
             axes.set_title(f"gradient {words}")
         panels[0].set_ylabel("reach")
-        notes = [REACH_NOTE, COTANGENT_NOTE, step_note(protocol), setting.seed_note("geometric mean", interval="band")]
+        notes = [REACH_NOTE, COTANGENT_NOTE, STEP_NOTE, setting.seed_note("geometric mean", interval="band")]
         finish(figure, title, notes, handles(setting.looks))
 
 
@@ -177,7 +173,7 @@ def openness_over_training(
             "S: switch gate of the highway, mean over units, steps and clips; at openness 1 it keeps its past, at 0 it"
             " replaces it.",
             SATURATED_NOTE,
-            step_note(protocol),
+            STEP_NOTE,
             setting.seed_note("mean", interval="band"),
         ]
         finish(figure, title, notes, handles(setting.looks))
@@ -229,10 +225,3 @@ def openness(run: FinishedRun, stage: str) -> float | None:
 def saturated(run: FinishedRun, stage: str) -> float | None:
     """Share of saturated gates: mean over layers, then over gates."""
     return summarise([float(np.mean(layers)) for layers in run.probe[stage]["saturated"].values()]).mean
-
-
-def step_note(protocol: Protocol) -> str:
-    """Where on the axis what lies."""
-    return (
-        "Step 0: before training. The axis is stretched towards the first steps (logarithmic from the second tick on)."
-    )

@@ -41,10 +41,10 @@ def reach_effects_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
     if not cells:
         cells = [{"Variant": "No variant of this protocol has its reference here."}]
     notes = [
-        "×: by how many times the variant has the reach, or the half-life, of its reference: exponential of the mean paired"
-        " difference of logarithms, same seed, same clips; above 1 gradients reach further back. Reach: norm of the gradient"
-        " at the first / at the last context frame; fixed: of a fixed random direction of the last predicted frame in"
-        " place of its squared error.",
+        "×: by how many times the variant has the reach, or the half-life, of its reference: exponential of the mean"
+        " paired difference of logarithms, same seed, same clips; above 1 gradients reach further back. Reach: norm of"
+        " the gradient at the first / at the last context frame; fixed: of a fixed random direction of the last"
+        " predicted frame in place of its squared error.",
         f"{MISSING}: a norm is 0 or not finite, or a run of a pair does not decay and so has no half-life.",
         "All of it is exploratory: effect and interval, no test.",
         seed_note(protocol),

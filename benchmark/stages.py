@@ -1,4 +1,4 @@
-"""When the gradients of a network are measured: at initialisation, after set steps, after training. Imports no torch."""
+"""When gradients are measured: at initialisation, after set steps, after training. Imports no torch."""
 
 from benchmark.config import Protocol
 
