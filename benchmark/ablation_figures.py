@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,16 @@ from benchmark.metrics import METRICS
 from benchmark.runs import FinishedRun
 from benchmark.statistics import summarise
 
-Measure = Callable[[FinishedRun], float | None]
-"""A number of a run; None where it has none."""
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of a run, and how an axis shows it."""
+
+    label: str
+    of: Callable[[FinishedRun], float | None]
+    """None where a run has none."""
+    log: bool = False
+
 
 ERROR_NOTE = f"MSE: {METRICS['mse'].definition}; mean over the test clips and predicted frames."
 REACH_NOTE = (
@@ -27,30 +35,33 @@ REACH_NOTE = (
 OPENNESS_NOTE = "Openness: mean of 1 \N{MINUS SIGN} S over units, steps and clips; 1 keeps the past, 0 replaces it."
 
 
-def error(run: FinishedRun) -> float | None:
-    """MSE of a run."""
-    return float(run.scores["mse"])
+ERROR = Measure(METRICS["mse"].head, lambda run: float(run.scores["mse"]))
 
 
-def reach(run: FinishedRun) -> float | None:
-    """Reach of a trained run; None where a norm is 0 or not finite."""
-    return run.probe["trained"]["residual"]["reach"]
+def reach(stage: str, words: str) -> Measure:
+    """Reach at a stage; None where a norm is 0 or not finite."""
+    return Measure(f"reach {words}", lambda run: run.probe[stage]["residual"]["reach"], log=True)
 
 
-def openness(run: FinishedRun) -> float | None:
-    """Openness of the trained highway; None without one."""
-    steps = run.probe["trained"]["openness"]
-    return float(np.mean(steps)) if steps else None
+def openness(stage: str, words: str) -> Measure:
+    """Openness of the highway at a stage; None without one."""
+
+    def mean(run: FinishedRun) -> float | None:
+        steps = run.probe[stage]["openness"]
+        return float(np.mean(steps)) if steps else None
+
+    return Measure(f"openness {words}", mean)
 
 
 def slots(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
-    """Error, reach and openness by highway slot, a line a cell."""
+    """Error, reach and openness by highway slot, a line a cell; no error where nothing is trained."""
     found = slot_series(protocol)
+    stage = setting.last_stage
+    measures = [*errors(setting), reach(*stage), openness(*stage)]
     with page(paths, height=2.3) as figure:
-        panels = list(figure.subplots(1, 3))
-        looks = draw_ablation(panels, [error, reach, openness], found, runs)
-        panels[2].set_ylabel("openness after training")
-        panels[2].set_ylim(0, 1)
+        panels = list(figure.subplots(1, len(measures)))
+        looks = draw_ablation(panels, measures, found, runs)
+        panels[-1].set_ylim(0, 1)
         words = slot_words(found)
         for axes in panels:
             axes.set_xticks(list(words), list(words.values()))
@@ -58,31 +69,38 @@ def slots(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, pat
             axes.set_xlabel("highway slot")
         notes = [
             "Slot k: the highway sits between layers k and k + 1, counted from the bottom.",
-            ERROR_NOTE,
+            *([ERROR_NOTE] * len(errors(setting))),
             REACH_NOTE,
             OPENNESS_NOTE,
             *seed_notes(found, runs, setting),
         ]
-        finish(figure, "Error, reach and openness by place of the highway", notes, handles(looks))
+        what = "Error, reach and openness" if errors(setting) else "Reach and openness"
+        finish(figure, f"{what} by place of the highway", notes, handles(looks))
 
 
 def depth(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
-    """Error and reach by number of layers, a line a cell and place of the highway."""
+    """Error and reach by number of layers, a line a cell and place of the highway; no error if nothing is trained."""
     found = depth_series(protocol)
+    measures = [*errors(setting), reach(*setting.last_stage)]
     with page(paths, height=2.6) as figure:
-        panels = list(figure.subplots(1, 2))
-        looks = draw_ablation(panels, [error, reach], found, runs)
+        panels = list(figure.subplots(1, len(measures), squeeze=False)[0])
+        looks = draw_ablation(panels, measures, found, runs)
         depths = sorted({layers for one in found for layers in one.numbers})
         for axes in panels:
             axes.set_xticks(depths)
             axes.set_xlabel("layers")
         notes = [
             width_note(protocol, found),
-            ERROR_NOTE,
+            *([ERROR_NOTE] * len(errors(setting))),
             REACH_NOTE,
             *seed_notes(found, runs, setting),
         ]
-        finish(figure, "Error and reach by depth", notes, handles(looks))
+        finish(figure, "Error and reach by depth" if errors(setting) else "Reach by depth", notes, handles(looks))
+
+
+def errors(setting: Setting) -> list[Measure]:
+    """The error, if anything is trained."""
+    return [ERROR] if "trained" in setting.stages else []
 
 
 def slot_words(found: Sequence[Series]) -> dict[int, str]:
@@ -97,7 +115,7 @@ def slot_words(found: Sequence[Series]) -> dict[int, str]:
 def draw_ablation(
     panels: Sequence[Axes], measures: Sequence[Measure], found: Sequence[Series], runs: Sequence[FinishedRun]
 ) -> dict[str, Look]:
-    """Draw every series into every panel, the first two with error and reach; returns the looks of the series."""
+    """Draw every series into every panel, one a measure; returns the looks of the series."""
     looks = looks_of({one.label: (one.label, one.spec) for one in found})
     step = min(np.diff(sorted({number for one in found for number in one.numbers})))
     shifts = min(0.12, 0.6 / len(found)) * step * (np.arange(len(found)) - (len(found) - 1) / 2)
@@ -105,11 +123,11 @@ def draw_ablation(
         for shift, one, look in zip(shifts, found, looks.values(), strict=True):
             places = [number + shift for number, _ in one.members]
             values = [measured(measure, variant, runs) for _, variant in one.members]
-            draw_series(axes, places, values, look, 0.035 * step, log=measure is reach)
-    panels[0].set_ylabel(METRICS["mse"].head)
-    panels[1].set_ylabel("reach after training")
-    panels[1].set_yscale("log")
-    between_ticks(panels[1])
+            draw_series(axes, places, values, look, 0.035 * step, log=measure.log)
+        axes.set_ylabel(measure.label)
+        if measure.log:
+            axes.set_yscale("log")
+            between_ticks(axes)
     return looks
 
 
@@ -127,7 +145,7 @@ def between_ticks(axes: Axes) -> None:
 
 def measured(measure: Measure, variant: str, runs: Sequence[FinishedRun]) -> list[float]:
     """A measure of the runs of a variant that did not diverge and have it."""
-    found = [measure(run) for run in runs if run.variant == variant and not run.diverged]
+    found = [measure.of(run) for run in runs if run.variant == variant and not run.diverged]
     return [value for value in found if value is not None]
 
 
@@ -151,7 +169,8 @@ def seed_notes(found: Sequence[Series], runs: Sequence[FinishedRun], setting: Se
     """What is drawn of how many seeds, and which of the runs shown have no reach or diverged."""
     shown = {variant for one in found for _, variant in one.members}
     runs = [run for run in runs if run.variant in shown]
-    names = [f"{run.label} (seed {run.seed})" for run in runs if not run.diverged and reach(run) is None]
+    measure = reach(*setting.last_stage)
+    names = [f"{run.label} (seed {run.seed})" for run in runs if not run.diverged and measure.of(run) is None]
     return [
         f"No reach, since a gradient is 0 or not finite: {', '.join(names)}." if names else "",
         replace(setting, left_out=left_out(runs)).seed_note("mean and, small, each seed", interval="line"),

@@ -1,4 +1,4 @@
-"""Which variants of a protocol differ only in where their highway sits, or only in their depth. Imports no torch."""
+"""Which variants of a protocol differ in one thing only: place of the highway, depth, learning rate. No torch here."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -19,11 +19,11 @@ class Series:
     label: str
     spec: ModelSpec
     """Of the variant with the smallest number."""
-    members: tuple[tuple[int, str], ...]
+    members: tuple[tuple[float, str], ...]
     """Number and id of each variant, by number."""
 
     @property
-    def numbers(self) -> list[int]:
+    def numbers(self) -> list[float]:
         """The numbers that occur, each once, smallest first."""
         return sorted({number for number, _ in self.members})
 
@@ -69,12 +69,28 @@ def series(
     ]
 
 
-def alike(run: RunConfig) -> Hashable:
-    """What the variants of a series have in common."""
+def rate_groups(protocol: Protocol) -> list[Series]:
+    """Variants that differ in nothing but their learning rate, by rate, where there are two different rates or more."""
+    groups: dict[Hashable, list[RunConfig]] = {}
+    for entry in protocol.variants:
+        run = protocol.first_run(entry.id)
+        rest = run.training.model_copy(update={"learning_rate": 0.0})
+        groups.setdefault((run.model, rest), []).append(run)
+    found = []
+    for group in groups.values():
+        group.sort(key=lambda run: run.training.learning_rate)
+        members = tuple((run.training.learning_rate, run.variant) for run in group)
+        if len({rate for rate, _ in members}) > 1:
+            found.append(Series(common([run.label for run in group]), group[0].model, members))
+    return found
+
+
+def alike(run: RunConfig, but: str | None = None) -> Hashable:
+    """What the variants of a series have in common; `but` names a field of the spec in which they may differ, too."""
     spec = run.model
     usual = spec.highway_slot and spec.hidden_channels[spec.highway_slot - 1]
     channels = None if spec.highway_channels in (None, usual) else spec.highway_channels
-    rest = tuple(getattr(spec, field.name) for field in fields(spec) if field.name not in SIZES)
+    rest = tuple(getattr(spec, field.name) for field in fields(spec) if field.name not in {*SIZES, but})
     return channels, rest, run.training.model_copy(update={"learning_rate": 0.0})
 
 

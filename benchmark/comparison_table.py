@@ -11,7 +11,7 @@ from benchmark.metrics import METRICS, columns
 from benchmark.notes import data_note, definition_note, diverged_notes, gap_notes, seed_note
 from benchmark.rendering import MISSING, Table, digits, interval, number
 from benchmark.runs import FinishedRun, VariantRuns, by_variant
-from benchmark.statistics import LEVEL, SMALLEST_N, Difference, given_these_seeds, holm, paired
+from benchmark.statistics import LEVEL, SMALLEST_N, Difference, Summary, given_these_seeds, holm, paired
 
 TOO_SMALL = "n too small"
 COLUMNS = ["variant", "reference", "metric", "primary", "n", "difference", "sd", "low", "high", "p", "floor", "p_holm"]
@@ -106,7 +106,7 @@ def p_cell(difference: Difference, p: float, *, star: bool = False) -> str:
     return number(p, 4) + "*" * (star and p <= LEVEL)
 
 
-def pairs_cell(one: VariantRuns, other: VariantRuns, difference: Difference) -> str:
+def pairs_cell(one: VariantRuns, other: VariantRuns, difference: Summary) -> str:
     """The number of pairs, and of runs that have lost their partner by divergence."""
     lost = one.lost_pairs(other)
     return f"{difference.n} ({lost} lost to divergence)" if lost else str(difference.n)

@@ -3,8 +3,8 @@
 import contextlib
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from benchmark.config import Protocol
 from benchmark.files import atomic_buffer
 from benchmark.runs import FinishedRun
+from benchmark.stages import ENDS
 from benchmark.statistics import SMALLEST_N, summarise
 from models.spec import CELLS, ModelSpec
 
@@ -77,6 +78,17 @@ class Setting:
     """The n that variants have, largest first, diverged runs included."""
     left_out: str
     """Names the runs that diverged, in a sentence; empty if none did."""
+    stages: dict[str, str] = field(default_factory=lambda: ENDS)
+    """First and last stage of the probe -> in words; one where nothing is trained."""
+
+    @property
+    def last_stage(self) -> tuple[str, str]:
+        """The last of its stages, and that in words."""
+        return list(self.stages.items())[-1]
+
+    def only(self, variants: Collection[str]) -> "Setting":
+        """The same with no other variants than `variants`."""
+        return replace(self, looks={name: look for name, look in self.looks.items() if name in variants})
 
     def seed_note(self, shown: str, *, interval: str = "") -> str:
         """How many seeds there are, what is `shown` of them, what an interval is drawn as, and what may be said."""
@@ -90,9 +102,10 @@ class Setting:
         return f"{note} {self.left_out}".strip()
 
 
-def looks(protocol: Protocol) -> dict[str, Look]:
-    """The look of every variant of `protocol`; markers tell them apart where it is printed grey."""
-    runs = [protocol.first_run(entry.id) for entry in protocol.variants]
+def looks(protocol: Protocol, variants: Collection[str] | None = None) -> dict[str, Look]:
+    """The look of every variant of `protocol`, or of `variants`; markers tell them apart where it is printed grey."""
+    shown = [entry.id for entry in protocol.variants if variants is None or entry.id in variants]
+    runs = [protocol.first_run(variant) for variant in shown]
     return looks_of({run.variant: (run.label, run.model) for run in runs})
 
 
@@ -179,6 +192,20 @@ def time_axis(axes: Axes, first: int, last: int, context: int | None = None) -> 
     if context is not None and last > context:
         axes.axvspan(context + 0.5, last + 0.5, color="#F3F3F3", zorder=0)
         axes.axvline(context + 0.5, color="#666666", linewidth=0.7, zorder=1)
+
+
+def panel_grid(figure: Figure, looks: Mapping[str, Look], columns: int, xlabel: str) -> dict[str, Axes]:
+    """One titled panel a variant, in rows of `columns`, all on the same axes; the last of each column names x."""
+    columns = min(columns, len(looks))
+    grid = figure.subplots(math.ceil(len(looks) / columns), columns, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(looks) :]:
+        axes.set_axis_off()
+    for axes, look in zip(grid.flat, looks.values(), strict=False):
+        axes.set_title(look.label)
+    for axes in grid.flat[max(0, len(looks) - columns) : len(looks)]:  # nothing is drawn below these
+        axes.set_xlabel(xlabel)
+        axes.tick_params(labelbottom=True)
+    return dict(zip(looks, grid.flat, strict=False))
 
 
 def handles(looks: dict[str, Look]) -> list[Line2D]:

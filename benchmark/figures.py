@@ -1,12 +1,13 @@
 """The figures of a protocol, from the files of its runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from benchmark.ablation_figures import depth, slots
-from benchmark.ablations import depth_series, slot_series
 from benchmark.beyond_figure import beyond_horizon
 from benchmark.config import Protocol
 from benchmark.drawing import (
@@ -23,10 +24,15 @@ from benchmark.drawing import (
     time_axis,
 )
 from benchmark.films import FilmRow, film_figure
-from benchmark.gradient_figures import HORIZON_NOTE, STAGES, gradient_norm, gradient_norm_layers
+from benchmark.gradient_figures import HORIZON_NOTE, gradient_norm, gradient_norm_layers
+from benchmark.gradient_maps import gradient_heatmap, gradient_paths, norms_of
 from benchmark.outputs import FIGURE_FORMATS, figures_of
+from benchmark.questions import readable_variants
+from benchmark.reach_at_init import reach_at_init
+from benchmark.reach_figures import openness_over_training, reach_against_error, reach_over_training
 from benchmark.runs import FinishedRun, read_runs
 from benchmark.score_figures import differences, scores
+from benchmark.stages import ends
 
 
 def write_figures(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> None:
@@ -38,40 +44,48 @@ def write_figures(protocol: Protocol, results_dir: Path, *, reuse: bool = False)
         UserError: a run is not finished.
     """
     runs = read_runs(protocol, results_dir, reuse=reuse)
+    folder = results_dir / protocol.name / "figures"
+    draw = drawings(protocol, runs)
+    for name in figures_of(protocol):
+        draw[name]([folder / f"{name}.{ending}" for ending in FIGURE_FORMATS])
+
+
+def drawings(protocol: Protocol, runs: Sequence[FinishedRun]) -> dict[str, Callable[[Sequence[Path]], None]]:
+    """Name of a figure -> what draws it into files; those of scores show all variants, the others what can be read."""
     kept = [run for run in runs if not run.diverged]
     trained = [run for run in kept if run.config]
     drawn = {run.variant for run in trained}
-    setting = Setting(
-        looks={variant: look for variant, look in looks(protocol).items() if variant in drawn},
+    every = Setting(
+        looks=looks(protocol),
         context=protocol.data.context,
         frames=protocol.data.context + protocol.data.horizon,
         seeds=protocol.seed_counts(),
         left_out=left_out(runs),
-    )
-    folder = results_dir / protocol.name / "figures"
-    paths = {name: [folder / f"{name}.{ending}" for ending in FIGURE_FORMATS] for name in figures_of(protocol)}
-
-    scores(protocol, runs, setting, paths["scores"])
-    differences(protocol, runs, setting, paths["differences"])
-    mse_per_frame(kept, setting, paths["mse_per_frame"])
-    film(kept, setting, paths["film"])
-    openness(trained, setting, paths["openness"])
-    if slot_series(protocol):
-        slots(protocol, runs, setting, paths["slots"])
-    if depth_series(protocol):
-        depth(protocol, runs, setting, paths["depth"])
-    if protocol.data.gaps:
-        gap_against_error(trained, setting, paths["gap_against_error"])
-    if protocol.evaluation.beyond:
-        beyond_horizon(kept, setting, paths["beyond_horizon"])
-    if not trained:
-        for name in ("gradient_norm", "gradient_norm_layers"):
-            empty_figure("Gradient norm", "Every run diverged.", setting, paths[name])
-        return
-    norms = pd.concat(run.norms.assign(variant=run.variant, seed=run.seed) for run in trained)
-    norms = norms[norms["measure"] == "residual"]
-    gradient_norm(norms, setting, paths["gradient_norm"])
-    gradient_norm_layers(norms, setting, paths["gradient_norm_layers"])
+        stages=ends(protocol),
+    ).only(drawn)
+    readable = readable_variants(protocol)
+    few = replace(every, looks=looks(protocol, readable)).only(drawn)
+    shown = [run for run in trained if run.variant in few.looks]
+    norms = norms_of(shown, "residual")
+    return {
+        "scores": partial(scores, protocol, runs, every),
+        "differences": partial(differences, protocol, runs, every),
+        "gradient_norm": partial(gradient_norm, norms, few),
+        "gradient_norm_layers": partial(gradient_norm_layers, norms, few),
+        "gradient_heatmap": partial(gradient_heatmap, norms, few),
+        "gradient_paths": partial(gradient_paths, shown, few),
+        "openness": partial(openness, shown, few),
+        "mse_per_frame": partial(mse_per_frame, kept, few),
+        "film": partial(film, kept, few),
+        "reach_against_error": partial(reach_against_error, kept, few),
+        "reach_at_init": partial(reach_at_init, protocol, runs, every),
+        "reach_over_training": partial(reach_over_training, protocol, shown, few),
+        "openness_over_training": partial(openness_over_training, protocol, shown, few),
+        "slots": partial(slots, protocol, runs, every),
+        "depth": partial(depth, protocol, runs, every),
+        "gap_against_error": partial(gap_against_error, shown, few),
+        "beyond_horizon": partial(beyond_horizon, kept, few),
+    }
 
 
 def mse_per_frame(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
@@ -110,8 +124,8 @@ def openness(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path
         empty_figure(title, "No variant shown here has a highway.", setting, paths)
         return
     with page(paths, height=2.2) as figure:
-        grid = figure.subplots(1, len(STAGES), sharey=True)
-        for axes, (stage, words) in zip(grid, STAGES.items(), strict=True):
+        grid = figure.subplots(1, len(setting.stages), sharey=True, squeeze=False)[0]
+        for axes, (stage, words) in zip(grid, setting.stages.items(), strict=True):
             curves = pd.DataFrame({(run.variant, run.seed): run.probe[stage]["openness"] for run in runs})
             curves.index += 1
             for number, (variant, look) in enumerate(shown.items()):

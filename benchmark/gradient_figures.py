@@ -11,10 +11,10 @@ import pandas as pd
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
-from benchmark.drawing import Setting, draw_seeds, finish, handles, lighten, page, time_axis
+from benchmark.drawing import Setting, draw_seeds, empty_figure, finish, handles, lighten, page, panel_grid, time_axis
+from benchmark.stages import ENDS
 
 STATES = {"X": "frame X", "H": "hidden H", "C": "memory C", "M": "zigzag M", "Z": "highway Z"}
-STAGES = {"init": "at initialisation", "trained": "after training"}
 UNTRAINED_LINE = (0, (3, 1.2))
 HORIZON_NOTE = "Grey: horizon, where the network is fed its own predictions."
 
@@ -33,11 +33,15 @@ def gradient_norm(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) 
         setting: of the protocol.
         paths: files to write.
     """
+    title = "How far back the gradient reaches"
+    if not setting.looks:
+        empty_figure(title, "Every run diverged.", setting, paths)
+        return
     states = [state for state in STATES if state in set(norms["state"])]
     last = {state: int(norms.loc[norms["state"] == state, "t"].max()) for state in states}
-    with page(paths, height=4.3) as figure:
-        grid = figure.subplots(len(STAGES), len(states), sharey="row", squeeze=False)
-        for row, (stage, words) in zip(grid, STAGES.items(), strict=True):
+    with page(paths, height=0.3 + 2.0 * len(setting.stages)) as figure:
+        grid = figure.subplots(len(setting.stages), len(states), sharey="row", squeeze=False)
+        for row, (stage, words) in zip(grid, setting.stages.items(), strict=True):
             for axes, state in zip(row, states, strict=True):
                 rows = norms[(norms["stage"] == stage) & (norms["state"] == state)]
                 for number, (variant, style) in enumerate(setting.looks.items()):
@@ -53,7 +57,7 @@ def gradient_norm(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) 
             axes.set_xlabel("frame t")
         what = gradient_note(setting.frames, "geometric mean over clips and, for H, C and M, over layers")
         notes = [what, setting.seed_note("geometric mean", interval="band")]
-        finish(figure, "How far back the gradient reaches", notes, handles(setting.looks))
+        finish(figure, title, notes, handles(setting.looks))
 
 
 def relative_to(context: int, rows: pd.DataFrame) -> pd.DataFrame:
@@ -64,35 +68,30 @@ def relative_to(context: int, rows: pd.DataFrame) -> pd.DataFrame:
 
 def gradient_norm_layers(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) -> None:
     """H by layer and Z, one panel a variant, before and after training; arguments as in `gradient_norm`."""
-    shown = list(setting.looks)
-    columns = min(3, len(shown))
-    rows = math.ceil(len(shown) / columns)
-    norms = norms[norms["state"].isin(["H", "Z"])]
+    title = "Gradient norm of H by layer, and of the highway's Z"
+    if not setting.looks:
+        empty_figure(title, "Every run diverged.", setting, paths)
+        return
+    norms = norms[norms["state"].isin(["H", "Z"]) & norms["stage"].isin(setting.stages)]
     mean = norms.groupby(["variant", "stage", "state", "layer", "t"])["log_norm"].mean()
     layers = int(norms["layer"].max())
-    with page(paths, height=1.5 * rows + 0.35) as figure:
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for axes in grid.flat[len(shown) :]:
-            axes.set_axis_off()
-        for axes, variant in zip(grid.flat, shown, strict=False):
+    both = len(setting.stages) > 1
+    with page(paths, height=1.5 * math.ceil(len(setting.looks) / 3) + 0.35) as figure:
+        panels = panel_grid(figure, setting.looks, 3, "frame t")
+        for variant, axes in panels.items():
             for (stage, state, layer), logs in mean[variant].groupby(level=["stage", "state", "layer"]):
                 points = logs.droplevel(["stage", "state", "layer"])
-                axes.plot(points.index, np.exp(points), **layer_style(state, layer, layers, stage))
+                style = layer_style(state, layer, layers, stage if both else "trained")
+                axes.plot(points.index, np.exp(points), **style)
             axes.set_yscale("log", nonpositive="mask")
-            axes.set_title(setting.looks[variant].label)
             time_axis(axes, 1, setting.frames - 1, setting.context)
-        for axes in grid[:, 0]:
-            axes.set_ylabel("gradient norm")
-        for axes in grid.flat[max(0, len(shown) - columns) : len(shown)]:  # nothing is drawn below these
-            axes.set_xlabel("frame t")
-            axes.tick_params(labelbottom=True)
-        what = gradient_note(setting.frames, "geometric mean over clips")
-        legend = layer_handles(layers, highway="Z" in set(norms["state"]))
+            if axes.get_subplotspec().is_first_col():
+                axes.set_ylabel("gradient norm")
         finish(
             figure,
-            "Gradient norm of H by layer, and of the highway's Z",
-            [what, setting.seed_note("geometric mean")],
-            legend,
+            title if both else f"{title}, {setting.stages['init']}",
+            [gradient_note(setting.frames, "geometric mean over clips"), setting.seed_note("geometric mean")],
+            layer_handles(layers, highway="Z" in set(norms["state"]), both=both),
         )
 
 
@@ -139,10 +138,10 @@ def layer_style(state: str, layer: int, layers: int, stage: str) -> dict[str, An
     return {"color": color, "linestyle": "-"} | ({"marker": "x", "markevery": (0, 4)} if state == "Z" else {})
 
 
-def layer_handles(layers: int, *, highway: bool) -> list[Line2D]:
-    """Entries of a legend: the layers, the highway, and what dashed and solid mean."""
+def layer_handles(layers: int, *, highway: bool, both: bool = True) -> list[Line2D]:
+    """Entries of a legend: the layers, the highway, and, where there are `both`, the line styles of the stages."""
     words = {("H", layer): f"layer {layer}" for layer in range(1, layers + 1)}
     words |= {("Z", 1): "highway Z"} if highway else {}
     lines = [Line2D([], [], label=label, **layer_style(*key, layers, "trained")) for key, label in words.items()]
-    stages = {"init": UNTRAINED_LINE, "trained": "-"}
-    return lines + [Line2D([], [], color="#666666", linestyle=stages[key], label=STAGES[key]) for key in STAGES]
+    stages = {"init": UNTRAINED_LINE, "trained": "-"} if both else {}
+    return lines + [Line2D([], [], color="#666666", linestyle=line, label=ENDS[key]) for key, line in stages.items()]

@@ -1,26 +1,49 @@
 """Names of the tables and figures of a protocol, for those who plan them without making them."""
 
-from benchmark.ablations import depth_series, slot_series
+from benchmark.ablations import depth_series, rate_groups, slot_series
 from benchmark.config import Protocol
+from benchmark.questions import readable_variants
+from benchmark.stages import trains
 
-TABLES = ("main", "comparison", "per_frame", "conventions", "compute", "probe", "paper")
+TABLES = ("main", "comparison", "per_frame", "conventions", "compute", "probe", "reach_effects", "paper")
+"""Of every protocol that trains."""
+OF_UNTRAINED = ("compute", "probe", "reach_effects")
+"""Those of `TABLES` that say something of networks that nobody has trained."""
 TABLE_FORMATS = ("csv", "md", "tex", "html")
-FIGURES = ("scores", "differences", "gradient_norm", "gradient_norm_layers", "mse_per_frame", "film", "openness")
+DOTS = ("scores", "differences")
+"""Figures of scores with a row a variant, however many."""
+SCORES = ("mse_per_frame", "film", "reach_against_error")
+"""Figures of scores that can be read with few variants only."""
+GRADIENTS = ("gradient_norm", "gradient_norm_layers", "gradient_heatmap", "gradient_paths", "openness")
+FIGURES = (*DOTS, *GRADIENTS, *SCORES)
+"""Of every protocol that trains no more variants than can be read."""
 FIGURE_FORMATS = ("pdf", "png")
 
 
 def tables_of(protocol: Protocol) -> tuple[str, ...]:
-    """The tables of `protocol`: those that all have, one by gap where a bar hides a digit, one past the horizon."""
-    some = {"occlusion": protocol.data.gaps, "beyond": protocol.evaluation.beyond}
+    """The tables of `protocol`: those of all that train, or do not, and what its data and variants add."""
+    if not trains(protocol):
+        return OF_UNTRAINED
+    some = {
+        "occlusion": protocol.data.gaps,
+        "beyond": protocol.evaluation.beyond,
+        "learning_rates": rate_groups(protocol),
+    }
     return (*TABLES, *(name for name, needed in some.items() if needed))
 
 
 def figures_of(protocol: Protocol) -> tuple[str, ...]:
-    """The figures of `protocol`: those that all have, and ablations, errors by gap and past the horizon."""
-    some = {
+    """The figures of `protocol`: of scores where it trains, of single variants where they are few, and ablations."""
+    trained, readable = trains(protocol), bool(readable_variants(protocol))
+    some = dict.fromkeys(DOTS, trained) | dict.fromkeys(GRADIENTS, readable)
+    some |= dict.fromkeys(SCORES, trained and readable)
+    some |= {
+        "reach_at_init": not trained,
+        "reach_over_training": protocol.probe.steps and readable,
+        "openness_over_training": protocol.probe.steps and readable,
         "slots": slot_series(protocol),
         "depth": depth_series(protocol),
-        "gap_against_error": protocol.data.gaps,
-        "beyond_horizon": protocol.evaluation.beyond,
+        "gap_against_error": protocol.data.gaps and trained and readable,
+        "beyond_horizon": protocol.evaluation.beyond and trained and readable,
     }
-    return (*FIGURES, *(name for name, needed in some.items() if needed))
+    return tuple(name for name, needed in some.items() if needed)

@@ -1,6 +1,7 @@
 """Tables of how far back learning reaches: by gradients, and by the error where a digit was hidden."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,48 +10,42 @@ import pandas as pd
 from benchmark.config import Protocol
 from benchmark.notes import data_note, definition_note, diverged_notes, reuse_notes, seed_note
 from benchmark.rendering import MISSING, Table, digits, interval, number
-from benchmark.runs import FinishedRun, by_variant
+from benchmark.runs import FinishedRun, VariantRuns, by_variant
 from benchmark.score_tables import score_cell, seeds_cell
+from benchmark.stages import ends, stages
 from benchmark.statistics import Summary, summarise
 
 ENDS = {"": "mean", "_low": "low", "_high": "high"}
 """Ends of the names of columns -> what they hold."""
+MEASURES = {"residual": "", "fixed": "_fixed", "memory": "_memory", "frames": "_frames"}
+"""Measure of the probe -> what the names of its columns add."""
+FIT = ("slope", "slope_low", "slope_high", "r2")
+CALLED = {"init": "untrained", "trained": "trained"}
+"""Stage -> what heads of columns call it."""
 
 
 def probe_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
-    """Reach, half-life and highway openness at initialisation and after training."""
+    """Reach, half-life, openness and saturation: in the CSV at every stage, for people before and after training."""
     values, cells = [], []
     for group in by_variant([run for run in runs if run.config]):
+        rows = {stage: stage_row(group, stage) for stage in stages(protocol)}
+        values += rows.values()
         cell = {"Model": group.label, "n": seeds_cell(group)}
-        for stage, called in (("init", "untrained"), ("trained", "trained")):
-            row: dict[str, Any] = {"variant": group.variant, "label": group.label, "n": group.n, "stage": stage}
-            found = [run.probe[stage]["residual"] for run in group.kept]
-            reach = summarise([math.log(one["reach"]) if one["reach"] else math.nan for one in found])
-            row |= {f"reach{end}": math.exp(getattr(reach, key)) for end, key in ENDS.items()}
-            half = summarise([one["half_life"] for one in found if one["half_life"] is not None])
-            row |= {f"half_life{end}": getattr(half, key) for end, key in ENDS.items()}
-            row |= {key: summarise([one[key] for one in found if one[key] is not None]).mean for key in ("slope", "r2")}
-            row["no_decay"] = sum(one["half_life"] is None and one["slope"] is not None for one in found)
-            openness = [
-                float(np.mean(run.probe[stage]["openness"])) for run in group.kept if run.probe[stage]["openness"]
-            ]
-            row["openness"] = summarise(openness).mean
-            values.append(row)
-            limits = [row[f"reach{end}"] for end in ENDS]
-            cell[f"Reach, {called} ↑"] = interval(*limits, 3, significant=True)
-            cell[f"Half-life, {called} (frames) ↑"] = half_life(half, row["no_decay"])
-            cell[f"R², {called}"] = number(row["r2"], 2)
-            cell[f"Openness, {called}"] = number(row["openness"], 2) if openness else MISSING
+        for stage in ends(protocol):
+            cell |= stage_cells(rows[stage], CALLED[stage])
         cells.append(cell)
     notes = [
         "Gradient of the summed squared error of the last predicted frame with respect to each context frame, L2 norm"
-        f" per clip, float64, on {protocol.probe.clips} test clips; the network feeds on its own predictions.",
+        f" per clip, float64, on {protocol.probe.clips} test clips; the network feeds on its own predictions. Fixed: of"
+        " one random direction of that frame in place of its error.",
         "Reach: geometric mean over clips and seeds of the norm at the first / at the last context frame, with the"
         " interval of its logarithm.",
         "Half-life: from a log-linear fit of the norm over the context; `no decay` where the 95 % interval of the slope"
         " does not lie below 0 (with the number of seeds where others decay); R² is that fit's, and a low one says that"
-        f" the decay is not exponential. {MISSING}: a norm is 0 or not finite.",
-        "Openness: mean of 1 - S of the highway over units, steps and clips; 1 keeps the past, 0 replaces it.",
+        f" the decay is not exponential. {MISSING}: a norm is 0 or not finite, or there is no highway.",
+        "Openness: mean of 1 - S of the highway over units, steps and clips; 1 keeps the past, 0 replaces it."
+        " Saturated: share of units whose sigmoid lies below 0.05 or above 0.95, or whose tanh beyond 0.9; mean over"
+        " layers and gates.",
         seed_note(protocol),
         *reuse_notes(runs),
         *diverged_notes(runs),
@@ -58,11 +53,55 @@ def probe_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
     return Table("How far back gradients reach", pd.DataFrame(values), pd.DataFrame(cells), notes)
 
 
+def stage_row(group: VariantRuns, stage: str) -> dict[str, Any]:
+    """The row of the CSV for a variant at a stage; the columns of the residual have no suffix."""
+    probes = [run.probe[stage] for run in group.kept]
+    row: dict[str, Any] = {"variant": group.variant, "label": group.label, "n": group.n, "stage": stage}
+    row["step"] = max((probe["step"] for probe in probes), default=math.nan)
+    for measure, suffix in MEASURES.items():
+        found = [probe[measure] for probe in probes if measure in probe]
+        reach = summarise([math.log(one["reach"]) if one["reach"] else math.nan for one in found])
+        row |= {f"reach{suffix}{end}": math.exp(getattr(reach, key)) for end, key in ENDS.items()}
+        row |= decay_columns(found, suffix) if measure in ("residual", "fixed") else {}
+    openness = summarise([float(np.mean(probe["openness"])) for probe in probes if probe["openness"]])
+    row |= {f"openness{end}": getattr(openness, key) for end, key in ENDS.items()}
+    shares = [{gate: float(np.mean(layers)) for gate, layers in probe["saturated"].items()} for probe in probes]
+    saturated = summarise([float(np.mean(list(share.values()))) for share in shares])
+    row |= {f"saturated{end}": getattr(saturated, key) for end, key in ENDS.items()}
+    gates = shares[0] if shares else ()
+    return row | {f"saturated_{gate}": summarise([share[gate] for share in shares]).mean for gate in gates}
+
+
+def decay_columns(found: Sequence[dict[str, Any]], suffix: str) -> dict[str, Any]:
+    """Half-life, slope and R2 over seeds; `slope_fit`: means of the ends of the interval that each seed's fit has."""
+    half = summarise([one["half_life"] for one in found if one["half_life"] is not None])
+    row: dict[str, Any] = {f"half_life{suffix}{end}": getattr(half, key) for end, key in ENDS.items()}
+    fits = {key: summarise([one[key] for one in found if one[key] is not None]) for key in FIT}
+    row |= {f"slope{suffix}{end}": getattr(fits["slope"], key) for end, key in ENDS.items()}
+    row |= {f"slope_fit{suffix}{end}": fits[f"slope{end}"].mean for end in ("_low", "_high")}
+    row[f"r2{suffix}"] = fits["r2"].mean
+    row[f"no_decay{suffix}"] = sum(one["half_life"] is None and one["slope"] is not None for one in found)
+    return row
+
+
+def stage_cells(row: dict[str, Any], called: str) -> dict[str, str]:
+    """What people see of a row of the CSV."""
+    half = Summary(0, row["half_life"], math.nan, row["half_life_low"], row["half_life_high"])
+    return {
+        f"Reach, {called} ↑": interval(*(row[f"reach{end}"] for end in ENDS), 3, significant=True),
+        f"Reach, fixed, {called} ↑": interval(*(row[f"reach_fixed{end}"] for end in ENDS), 3, significant=True),
+        f"Half-life, {called} (frames) ↑": half_life(half, row["no_decay"]),
+        f"R², {called}": number(row["r2"], 2),
+        f"Openness, {called}": number(row["openness"], 2),
+        f"Saturated, {called}": number(row["saturated"], 3),
+    }
+
+
 def half_life(frames: Summary, no_decay: int) -> str:
     """Half-life of the seeds that decay, with its interval only where all do, and how many do not."""
     if not no_decay:
         return interval(frames.mean, frames.low, frames.high, 2)
-    return f"{number(frames.mean, 2)} ({no_decay} no decay)" if frames.n else "no decay"
+    return "no decay" if math.isnan(frames.mean) else f"{number(frames.mean, 2)} ({no_decay} no decay)"
 
 
 def occlusion_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:

@@ -1,0 +1,169 @@
+"""One panel a variant: the gradient norm by layer and time, and by the way it came."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, Colormap
+from matplotlib.lines import Line2D
+
+from benchmark.drawing import Setting, empty_figure, finish, page, panel_grid, time_axis
+from benchmark.gradient_figures import HORIZON_NOTE, gradient_note
+from benchmark.runs import FinishedRun
+from benchmark.statistics import summarise
+
+COLORS = "viridis"
+"""Its lightness rises all the way, so that it reads the same printed grey and to the colour-blind."""
+DECADES = 6
+"""What lies lower than this many decades is drawn in the darkest colour."""
+MOST_STEPS = 12
+"""Steps of the colour scale; more cannot be told apart."""
+
+PATHS = {
+    "residual": ("all", {"color": "#000000", "linestyle": "-", "marker": "o"}),
+    "memory": ("through memory alone", {"color": "#0072B2", "linestyle": (0, (5, 1.5)), "marker": "s"}),
+    "frames": ("through generated frames alone", {"color": "#D55E00", "linestyle": (0, (1, 1.3)), "marker": "^"}),
+}
+"""Measure -> what is drawn of it, and how."""
+
+
+def norms_of(runs: Sequence[FinishedRun], *measures: str) -> pd.DataFrame:
+    """`FinishedRun.norms` of some measures, of all `runs` with their variant and seed; nothing if there are none."""
+    tables = [run.norms[run.norms["measure"].isin(measures)].assign(variant=run.variant, seed=run.seed) for run in runs]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def gradient_heatmap(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) -> None:
+    """Layer x time of the gradient norm of H and, where it sits between two layers, of the highway's Z.
+
+    Args:
+        norms: of the residual, as `norms_of` gives them.
+        setting: of the protocol.
+        paths: files to write.
+    """
+    stage, words = setting.last_stage
+    title = f"Gradient norm by layer and time, {words}"
+    if not setting.looks:
+        empty_figure(title, "Every run diverged.", setting, paths)
+        return
+    norms = norms[(norms["stage"] == stage) & norms["state"].isin(["H", "Z"])]
+    maps = {variant: layer_map(norms[norms["variant"] == variant], setting.context) for variant in setting.looks}
+    scale, colors, below = color_scale(np.concatenate([one.to_numpy().ravel() for one in maps.values()]))
+    deepest, columns = max(len(one) for one in maps.values()), 4 if len(maps) > 9 else 3
+    with page(paths, height=(0.42 + 0.13 * deepest) * math.ceil(len(maps) / columns) + 0.6) as figure:
+        panels = panel_grid(figure, setting.looks, columns, "frame t")
+        for variant, axes in panels.items():
+            draw_map(axes, maps[variant], setting.looks[variant].label, deepest, setting, scale, colors)
+        bar = figure.colorbar(
+            ScalarMappable(scale, colors),
+            ax=list(panels.values()),
+            location="bottom",
+            shrink=0.6,
+            aspect=50,
+            extend="min" if below else "neither",
+        )
+        bar.set_label(f"norm / norm of all H at t = {setting.context}")
+        ticks = [level for level in scale.boundaries if float(level).is_integer()]
+        bar.set_ticks(ticks, labels=[f"$10^{{{int(level)}}}$" for level in ticks])
+        bar.ax.minorticks_off()
+        what = gradient_note(setting.frames, "geometric mean over clips")
+        notes = [
+            what.removesuffix(HORIZON_NOTE).strip(),
+            f"Relative to the norm of the hidden states of all layers together at the last context frame, t ="
+            f" {setting.context} (white line), seed by seed. Rows from bottom to top as the network is stacked: numbers"
+            " are the layers' H, Z is the highway between two of them.",
+            f"Less than 10^{min(scale.boundaries):g} is drawn in the darkest colour." if below else "",
+            setting.seed_note("geometric mean"),
+        ]
+        finish(figure, title, notes)
+
+
+def layer_map(norms: pd.DataFrame, context: int) -> pd.DataFrame:
+    """log10 of norms relative to that of all H at t = `context`, mean over seeds: a row a state, bottom first."""
+    table = norms.pivot_table(index=["seed", "layer", "state"], columns="t", values="log_norm") / math.log(10)
+    hidden = table.xs("H", level="state")[context]
+    total = hidden.groupby(level="seed").apply(lambda logs: 0.5 * np.log10((10.0 ** (2 * logs)).sum()))
+    return table.sub(total, axis=0, level="seed").groupby(level=["layer", "state"]).mean()
+
+
+def color_scale(values: np.ndarray) -> tuple[BoundaryNorm, Colormap, bool]:
+    """Equal steps of log10 that hold `values`, their colours, and whether some values lie below the lowest step."""
+    values = values[np.isfinite(values)]
+    top = math.ceil(2 * values.max()) / 2
+    bottom = max(math.floor(2 * values.min()) / 2, top - DECADES)
+    step = next(step for step in (0.1, 0.25, 0.5, 1.0) if (top - bottom) / step <= MOST_STEPS)
+    levels = np.arange(bottom, top + step / 2, step)
+    colors = matplotlib.colormaps[COLORS].with_extremes(under="black", bad="white")
+    below = bool((values < bottom - 1e-9).any())
+    return BoundaryNorm(levels, colors.N, extend="min" if below else "neither"), colors, below
+
+
+def draw_map(
+    axes: Axes, one: pd.DataFrame, label: str, rows: int, setting: Setting, scale: BoundaryNorm, colors: Colormap
+) -> None:
+    """Draw the rows of `one` from the bottom of a panel that has room for `rows`, and `label` above them."""
+    times = np.arange(one.columns[0] - 0.5, one.columns[-1] + 1)
+    axes.pcolormesh(times, np.arange(len(one) + 1), one.to_numpy(), norm=scale, cmap=colors, rasterized=False)
+    axes.grid(visible=False)
+    time_axis(axes, 1, setting.frames - 1)
+    axes.set_ylim(0, rows)
+    axes.set_title(label, y=len(one) / rows, pad=3, fontsize=7)
+    names = [f"{layer}" if state == "H" else state for layer, state in one.index]
+    axes.vlines(setting.context + 0.5, 0, len(one), color="black", linewidth=1.8)
+    axes.vlines(setting.context + 0.5, 0, len(one), color="white", linewidth=0.9)
+    for place, name in enumerate(names):
+        axes.text(0.1, place + 0.5, name, ha="right", va="center_baseline", fontsize=7)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+
+
+def gradient_paths(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+    """Norm with respect to the context frames: all of it, through memory alone, through generated frames alone."""
+    stage, words = setting.last_stage
+    title = f"By which way the gradient comes, {words}"
+    if not setting.looks:
+        empty_figure(title, "Every run diverged.", setting, paths)
+        return
+    norms = norms_of(runs, *PATHS)
+    norms = norms[(norms["stage"] == stage) & (norms["state"] == "X")]
+    with page(paths, height=1.35 * math.ceil(len(setting.looks) / 3) + 0.35) as figure:
+        panels = panel_grid(figure, setting.looks, 3, "context frame t")
+        for variant, axes in panels.items():
+            table = norms[norms["variant"] == variant].pivot_table(
+                index=["seed", "measure"], columns="t", values="log_norm"
+            )
+            last = table.xs("residual", level="measure")[setting.context]
+            relative = table.sub(last, axis=0, level="seed")
+            for measure, (_, style) in PATHS.items():
+                draw_path(axes, relative.xs(measure, level="measure"), style)
+            axes.set_yscale("log", nonpositive="mask")
+            time_axis(axes, 1, setting.context)
+            if axes.get_subplotspec().is_first_col():
+                axes.set_ylabel(f"norm at t / all at t = {setting.context}")
+        what = gradient_note(setting.frames, "geometric mean over clips").removesuffix(HORIZON_NOTE).strip()
+        notes = [
+            what.replace("a state at t", "context frame t"),
+            "Over the horizon it may flow back through memory (H, C, M, Z) and through the frames that the network"
+            " generates and reads; alone: the other way is cut there. Norms of the two do not add up to that of all.",
+            setting.seed_note("geometric mean", interval="band"),
+        ]
+        legend = [Line2D([], [], label=label, **marked(style)) for label, style in PATHS.values()]
+        finish(figure, title, notes, legend)
+
+
+def marked(style: dict[str, object]) -> dict[str, object]:
+    """`style` with hollow markers, which hide no line below them."""
+    return style | {"markerfacecolor": "white"}
+
+
+def draw_path(axes: Axes, logs: pd.DataFrame, style: dict[str, object]) -> None:
+    """Geometric mean over seeds and, where there are enough, its interval: one row a seed, one column a time."""
+    found = [summarise(list(logs[t])) for t in logs.columns]
+    mean, low, high = (np.exp([getattr(one, key) for one in found]) for key in ("mean", "low", "high"))
+    axes.plot(logs.columns, mean, markevery=(0, max(1, len(found) // 4)), **marked(style))
+    axes.fill_between(logs.columns, low, high, color=style["color"], alpha=0.15, linewidth=0)

@@ -1,0 +1,227 @@
+"""Figures of reach over training and against error, and of the gates that decide it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter, NullLocator
+from scipy import stats
+
+from benchmark.ablation_figures import ERROR_NOTE, REACH_NOTE
+from benchmark.config import Protocol
+from benchmark.drawing import NOTE, Look, Setting, draw_seeds, empty_figure, finish, handles, lighten, page
+from benchmark.metrics import METRICS
+from benchmark.runs import FinishedRun
+from benchmark.stages import stages
+from benchmark.statistics import summarise
+
+COTANGENTS = {"residual": "of the squared error", "fixed": "of a fixed random direction"}
+"""Measure -> whose gradient it is, in words."""
+COTANGENT_NOTE = (
+    "Right: of a fixed random direction of the last predicted frame in place of its error, whose gradients shrink as a"
+    " model improves."
+)
+SATURATED_NOTE = (
+    "Saturated: a sigmoid below 0.05 or above 0.95, a tanh beyond 0.9; share of units over steps and clips, mean over"
+    " layers and gates."
+)
+STEP_NOTE = "Step 0: before training. The axis is logarithmic from the second tick on."
+FEWEST_TO_RANK = 5
+"""Means of fewer variants than this have no rank correlation worth a number."""
+
+StageValue = Callable[[FinishedRun, str], float | None]
+"""A number of a run at a stage; None where it has none."""
+
+
+def reach_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+    """One dot a run: its error by its reach after training, for both cotangents; larger, the variants' means."""
+    title = "Reach against error, one dot a run"
+    trained = [run for run in runs if run.variant in setting.looks]
+    points = pd.DataFrame(
+        [
+            (run.variant, measure, run.probe["trained"][measure]["reach"], float(run.scores["mse"]))
+            for run in trained
+            for measure in COTANGENTS
+        ],
+        columns=["variant", "measure", "reach", "mse"],
+    )
+    usable = points[np.isfinite(points["mse"]) & points["reach"].notna()]
+    if not len(usable):
+        empty_figure(title, "No run has both a reach and an error.", setting, paths)
+        return
+    with page(paths, height=2.8) as figure:
+        panels = figure.subplots(1, len(COTANGENTS), sharey=True)
+        ranks = []
+        for axes, (measure, words) in zip(panels, COTANGENTS.items(), strict=True):
+            rows = usable[usable["measure"] == measure]
+            means = draw_dots(axes, rows, setting.looks)
+            axes.set_xscale("log")
+            axes.set_title(f"gradient {words}")
+            axes.set_xlabel("reach after training")
+            if len(means) >= FEWEST_TO_RANK:
+                ranks.append(f"{stats.spearmanr(means['reach'], means['mse']).statistic:+.2f} ({measure})")
+        panels[0].set_ylabel(METRICS["mse"].head)
+        baselines = draw_baselines(panels, [run for run in runs if not run.config])
+        notes = [
+            "Small: runs; large: means of variants (reach: geometric).",
+            "How the runs of one variant scatter is the noise of seeds.",
+            f"Spearman's rank correlation of the {len(means)} variants' means: {', '.join(ranks)}; descriptive, since"
+            " variants share cells and clips."
+            if ranks
+            else "",
+            missing_note(len(points) - len(usable)),
+            REACH_NOTE.replace(" and seeds", ""),
+            COTANGENT_NOTE,
+            ERROR_NOTE,
+            baselines,
+            setting.seed_note("each a dot"),
+        ]
+        finish(figure, title, notes, [dot_handle(look) for look in setting.looks.values()])
+
+
+def draw_dots(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> pd.DataFrame:
+    """Draw runs small and the means of variants large; returns the means, one row a variant."""
+    means = {}
+    for variant, look in looks.items():
+        own = rows[rows["variant"] == variant]
+        if not len(own):
+            continue
+        means[variant] = (math.exp(np.log(own["reach"]).mean()), own["mse"].mean())
+        small = {"linestyle": "", "marker": look.marker, "markersize": 2.6, "color": lighten(look.color, 0.35)}
+        if len(own) > 1:
+            axes.plot(own["reach"], own["mse"], markeredgewidth=0, **small)
+        axes.plot(*means[variant], **dot_style(look))
+    return pd.DataFrame.from_dict(means, orient="index", columns=["reach", "mse"])
+
+
+def dot_style(look: Look) -> dict[str, object]:
+    """Keywords for `Axes.plot` of the mean of a variant: filled where its line is solid, so without a highway."""
+    face = look.color if look.line == "-" else "white"
+    style = {"marker": look.marker, "color": look.color, "markerfacecolor": face}
+    return style | {"linestyle": "", "markersize": 6, "markeredgewidth": 1.2, "zorder": 3}
+
+
+def dot_handle(look: Look) -> Line2D:
+    """Entry of the legend."""
+    return Line2D([], [], label=look.label, **dot_style(look))
+
+
+def draw_baselines(panels: Sequence[Axes], baselines: Sequence[FinishedRun]) -> str:
+    """Draw a line for each baseline that lies within half of the runs' span from them; the others in a sentence."""
+    low, high = panels[0].get_ylim()
+    margin = 0.5 * (high - low)
+    far = []
+    for run in baselines:
+        value = float(run.scores["mse"])
+        if not low - margin <= value <= high + margin:
+            far.append(f"{run.label} {value:.1f}")
+            continue
+        for axes in panels:
+            axes.axhline(value, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+        across = panels[-1].get_yaxis_transform()
+        panels[-1].text(1, value, run.label, transform=across, ha="right", va="bottom", fontsize=7, color=NOTE)
+    return f"Beyond the axis: {', '.join(far)}." if far else ""
+
+
+def missing_note(count: int) -> str:
+    """A sentence that counts the dots that cannot be drawn."""
+    return f"Not drawn, since a norm is 0 or an error not finite: {count} dots." if count else ""
+
+
+def reach_over_training(
+    protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]
+) -> None:
+    """Reach by training step, for both cotangents."""
+    title = "Reach over training"
+    if not setting.looks:
+        empty_figure(title, "Every run diverged.", setting, paths)
+        return
+    with page(paths, height=2.6) as figure:
+        panels = figure.subplots(1, len(COTANGENTS), sharey=True)
+        for axes, (measure, words) in zip(panels, COTANGENTS.items(), strict=True):
+            draw_over_training(axes, protocol, runs, setting.looks, log_reach(measure), log=True)
+            axes.set_yscale("log")
+            axes.set_title(f"gradient {words}")
+        panels[0].set_ylabel("reach")
+        notes = [REACH_NOTE, COTANGENT_NOTE, STEP_NOTE, setting.seed_note("geometric mean", interval="band")]
+        finish(figure, title, notes, handles(setting.looks))
+
+
+def openness_over_training(
+    protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]
+) -> None:
+    """Openness of the highway by training step, and the share of saturated gates of all variants."""
+    title = "Gates over training"
+    if not setting.looks:
+        empty_figure(title, "Every run diverged.", setting, paths)
+        return
+    highways = [run.variant for run in runs if run.config and run.config.model.highway_slot]
+    with page(paths, height=2.6) as figure:
+        left, right = figure.subplots(1, 2)
+        draw_over_training(left, protocol, runs, setting.only(highways).looks, openness)
+        draw_over_training(right, protocol, runs, setting.looks, saturated)
+        left.set_title("openness of the highway")
+        left.set_ylabel("openness: mean of 1 \N{MINUS SIGN} S")
+        right.set_title("saturated gates")
+        right.set_ylabel("share of saturated gates")
+        right.set_ylim(bottom=0)
+        notes = [
+            "S: switch gate of the highway, mean over units, steps and clips; at openness 1 it keeps its past, at 0 it"
+            " replaces it.",
+            SATURATED_NOTE,
+            STEP_NOTE,
+            setting.seed_note("mean", interval="band"),
+        ]
+        finish(figure, title, notes, handles(setting.looks))
+
+
+def draw_over_training(
+    axes: Axes,
+    protocol: Protocol,
+    runs: Sequence[FinishedRun],
+    looks: Mapping[str, Look],
+    value: StageValue,
+    *,
+    log: bool = False,
+) -> None:
+    """Draw `value` by training step, a line a variant, on an axis that stretches the first steps."""
+    ticks: dict[int, None] = {}
+    for number, (variant, look) in enumerate(looks.items()):
+        own = [run for run in runs if run.variant == variant]
+        steps = [own[0].probe[stage]["step"] for stage in stages(protocol)]
+        ticks |= dict.fromkeys(steps)
+        table = pd.DataFrame(
+            [[value(run, stage) for stage in stages(protocol)] for run in own], columns=steps, dtype=float
+        )
+        draw_seeds(axes, table, look, number, log=log)
+    if ticks:
+        axes.set_xscale("symlog", linthresh=min(step for step in ticks if step), linscale=0.5)
+        axes.set_xticks(list(ticks), list(map(str, ticks)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("training step")
+
+
+def log_reach(measure: str) -> StageValue:
+    """The natural log of reach; None where a norm is 0 or not finite."""
+
+    def value(run: FinishedRun, stage: str) -> float | None:
+        reach = run.probe[stage][measure]["reach"]
+        return math.log(reach) if reach else None
+
+    return value
+
+
+def openness(run: FinishedRun, stage: str) -> float | None:
+    """Mean openness of the highway over the steps of time; None without one."""
+    found = run.probe[stage]["openness"]
+    return float(np.mean(found)) if found else None
+
+
+def saturated(run: FinishedRun, stage: str) -> float | None:
+    """Share of saturated gates: mean over layers, then over gates."""
+    return summarise([float(np.mean(layers)) for layers in run.probe[stage]["saturated"].values()]).mean

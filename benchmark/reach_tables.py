@@ -1,0 +1,77 @@
+"""The table of what a variant changes in reach and half-life against its reference, paired by seed."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from benchmark.comparison_table import pairs_cell
+from benchmark.config import Protocol
+from benchmark.notes import diverged_notes, seed_note
+from benchmark.probe_tables import CALLED
+from benchmark.rendering import MISSING, Table, interval
+from benchmark.runs import FinishedRun, VariantRuns, by_variant
+from benchmark.stages import ends, stages
+from benchmark.statistics import BySeed, Summary, differences, summarise
+
+COTANGENTS = {"residual": "", "fixed": ", fixed"}
+"""Measure -> what the heads of columns say of it."""
+QUANTITIES = {"reach": "Reach", "half_life": "Half-life"}
+COLUMNS = ["variant", "reference", "adds_highway", "stage", "step", "measure", "quantity", "n", "ratio", "low", "high"]
+
+
+def reach_effects_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
+    """One row a variant with a reference: ratio of reach and of half-life; in the CSV one row a pair and number."""
+    groups = {group.variant: group for group in by_variant(runs)}
+    values, cells = [], []
+    for variant, reference in protocol.references().items():
+        one, other = groups[variant], groups[reference]
+        cell = {"Variant": one.label, "Reference": other.label, "Pairs": ""}
+        for stage in stages(protocol):
+            for measure, words in COTANGENTS.items():
+                for quantity, name in QUANTITIES.items():
+                    found = log_difference(one, other, stage, measure, quantity)
+                    row = effect_row(one, other, stage, measure, quantity, found)
+                    values.append(row)
+                    cell["Pairs"] = pairs_cell(one, other, found)
+                    if stage in ends(protocol) and (quantity, measure) != ("half_life", "fixed"):
+                        limits = (row["ratio"], row["low"], row["high"])
+                        cell[f"{name} ×, {CALLED[stage]}{words}"] = interval(*limits, 3, significant=True)
+        cells.append(cell)
+    if not cells:
+        cells = [{"Variant": "No variant of this protocol has its reference here."}]
+    notes = [
+        "×: by how many times the variant has the reach, or the half-life, of its reference: exponential of the mean"
+        " paired difference of logarithms, same seed, same clips; above 1 gradients reach further back. Reach: norm of"
+        " the gradient at the first / at the last context frame; fixed: of a fixed random direction of the last"
+        " predicted frame in place of its squared error.",
+        f"{MISSING}: a norm is 0 or not finite, or a run of a pair does not decay and so has no half-life.",
+        "All of it is exploratory: effect and interval, no test.",
+        seed_note(protocol),
+        *diverged_notes(runs),
+    ]
+    return Table("Effect on reach", pd.DataFrame(values, columns=COLUMNS), pd.DataFrame(cells), notes)
+
+
+def log_difference(one: VariantRuns, other: VariantRuns, stage: str, measure: str, quantity: str) -> Summary:
+    """Paired differences of the logarithm of a number; not finite where a run of a pair has none."""
+    return summarise(differences(*(logs(group, stage, measure, quantity) for group in (one, other))))
+
+
+def logs(group: VariantRuns, stage: str, measure: str, quantity: str) -> BySeed:
+    """Seed -> logarithm of a number of the probe; NaN where a run has none."""
+    found = {run.seed: run.probe[stage][measure][quantity] for run in group.kept}
+    return {seed: math.log(value) if value else math.nan for seed, value in found.items()}
+
+
+def effect_row(
+    one: VariantRuns, other: VariantRuns, stage: str, measure: str, quantity: str, found: Summary
+) -> dict[str, Any]:
+    """A row of the CSV."""
+    spec, reference = one.config.model, other.config.model
+    adds = spec.cell == reference.cell and bool(spec.highway_slot) and not reference.highway_slot
+    steps = {run.probe[stage]["step"] for run in one.kept}
+    row = {"variant": one.variant, "reference": other.variant, "adds_highway": adds, "stage": stage}
+    row |= {"step": max(steps, default=math.nan), "measure": measure, "quantity": quantity, "n": found.n}
+    ends_of = {"ratio": found.mean, "low": found.low, "high": found.high}
+    return row | {key: math.exp(value) for key, value in ends_of.items()}
