@@ -26,9 +26,9 @@ def referred(text: str) -> set[str]:
     return found
 
 
-def test_tags_run_from_1_to_14_without_gap_or_repetition():
+def test_tags_run_from_1_to_15_without_gap_or_repetition():
     letters = {1: "abcdef", 2: "abcdefghij", 3: "abcdefghij", 4: "abcdefgh", 5: "abc"}
-    assert [f"{number}{letter}" for number in range(1, 15) for letter in letters.get(number, [""])] == TAGS
+    assert [f"{number}{letter}" for number in range(1, 16) for letter in letters.get(number, [""])] == TAGS
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
