@@ -19,11 +19,11 @@ class Series:
     label: str
     spec: ModelSpec
     """Of the variant with the smallest number."""
-    members: tuple[tuple[float, str], ...]
+    members: tuple[tuple[int | float, str], ...]
     """Number and id of each variant, by number."""
 
     @property
-    def numbers(self) -> list[float]:
+    def numbers(self) -> list[int | float]:
         """The numbers that occur, each once, smallest first."""
         return sorted({number for number, _ in self.members})
 

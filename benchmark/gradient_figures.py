@@ -96,7 +96,7 @@ def gradient_norm_layers(norms: pd.DataFrame, setting: Setting, paths: Sequence[
 
 
 def probe_figure(norms: pd.DataFrame, title: str, path: Path, context: int) -> None:
-    """Write the gradient norms of one run: a panel a state, a line a layer, before and after training.
+    """Write the gradient norms of one run: a panel a state, a line a layer, before and after training if there was any.
 
     Args:
         norms: `probe.parquet`.
@@ -104,7 +104,8 @@ def probe_figure(norms: pd.DataFrame, title: str, path: Path, context: int) -> N
         path: PNG to write.
         context: number of given frames.
     """
-    norms = norms[(norms["measure"] == "residual") & norms["stage"].isin(STAGES)]
+    both = bool(norms["step"].any())
+    norms = norms[(norms["measure"] == "residual") & norms["stage"].isin(ENDS if both else ["init"])]
     states = [state for state in STATES if state in set(norms["state"])]
     layers, frames = int(norms["layer"].max()), int(norms["t"].max()) + 1
     last = norms.groupby("state")["t"].max()
@@ -115,7 +116,7 @@ def probe_figure(norms: pd.DataFrame, title: str, path: Path, context: int) -> N
             rows = norms[norms["state"] == state]
             for (stage, layer), group in rows.groupby(["stage", "layer"]):
                 quartiles = group.groupby("t")["norm"].quantile([0.25, 0.5, 0.75]).unstack()
-                style = layer_style(state, layer, layers, stage)
+                style = layer_style(state, layer, layers, stage if both else "trained")
                 axes.plot(quartiles.index, quartiles[0.5], **style)
                 axes.fill_between(
                     quartiles.index, quartiles[0.25], quartiles[0.75], color=style["color"], alpha=0.15, linewidth=0
@@ -126,7 +127,8 @@ def probe_figure(norms: pd.DataFrame, title: str, path: Path, context: int) -> N
             time_axis(axes, 1, int(last[state]), context)
         row[0].set_ylabel("gradient norm")
         what = gradient_note(frames, f"median and quartiles over {norms['clip'].nunique()} clips")
-        finish(figure, title, [what, "n = 1: ranks nothing."], layer_handles(layers, highway=False))
+        legend = layer_handles(layers, highway=False, both=both)
+        finish(figure, title if both else f"{title}, untrained", [what, "n = 1: ranks nothing."], legend)
 
 
 def layer_style(state: str, layer: int, layers: int, stage: str) -> dict[str, Any]:

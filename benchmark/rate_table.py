@@ -46,7 +46,7 @@ def rate_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
     return Table("Learning rates", pd.DataFrame(values), pd.DataFrame(cells), notes)
 
 
-def head(rate: float) -> str:
+def head(rate: int | float) -> str:
     """Head of the column of a rate."""
     return f"Rate {rate:g} ↓"
 

@@ -146,9 +146,7 @@ def write_finished(tmp_path):
             state = "diverged" if (run.variant, run.seed) in diverged else "finished"
             write_json(where / "status.json", {"state": state, "step": 4, "steps": run.training.steps})
             decays = (run.variant, run.seed) not in silent
-            one = {"reach": 0.5 / run.seed, "slope": -0.25, "r2": 0.75, "half_life": 4.0 * run.seed if decays else None}
-            openness = [0.25, 0.75] if run.model.highway_slot else []
-            write_json(where / "probe.json", {stage: {"residual": one, "openness": openness} for stage in STAGES})
+            write_json(where / "probe.json", made_probe(run, 0.5 / run.seed, 4.0 * run.seed if decays else None))
             write_json(where / "provenance.json", PROVENANCE)
             (where / "model.safetensors").write_bytes(f"{run.variant} {run.seed}".encode())
             for step in (4, 8):
@@ -167,6 +165,7 @@ def write_finished(tmp_path):
 
 
 STAGES = ("init", "trained")
+MEASURES = ("residual", "fixed", "memory", "frames")
 PROVENANCE = {
     "git_commit": "0123456789abcdef",
     "accelerator": "a CPU",
@@ -176,11 +175,20 @@ PROVENANCE = {
 }
 
 
+def made_probe(run, reach, half_life):
+    """What `probe.json` holds of a run: `reach` and `half_life` (None = no decay) by every measure, before and after."""
+    one = {"reach": reach, "slope": -0.25, "slope_low": -0.5, "slope_high": 0.0, "r2": 0.75, "half_life": half_life}
+    slot = run.model.highway_slot
+    rest = {"openness": [0.25, 0.75] if slot else [], "saturated": {"i": [0.1, 0.3]} | ({"s": [0.6]} if slot else {})}
+    steps = {"init": 0, "trained": run.training.steps}
+    return {stage: {"step": step} | dict.fromkeys(MEASURES, one) | rest for stage, step in steps.items()}
+
+
 def write_norms(folder, data):
     places = [
         (stage, 0, measure, clip, "X", 0, t, float(clip * t))
         for stage in STAGES
-        for measure in ("residual", "fixed")
+        for measure in MEASURES
         for clip in (1, 2)
         for t in range(1, data.context + 1)
     ]

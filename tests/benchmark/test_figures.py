@@ -19,6 +19,7 @@ from benchmark.gradient_figures import probe_figure
 from benchmark.outputs import FIGURE_FORMATS, FIGURES, figures_of
 from benchmark.parquet import write_parquet
 from benchmark.variants import BASELINE_SEED
+from tests.benchmark.conftest import made_probe
 from tests.benchmark.recorded import write_figures
 
 CONTEXT, HORIZON, SIDE = 3, 2, 12
@@ -41,8 +42,8 @@ def clips(seed: int = 0) -> dict[str, np.ndarray]:
 def gradient_norms(states: dict[str, int], half_life: float, measure: str = "residual") -> pd.DataFrame:
     """Norms of a probe that halve every `half_life` frames of age, on a scale of each layer's and clip's own."""
     rows = [
-        (stage, 0, measure, clip, state, layer, t, clip * 10**layer * 2 ** ((t - FRAMES) / half_life))
-        for stage in ("init", "trained")
+        (stage, step, measure, clip, state, layer, t, clip * 10**layer * 2 ** ((t - FRAMES) / half_life))
+        for stage, step in (("init", 0), ("trained", 8))
         for state, layers in states.items()
         for layer in range(1, layers + 1)
         for clip in (1, 2, 3)
@@ -68,13 +69,12 @@ def write_results(results_dir, protocol, diverged=()) -> None:
         states = (
             {"X": 1, "H": 2, "C": 2} | ({"M": 2} if run.model.cell != "convlstm" else {}) | ({"Z": 1} if slot else {})
         )
-        measures = [gradient_norms(states, half_life=2), gradient_norms(states, half_life=5, measure="fixed")]
+        half_lives = {"residual": 2, "fixed": 5, "memory": 3, "frames": 1}
+        measures = [gradient_norms(states, half_life, measure) for measure, half_life in half_lives.items()]
         write_parquet(folder / "probe.parquet", pd.concat(measures))
-        openness = [0.1 * run.seed] * (FRAMES - 1) if slot else []
-        write_json(
-            folder / "probe.json",
-            {stage: {"openness": openness, "residual": {"reach": 0.5}} for stage in ("init", "trained")},
-        )
+        openness = {"openness": [0.1 * run.seed] * (FRAMES - 1) if slot else []}
+        probe = made_probe(run, reach=0.5, half_life=2.0)
+        write_json(folder / "probe.json", {stage: found | openness for stage, found in probe.items()})
         state = "diverged" if (run.variant, run.seed) in diverged else "finished"
         write_json(folder / "status.json", {"state": state, "step": 8, "steps": 8})
         write_json(folder / "provenance.json", {"data_hash": "d"})
