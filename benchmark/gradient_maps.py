@@ -20,7 +20,7 @@ from benchmark.statistics import summarise
 COLORS = "viridis"
 """Its lightness rises all the way, so that it reads the same printed grey and to the colour-blind."""
 DECADES = 6
-"""What lies lower than this many decades is drawn in the darkest colour."""
+"""What lies lower than this many decades is drawn in the darkest colour, or not."""
 MOST_STEPS = 12
 """Steps of the colour scale; more cannot be told apart."""
 
@@ -132,6 +132,7 @@ def gradient_paths(runs: Sequence[FinishedRun], setting: Setting, paths: Sequenc
     norms = norms_of(runs, *PATHS)
     norms = norms[(norms["stage"] == stage) & (norms["state"] == "X")]
     with page(paths, height=1.35 * math.ceil(len(setting.looks) / 3) + 0.35) as figure:
+        drawn: list[float] = []
         panels = panel_grid(figure, setting.looks, 3, "context frame t")
         for variant, axes in panels.items():
             table = norms[norms["variant"] == variant].pivot_table(
@@ -140,16 +141,18 @@ def gradient_paths(runs: Sequence[FinishedRun], setting: Setting, paths: Sequenc
             last = table.xs("residual", level="measure")[setting.context]
             relative = table.sub(last, axis=0, level="seed")
             for measure, (_, style) in PATHS.items():
-                draw_path(axes, relative.xs(measure, level="measure"), style)
+                drawn += draw_path(axes, relative.xs(measure, level="measure"), style)
             axes.set_yscale("log", nonpositive="mask")
             time_axis(axes, 1, setting.context)
             if axes.get_subplotspec().is_first_col():
                 axes.set_ylabel(f"norm at t / all at t = {setting.context}")
+        cut = limit_decades(axes, drawn)
         what = gradient_note(setting.frames, "geometric mean over clips").removesuffix(HORIZON_NOTE).strip()
         notes = [
             what.replace("a state at t", "context frame t"),
             "Over the horizon it may flow back through memory (H, C, M, Z) and through the frames that the network"
             " generates and reads; alone: the other way is cut there. Norms of the two do not add up to that of all.",
+            f"The axis ends at {cut:.0e}, above some of the lines." if cut else "",
             setting.seed_note("geometric mean", interval="band"),
         ]
         legend = [Line2D([], [], label=label, **marked(style)) for label, style in PATHS.values()]
@@ -161,9 +164,24 @@ def marked(style: dict[str, object]) -> dict[str, object]:
     return style | {"markerfacecolor": "white"}
 
 
-def draw_path(axes: Axes, logs: pd.DataFrame, style: dict[str, object]) -> None:
-    """Geometric mean over seeds and, where there are enough, its interval: one row a seed, one column a time."""
+def draw_path(axes: Axes, logs: pd.DataFrame, style: dict[str, object]) -> list[float]:
+    """Geometric mean over seeds and, where there are enough, its interval: one row a seed, one column a time.
+
+    Returns:
+        The means.
+    """
     found = [summarise(list(logs[t])) for t in logs.columns]
     mean, low, high = (np.exp([getattr(one, key) for one in found]) for key in ("mean", "low", "high"))
     axes.plot(logs.columns, mean, markevery=(0, max(1, len(found) // 4)), **marked(style))
     axes.fill_between(logs.columns, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    return mean.tolist()
+
+
+def limit_decades(axes: Axes, means: Sequence[float]) -> float | None:
+    """Limit a log axis to what `means` span, of which not more than `DECADES`; returns its end where it cuts some."""
+    means = [value for value in means if np.isfinite(value) and value > 0]
+    if not means:
+        return None
+    bottom = max(min(means), max(means) / 10**DECADES)
+    axes.set_ylim(bottom / 2, 2 * max(means))
+    return bottom / 2 if min(means) < bottom / 2 else None

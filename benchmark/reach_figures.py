@@ -13,7 +13,18 @@ from scipy import stats
 
 from benchmark.ablation_figures import ERROR_NOTE, REACH_NOTE
 from benchmark.config import Protocol
-from benchmark.drawing import NOTE, Look, Setting, draw_seeds, empty_figure, finish, handles, lighten, page
+from benchmark.drawing import (
+    BASELINE_LINES,
+    GREY,
+    Look,
+    Setting,
+    draw_seeds,
+    empty_figure,
+    finish,
+    handles,
+    lighten,
+    page,
+)
 from benchmark.metrics import METRICS
 from benchmark.runs import FinishedRun
 from benchmark.stages import stages
@@ -54,7 +65,7 @@ def reach_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Se
         empty_figure(title, "No run has both a reach and an error.", setting, paths)
         return
     with page(paths, height=2.8) as figure:
-        panels = figure.subplots(1, len(COTANGENTS), sharey=True)
+        panels = list(figure.subplots(1, len(COTANGENTS), sharey=True))
         ranks = []
         for axes, (measure, words) in zip(panels, COTANGENTS.items(), strict=True):
             rows = usable[usable["measure"] == measure]
@@ -62,10 +73,10 @@ def reach_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Se
             axes.set_xscale("log")
             axes.set_title(f"gradient {words}")
             axes.set_xlabel("reach after training")
-            if len(means) >= FEWEST_TO_RANK:
+            if len(means) >= FEWEST_TO_RANK and (means.nunique() > 1).all():
                 ranks.append(f"{stats.spearmanr(means['reach'], means['mse']).statistic:+.2f} ({measure})")
         panels[0].set_ylabel(METRICS["mse"].head)
-        baselines = draw_baselines(panels, [run for run in runs if not run.config])
+        lines, far = draw_baselines(panels, [run for run in runs if not run.config])
         notes = [
             "Small: runs; large: means of variants (reach: geometric).",
             "How the runs of one variant scatter is the noise of seeds.",
@@ -77,10 +88,10 @@ def reach_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Se
             REACH_NOTE.replace(" and seeds", ""),
             COTANGENT_NOTE,
             ERROR_NOTE,
-            baselines,
+            far,
             setting.seed_note("each a dot"),
         ]
-        finish(figure, title, notes, [dot_handle(look) for look in setting.looks.values()])
+        finish(figure, title, notes, [*(dot_handle(look) for look in setting.looks.values()), *lines])
 
 
 def draw_dots(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> pd.DataFrame:
@@ -110,21 +121,23 @@ def dot_handle(look: Look) -> Line2D:
     return Line2D([], [], label=look.label, **dot_style(look))
 
 
-def draw_baselines(panels: Sequence[Axes], baselines: Sequence[FinishedRun]) -> str:
-    """Draw a line for each baseline that lies within half of the runs' span from them; the others in a sentence."""
+def draw_baselines(panels: Sequence[Axes], baselines: Sequence[FinishedRun]) -> tuple[list[Line2D], str]:
+    """Draw a line for each baseline that lies within half of the runs' span from them; the others in a sentence.
+
+    Returns:
+        Entries of the legend, and the sentence.
+    """
     low, high = panels[0].get_ylim()
     margin = 0.5 * (high - low)
-    far = []
-    for run in baselines:
+    lines, far = [], []
+    for run, line in zip(baselines, BASELINE_LINES, strict=False):
         value = float(run.scores["mse"])
         if not low - margin <= value <= high + margin:
             far.append(f"{run.label} {value:.1f}")
             continue
-        for axes in panels:
-            axes.axhline(value, color="#777777", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
-        across = panels[-1].get_yaxis_transform()
-        panels[-1].text(1, value, run.label, transform=across, ha="right", va="bottom", fontsize=7, color=NOTE)
-    return f"Beyond the axis: {', '.join(far)}." if far else ""
+        style = {"color": GREY, "linestyle": line, "zorder": 1}
+        lines += [axes.axhline(value, label=run.label, **style) for axes in panels][:1]
+    return lines, f"Beyond the axis: {', '.join(far)}." if far else ""
 
 
 def missing_note(count: int) -> str:
@@ -141,7 +154,7 @@ def reach_over_training(
         empty_figure(title, "Every run diverged.", setting, paths)
         return
     with page(paths, height=2.6) as figure:
-        panels = figure.subplots(1, len(COTANGENTS), sharey=True)
+        panels = list(figure.subplots(1, len(COTANGENTS), sharey=True))
         for axes, (measure, words) in zip(panels, COTANGENTS.items(), strict=True):
             draw_over_training(axes, protocol, runs, setting.looks, log_reach(measure), log=True)
             axes.set_yscale("log")
@@ -168,7 +181,9 @@ def openness_over_training(
         left.set_ylabel("openness: mean of 1 \N{MINUS SIGN} S")
         right.set_title("saturated gates")
         right.set_ylabel("share of saturated gates")
-        right.set_ylim(bottom=0)
+        for axes in (left, right):  # bands may leave what a share can be
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, 0), min(high, 1))
         notes = [
             "S: switch gate of the highway, mean over units, steps and clips; at openness 1 it keeps its past, at 0 it"
             " replaces it.",
