@@ -176,7 +176,7 @@ PROVENANCE = {
 
 
 def made_probe(run, reach, half_life):
-    """What `probe.json` holds of a run: `reach` and `half_life` (None = no decay) by every measure, before and after."""
+    """What `probe.json` holds: `reach` and `half_life` (None = no decay) by every measure, before and after."""
     one = {"reach": reach, "slope": -0.25, "slope_low": -0.5, "slope_high": 0.0, "r2": 0.75, "half_life": half_life}
     slot = run.model.highway_slot
     rest = {"openness": [0.25, 0.75] if slot else [], "saturated": {"i": [0.1, 0.3]} | ({"s": [0.6]} if slot else {})}
