@@ -1,4 +1,4 @@
-"""Table and figure of the longer roll-out, from hand-made errors whose growth and crossings are known."""
+"""Table and figure of the longer roll-out: hand-made errors of known growth and crossings, and one real run."""
 
 import contextlib
 import math
@@ -9,14 +9,22 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
-from benchmark import drawing
+from benchmark import backbone, drawing
 from benchmark.beyond_figure import beyond_horizon
 from benchmark.beyond_table import beyond_table
+from benchmark.config import run_path
 from benchmark.drawing import Setting, looks
+from benchmark.errors import UserError
+from benchmark.evaluate import evaluate
+from benchmark.figures import drawings
 from benchmark.metrics import HEADLINE
 from benchmark.outputs import FIGURES, TABLES, figures_of, tables_of
+from benchmark.plan import plan
+from benchmark.probe import probe
 from benchmark.runs import FinishedRun
+from benchmark.train import train
 from benchmark.variants import BASELINE_SEED, BASELINES
+from tests.benchmark.recorded import read_runs, write_tables
 
 BEYOND = 7
 FRAMES = np.arange(1, BEYOND + 1)
@@ -164,3 +172,27 @@ def test_the_figure_draws_every_curve_to_the_last_frame_and_marks_the_horizon(lo
         assert list(mark.get_xdata()) == [2.5, 2.5]
     said = " ".join(text.get_text() for text in saved[0].texts)
     assert "past frame 2, where the horizon of training ends" in " ".join(said.split())
+
+
+def test_from_weights_to_csv_the_longer_roll_out_is_that_of_the_test_clips(make_protocol, results, tmp_path):
+    protocol = make_protocol(variants=["predrnnpp"], seeds=[1], baselines=["black"], evaluation={"beyond": BEYOND})
+    (run,) = protocol.runs()
+    plan(protocol, results)
+    backbone.prepare("squeeze", None, results / "tiny" / "lpips_backbone.json", False)
+    train(run, results, "cpu")
+    probe(run, results, "cpu")
+    for variant, seed in ((run.variant, run.seed), ("black", BASELINE_SEED)):
+        evaluate(protocol, variant, seed, results, tmp_path, "cpu")
+    write_tables(protocol, results)
+    picture = tmp_path / "beyond_horizon.png"
+    drawings(protocol, read_runs(protocol, results))["beyond_horizon"]([picture])
+    assert picture.exists()
+    table = pd.read_csv(results / "tiny" / "tables" / "beyond.csv").set_index(["variant", "frame"])
+    for variant, seed in ((run.variant, run.seed), ("black", BASELINE_SEED)):
+        scored = pd.read_parquet(run_path(results, "tiny", variant, seed) / "beyond.parquet")
+        for name in HEADLINE:
+            means = scored.groupby("frame")[name].mean()
+            np.testing.assert_allclose(table.loc[variant, f"{name}_mean"], means, rtol=1e-6)
+    (run.path(results) / "beyond.parquet").unlink()
+    with pytest.raises(UserError, match=r"predrnnpp/seed=1: not finished \(beyond.parquet is missing\)"):
+        write_tables(protocol, results)
