@@ -54,6 +54,7 @@ SIGNS = {
     r"\textsuperscript{\dag}": "†",
     r"\textsuperscript{\ddag}": "‡",
     r"$\Delta$": "Δ",
+    r"$\times$": "×",
     "$-$": MINUS,
     "$^2$": "²",
     "$^6$": "⁶",
@@ -261,7 +262,7 @@ def test_vanished_gradient_is_not_called_no_decay(make_protocol, write_finished)
     protocol = make_protocol(seeds=[1])
     results_dir = write_finished(protocol)
     path = results_dir / "tiny" / "runs" / "convlstm" / "seed=1" / "probe.json"
-    vanished = dict.fromkeys(("reach", "slope", "r2", "half_life"))
+    vanished = dict.fromkeys(("reach", "slope", "slope_low", "slope_high", "r2", "half_life"))
     write_json(path, {stage: record | {"residual": vanished} for stage, record in read_json(path).items()})
     write_tables(protocol, results_dir)
     _, cells, _ = parse_markdown((results_dir / "tiny" / "tables" / "probe.md").read_text())
