@@ -59,7 +59,7 @@ def reach_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Se
             for measure in COTANGENTS
         ],
         columns=["variant", "measure", "reach", "mse"],
-    )
+    ).astype({"reach": float, "mse": float})
     usable = points[np.isfinite(points["mse"]) & points["reach"].notna()]
     if not len(usable):
         empty_figure(title, "No run has both a reach and an error.", setting, paths)

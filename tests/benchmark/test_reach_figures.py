@@ -1,0 +1,240 @@
+"""Figures of reach, gates and gradient maps: what is drawn, read back from their artists, is what the runs hold."""
+
+import contextlib
+import math
+
+import numpy as np
+import pytest
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import rgb_to_hsv
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from scipy import stats
+
+from benchmark import drawing
+from benchmark.config import load_protocol
+from benchmark.figures import drawings
+from benchmark.gradient_maps import DECADES, PATHS, color_scale, layer_map, norms_of
+from benchmark.outputs import FIGURES, OF_UNTRAINED, TABLES, figures_of, tables_of
+from benchmark.questions import MOST_VARIANTS, questions, readable_variants
+from benchmark.stages import stages
+from tests.benchmark.made_runs import made_runs
+
+STAGED = {"probe": {"steps": [2, 4]}, "seeds": [1, 2, 3]}
+HIGHWAYS = ["convlstm", "convlstm-ghu", "causal-lstm", "predrnnpp", "predrnn"]
+UNTRAINED = {"training": {"steps": 0, "sampling": {"kind": "none"}}}
+
+
+@pytest.fixture
+def draw(tmp_path, make_protocol, monkeypatch):
+    """Draw one figure of made-up runs of the tiny protocol; returns protocol, runs and the figure object."""
+    saved = []
+    monkeypatch.setattr(drawing, "atomic_buffer", contextlib.nullcontext)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: saved.append(figure))
+
+    def made(name, runs_of=made_runs, laid_out=False, **changes):
+        if not laid_out:
+            monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
+        protocol = make_protocol(**changes)
+        runs = runs_of(protocol)
+        drawings(protocol, runs)[name]([tmp_path / f"{name}.png"])
+        return protocol, runs, saved[-1]
+
+    return made
+
+
+def words(figure):
+    return " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
+
+
+def lines_of(axes, points):
+    return [line.get_ydata() for line in axes.lines if len(line.get_ydata()) == points]
+
+
+def test_reach_over_training_is_the_geometric_mean_over_seeds_at_every_stage(draw):
+    def runs_of(protocol):
+        places = stages(protocol)
+        return made_runs(protocol, reach=lambda variant, seed, stage, measure: 0.1**seed * (1 + places.index(stage)))
+
+    _, _, figure = draw("reach_over_training", runs_of, variants=HIGHWAYS, **STAGED)
+    for axes in figure.axes:
+        assert axes.get_yscale() == "log"
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "2", "4", "8"]
+        for line in lines_of(axes, 4):
+            np.testing.assert_allclose(line, [0.01, 0.02, 0.03, 0.04])
+    assert "n = 3 seeds" in words(figure)
+
+
+def test_gates_over_training_show_openness_of_highways_and_saturation_of_all(draw):
+    _, _, figure = draw("openness_over_training", variants=HIGHWAYS, **STAGED)
+    left, right = figure.axes
+    assert len(lines_of(left, 4)) == 2  # of convlstm-ghu and predrnnpp
+    assert len(lines_of(right, 4)) == len(HIGHWAYS)
+    np.testing.assert_allclose(lines_of(left, 4)[0], [0.52, 0.57, 0.62, 0.67])
+    plain, highway = lines_of(right, 4)[:2]
+    np.testing.assert_allclose(plain, [0.0, 0.01, 0.02, 0.03])
+    np.testing.assert_allclose(highway, np.arange(4) * (3 * 0.01 + 2 * 0.05) / 5)
+
+
+def test_reach_against_error_has_a_dot_a_run_and_correlates_means_only(draw):
+    _, runs, figure = draw("reach_against_error", variants=HIGHWAYS, seeds=[1, 2, 3])
+    left = figure.axes[0]
+    assert left.get_xscale() == "log"
+    small, large = lines_of(left, 3), lines_of(left, 1)
+    assert sum(map(len, small)) == 15
+    trained = [run for run in runs if run.config]
+    assert [y for dots in small for y in dots] == [run.scores["mse"] for run in trained]
+    reaches = [run.probe["trained"]["residual"]["reach"] for run in trained[:3]]
+    assert left.lines[1].get_xdata() == pytest.approx([stats.gmean(reaches)])
+    assert len(large) == len(HIGHWAYS)
+    assert "rank correlation of the 5 variants' means: +1.00 (residual), +1.00 (fixed)" in words(figure)
+
+
+def test_few_variants_get_no_rank_correlation_and_far_baselines_stand_below(draw):
+    _, _, figure = draw("reach_against_error", variants=HIGHWAYS[:4], seeds=[1])
+    assert "Spearman" not in words(figure)
+    assert "Beyond the axis: Last frame repeated 30.0" in words(figure)
+
+
+def test_a_near_baseline_is_a_line(draw):
+    _, _, figure = draw("reach_against_error", lambda protocol: made_runs(protocol, baseline_mse=13.0), seeds=[1])
+    assert "Beyond the axis" not in words(figure)
+    assert {"Last frame repeated", "Black"} <= {text.get_text() for text in figure.legends[0].get_texts()}
+
+
+def test_a_run_without_reach_is_counted_and_not_drawn(draw):
+    def runs_of(protocol):
+        return made_runs(
+            protocol, reach=lambda variant, seed, stage, measure: None if (variant, seed) == ("predrnn", 1) else 0.5
+        )
+
+    _, _, figure = draw("reach_against_error", runs_of, seeds=[1, 2])
+    assert "Not drawn, since a norm is 0 or an error not finite: 2 dots." in words(figure)
+    assert np.concatenate([line.get_ydata() for line in figure.axes[0].lines if line.get_markersize() < 3]).size == 4
+
+
+def test_the_map_is_relative_to_all_hidden_states_at_the_last_context_frame(make_protocol):
+    protocol = make_protocol(variants=["predrnnpp"], seeds=[1, 2])
+    norms = norms_of([run for run in made_runs(protocol) if run.config], "residual")
+    found = layer_map(norms[(norms["stage"] == "trained") & norms["state"].isin(["H", "Z"])], protocol.data.context)
+    assert list(found.index) == [(1, "H"), (1, "Z"), (2, "H")]  # bottom first, the highway above its layer
+    hidden = 10 ** found.xs("H", level="state")[protocol.data.context]
+    assert math.sqrt((hidden**2).sum()) == pytest.approx(1)
+    assert found.loc[(2, "H"), 1] - found.loc[(2, "H"), 3] == pytest.approx(np.log10([0.01, 0.02]).mean())
+
+
+def test_every_panel_of_the_heat_map_shares_one_scale_and_grows_lighter(draw):
+    _, _, figure = draw("gradient_heatmap", variants=HIGHWAYS, seeds=[1])
+    meshes = [mesh for axes in figure.axes[: len(HIGHWAYS)] for mesh in axes.findobj(QuadMesh)]
+    assert [mesh.get_array().shape for mesh in meshes] == [(rows, 4) for rows in (2, 3, 2, 3, 2)]
+    assert len({id(mesh.norm) for mesh in meshes}) == 1
+    _, colors, _ = color_scale(np.array([-2.0, 0.0]))
+    weights = colors(np.linspace(0, 1, 12))[:, :3] @ [0.299, 0.587, 0.114]
+    assert (np.diff(weights) > 0).all()
+    assert rgb_to_hsv(colors(0.5)[:3])[1] > 0.3
+
+
+def test_the_colour_scale_holds_all_values_or_says_that_some_lie_below():
+    scale, _, below = color_scale(np.array([-1.2, 0.7, -np.inf]))
+    assert not below
+    assert scale.boundaries[0] <= -1.2
+    assert scale.boundaries[-1] >= 0.7
+    scale, _, below = color_scale(np.array([-30.0, 0.0]))
+    assert below
+    assert (scale.boundaries[0], scale.boundaries[-1]) == (-DECADES, 0)
+
+
+def test_paths_of_the_gradient_are_relative_to_all_of_it(draw):
+    def runs_of(protocol):
+        by = {"residual": 0.1, "fixed": 1.0, "memory": 0.04, "frames": 0.01}
+        return made_runs(protocol, reach=lambda variant, seed, stage, measure: by[measure])
+
+    _, _, figure = draw("gradient_paths", runs_of, variants=["predrnnpp"], seeds=[1, 2, 3])
+    found = [line.get_ydata() for line in figure.axes[0].lines]
+    assert len(found) == len(PATHS)
+    assert [line[0] for line in found] == pytest.approx([0.1, 0.04, 0.01])
+    assert [line[-1] for line in found] == pytest.approx([1, 1, 1])
+    styles = {(str(line.get_linestyle()), line.get_marker()) for line in figure.axes[0].lines}
+    assert len(styles) == len(PATHS)
+
+
+def test_one_wild_seed_does_not_squash_the_paths_and_the_axis_says_that_it_ends(draw):
+    def runs_of(protocol):
+        return made_runs(protocol, reach=lambda variant, seed, stage, measure: 1e-30 if measure == "frames" else 0.1)
+
+    _, _, figure = draw("gradient_paths", runs_of, variants=["predrnnpp"], seeds=[1, 2, 3])
+    assert figure.axes[0].get_ylim()[0] == pytest.approx(0.5 * 10.0**-DECADES)
+    assert "above some of the lines" in words(figure)
+
+
+def test_untrained_protocols_show_nothing_of_scores_and_never_say_after_training(draw, make_protocol):
+    protocol = make_protocol(**UNTRAINED, variants=HIGHWAYS)
+    assert tables_of(protocol) == OF_UNTRAINED
+    names = figures_of(protocol)
+    assert not {"scores", "differences", "mse_per_frame", "film", "reach_against_error"} & set(names)
+    for name in names:
+        _, _, figure = draw(name, **UNTRAINED, variants=HIGHWAYS, seeds=[1, 2, 3])
+        said = words(figure)
+        assert "after training" not in said, name
+        assert "nitialisation" in said, name
+
+
+def test_reach_at_initialisation_stands_by_question_beside_what_is_usual(draw):
+    deep = {"id": "deep", "base": "predrnnpp", "label": "Deep", "layers": 3}
+    open_ = {"id": "open", "base": "predrnnpp", "label": "Open", "highway_gate_bias": -2.0}
+    variants = ["causal-lstm", "predrnnpp", "convlstm", deep, open_]
+    _, _, figure = draw("reach_at_init", **UNTRAINED, variants=variants, seeds=[1, 2, 3])
+    left = figure.axes[0]
+    labels = [label.get_text() for label in left.get_yticklabels()]
+    asked = {"Cell and highway": ["Causal LSTM", "PredRNN++", "ConvLSTM"], "Depth": ["Deep"]}
+    asked |= {"Gate bias of the highway": ["Open"]}
+    assert labels == [label for title, rows in asked.items() for label in (title, *rows)]
+    usual = stats.gmean([0.02, 0.04, 0.06])  # of predrnnpp, the second variant
+    bars = [line for line in left.lines if line.get_color() == "#999999"]
+    assert [bar.get_xdata()[0] for bar in bars] == pytest.approx([usual, usual])
+    means = [line.get_xdata()[0] for line in left.lines if line.get_markersize() == 4.2]
+    assert means == pytest.approx([stats.gmean([0.01 * place * seed for seed in (1, 2, 3)]) for place in range(1, 6)])
+
+
+def test_questions_of_study_init_hold_every_variant_once_with_its_partner():
+    protocol = load_protocol("study-init")
+    asked = {one.title: one for one in questions(protocol)}
+    assert sorted(variant for one in asked.values() for variant in one.variants) == sorted(
+        entry.id for entry in protocol.variants
+    )
+    assert asked["Depth"].usual["predrnnpp-l8"] == "predrnnpp"
+    assert asked["Forget bias"].usual == {"convlstm-fb0": "convlstm"}
+    assert len(asked["Cell and highway"].variants) == 9
+    assert readable_variants(protocol) == asked["Cell and highway"].variants
+
+
+def test_more_variants_than_can_be_read_get_no_figure_with_a_line_each(make_protocol):
+    many = [{"id": f"v{n}", "base": "convlstm", "training": {"learning_rate": 0.001 * n}} for n in range(1, 20)]
+    assert len(many) > MOST_VARIANTS
+    protocol = make_protocol(variants=many)
+    assert figures_of(protocol) == ("scores", "differences")
+    assert tables_of(protocol) == (*TABLES, "learning_rates")
+    assert figures_of(make_protocol(**STAGED)) == (*FIGURES, "reach_over_training", "openness_over_training")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["reach_against_error", "reach_over_training", "openness_over_training", "gradient_heatmap", "gradient_paths"],
+)
+def test_a_variant_of_which_all_diverged_is_drawn_nowhere_and_named(draw, name):
+    def runs_of(protocol):
+        return made_runs(protocol, diverged={("predrnn", seed) for seed in (1, 2, 3)})
+
+    _, _, figure = draw(name, runs_of, variants=HIGHWAYS, **STAGED)
+    said = words(figure)
+    assert "Diverged and left out: PredRNN (seed 1)" in said
+    assert "PredRNN " not in said.replace("PredRNN (seed", "")
+
+
+@pytest.mark.parametrize("name", ["gradient_heatmap", "gradient_paths", "reach_over_training", "reach_against_error"])
+def test_if_every_run_diverged_the_figure_says_so(draw, name):
+    def runs_of(protocol):
+        return made_runs(protocol, diverged={("predrnn", 1)})
+
+    _, _, figure = draw(name, runs_of, variants=["predrnn"], seeds=[1], probe={"steps": [2, 4]})
+    assert "Every run diverged." in words(figure) or "No run has both" in words(figure)

@@ -1,0 +1,132 @@
+"""Tables of the probe by stage, of effects on reach and of learning rates: their numbers are those of scipy."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmark.probe_tables import probe_table
+from benchmark.rate_table import rate_table
+from benchmark.reach_tables import reach_effects_table
+from benchmark.rendering import BOLD, MISSING
+from tests.benchmark.made_runs import made_runs
+
+VARIANTS = ["causal-lstm", "predrnnpp", "convlstm"]
+SEEDS = [1, 2, 3]
+NOISE = {1: 0.9, 2: 1.3, 3: 1.1}
+
+
+def reach(variant, seed, stage, measure):
+    """Thrice as far with the highway, save for noise; twice of it once trained."""
+    return 0.01 * seed * (3 * NOISE[seed] if variant == "predrnnpp" else 1) * (2 if stage == "trained" else 1)
+
+
+def rates(*learning_rates, base="convlstm", label="ConvLSTM"):
+    return [
+        {"id": f"{base}-{n}", "base": base, "label": f"{label}, rate {rate}", "training": {"learning_rate": rate}}
+        for n, rate in enumerate(learning_rates)
+    ]
+
+
+def test_effects_on_reach_are_exponentials_of_paired_t_intervals(make_protocol):
+    protocol = make_protocol(variants=VARIANTS, seeds=SEEDS, probe={"steps": [2]})
+    table = reach_effects_table(protocol, made_runs(protocol, reach=reach))
+    found = table.values.set_index(["variant", "stage", "measure", "quantity"])
+    logs = np.log([3 * NOISE[seed] for seed in SEEDS])
+    low, high = np.exp(stats.t.interval(0.95, 2, logs.mean(), stats.sem(logs)))
+    for stage in ("init", "step-2", "trained"):
+        for measure in ("residual", "fixed"):
+            row = found.loc["predrnnpp", stage, measure, "reach"]
+            assert [row["ratio"], row["low"], row["high"]] == pytest.approx([np.exp(logs.mean()), low, high])
+            assert (row["n"], row["reference"], row["adds_highway"]) == (3, "causal-lstm", True)
+    assert set(found.loc["predrnnpp", "step-2"]["step"]) == {2}
+    (cells,) = table.cells.to_dict("records")
+    assert cells["Reach ×, trained"] == f"{np.exp(logs.mean()):.3g} [{low:.3g}, {high:.3g}]"
+    assert "Half-life ×, untrained" in cells
+    assert not any("*" in cell for cell in cells.values())
+
+
+def test_a_pair_without_half_life_has_no_effect_on_it(make_protocol):
+    protocol = make_protocol(variants=VARIANTS, seeds=SEEDS)
+
+    def half_life(variant, seed, stage, measure):
+        return None if (variant, seed, stage) == ("predrnnpp", 2, "trained") else float(seed)
+
+    (cells,) = reach_effects_table(protocol, made_runs(protocol, half_life=half_life)).cells.to_dict("records")
+    assert cells["Half-life ×, trained"] == MISSING
+    assert cells["Half-life ×, untrained"] == "1 [1, 1]"
+
+
+def test_effects_leave_out_diverged_pairs_and_count_them(make_protocol):
+    protocol = make_protocol(variants=VARIANTS, seeds=SEEDS)
+    table = reach_effects_table(protocol, made_runs(protocol, reach=reach, diverged={("causal-lstm", 3)}))
+    assert set(table.values["n"]) == {2}
+    assert table.values["low"].isna().all()
+    assert table.cells["Pairs"][0] == "2 (1 lost to divergence)"
+
+
+def test_without_references_there_is_no_effect_and_the_table_says_so(make_protocol):
+    protocol = make_protocol(variants=["convlstm"], seeds=SEEDS)
+    table = reach_effects_table(protocol, made_runs(protocol))
+    assert len(table.values) == 0
+    assert "variant" in table.values.columns
+    assert "No variant" in table.cells.iloc[0, 0]
+
+
+def test_an_untrained_protocol_has_untrained_columns_alone(make_protocol):
+    protocol = make_protocol(variants=VARIANTS, training={"steps": 0, "sampling": {"kind": "none"}})
+    for table in (probe_table(protocol, made_runs(protocol)), reach_effects_table(protocol, made_runs(protocol))):
+        assert set(table.values["stage"]) == {"init"}
+        assert not [head for head in table.cells.columns if ", trained" in head]
+        assert [head for head in table.cells.columns if "untrained" in head]
+
+
+def test_the_probe_table_has_a_row_a_variant_and_stage_with_every_measure(make_protocol):
+    protocol = make_protocol(variants=VARIANTS, seeds=SEEDS, probe={"steps": [2, 4]})
+    by = {"residual": 1.0, "fixed": 2.0, "memory": 3.0, "frames": 4.0}
+    runs = made_runs(protocol, reach=lambda variant, seed, stage, measure: by[measure] * 0.01**seed)
+    found = probe_table(protocol, runs).values.set_index(["variant", "stage"])
+    assert list(found.loc["predrnnpp"].index) == ["init", "step-2", "step-4", "trained"]
+    assert list(found.loc["predrnnpp", "step"]) == [0, 2, 4, 8]
+    trained, between = found.loc["predrnnpp", "trained"], found.loc["predrnnpp", "step-2"]
+    names = ("reach", "reach_fixed", "reach_memory", "reach_frames")
+    assert [trained[name] for name in names] == pytest.approx([1e-4, 2e-4, 3e-4, 4e-4])
+    assert [between[name] for name in names[:2]] == pytest.approx([1e-4, 2e-4])
+    assert between[["reach_memory", "reach_frames"]].isna().all()
+    low, high = stats.t.interval(0.95, 2, np.mean([0.66, 0.67, 0.68]), stats.sem([0.66, 0.67, 0.68]))
+    assert trained[["openness", "openness_low", "openness_high"]].tolist() == pytest.approx([0.67, low, high])
+    assert trained[["slope", "slope_fit_low"]].tolist() == pytest.approx([-(1 + 1 / 2 + 1 / 3) / 3] * 2)
+
+
+def test_saturation_is_the_mean_over_gates_and_the_csv_has_every_gate(make_protocol):
+    protocol = make_protocol(variants=VARIANTS, seeds=SEEDS)
+    table = probe_table(protocol, made_runs(protocol))
+    trained = table.values.set_index(["variant", "stage"]).xs("trained", level="stage")
+    assert trained.loc["predrnnpp", ["saturated_f", "saturated_s"]].tolist() == pytest.approx([0.01, 0.05])
+    assert trained["saturated"].tolist() == pytest.approx([0.01, (3 * 0.01 + 2 * 0.05) / 5, 0.01])
+    assert math.isnan(trained.loc["convlstm", "saturated_s"])
+    assert table.cells["Saturated, trained"].tolist() == ["0.010", "0.026", "0.010"]
+    assert table.cells["Openness, trained"][0] == MISSING
+
+
+def test_learning_rates_stand_in_a_row_a_network_with_the_best_in_bold(make_protocol):
+    variants = [*rates(0.03, 0.003, 0.01), *rates(0.003, 0.01, base="predrnn", label="PredRNN"), "causal-lstm"]
+    protocol = make_protocol(variants=variants, seeds=[1])
+    table = rate_table(protocol, made_runs(protocol))
+    assert table.cells["Model"].tolist() == ["ConvLSTM", "PredRNN"]
+    # made-up errors on validation clips grow with the place of the variant, and so does the seed's part of 1
+    assert table.cells.iloc[0, 2:].tolist() == ["42.0", "43.0", f"{BOLD}41.0{BOLD}"]
+    assert table.cells.iloc[1, 2:].tolist() == [f"{BOLD}44.0{BOLD}", "45.0", MISSING]
+    assert list(table.cells.columns[2:]) == ["Rate 0.003 ↓", "Rate 0.01 ↓", "Rate 0.03 ↓"]
+    assert table.values[table.values["best"]]["variant"].tolist() == ["convlstm-0", "predrnn-0"]
+    assert "chosen on validation clips" in " ".join(table.notes)
+
+
+def test_a_rate_at_which_a_seed_diverged_is_never_the_best_and_its_cell_says_so(make_protocol):
+    protocol = make_protocol(variants=rates(0.003, 0.01, 0.03), seeds=[1, 2])
+    runs = made_runs(protocol, diverged={("convlstm-0", 1), ("convlstm-2", 1), ("convlstm-2", 2)})
+    (cells,) = rate_table(protocol, runs).cells.to_dict("records")
+    assert cells["Rate 0.003 ↓"] == "42.0 (1 of 2 diverged at step 4)"
+    assert cells["Rate 0.01 ↓"] == f"{BOLD}42.5{BOLD}"
+    assert cells["Rate 0.03 ↓"] == "diverged at step 4"
