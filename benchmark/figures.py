@@ -27,7 +27,7 @@ from benchmark.films import FilmRow, film_figure
 from benchmark.gradient_figures import HORIZON_NOTE, gradient_norm, gradient_norm_layers
 from benchmark.gradient_maps import gradient_heatmap, gradient_paths, norms_of
 from benchmark.outputs import FIGURE_FORMATS, figures_of
-from benchmark.questions import readable_variants
+from benchmark.questions import questions, readable_variants
 from benchmark.reach_at_init import reach_at_init
 from benchmark.reach_figures import openness_over_training, reach_against_error, reach_over_training
 from benchmark.runs import FinishedRun, read_runs
@@ -64,7 +64,8 @@ def drawings(protocol: Protocol, runs: Sequence[FinishedRun]) -> dict[str, Calla
         stages=ends(protocol),
     ).only(drawn)
     readable = readable_variants(protocol)
-    few = replace(every, looks=looks(protocol, readable)).only(drawn)
+    few = replace(every, looks=looks(protocol, readable), left_out=f"{every.left_out} {chosen(protocol)}".strip())
+    few = few.only(drawn)
     shown = [run for run in trained if run.variant in few.looks]
     norms = norms_of(shown, "residual")
     return {
@@ -86,6 +87,15 @@ def drawings(protocol: Protocol, runs: Sequence[FinishedRun]) -> dict[str, Calla
         "gap_against_error": partial(gap_against_error, shown, few),
         "beyond_horizon": partial(beyond_horizon, kept, few),
     }
+
+
+def chosen(protocol: Protocol) -> str:
+    """A sentence that says which variants are shown where not all can be read; empty where all are."""
+    readable = readable_variants(protocol)
+    if len(readable) == len(protocol.variants):
+        return ""
+    asked = questions(protocol)[0].title.lower()
+    return f"Shown: the {len(readable)} of {len(protocol.variants)} variants that ask for {asked} alone."
 
 
 def mse_per_frame(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:

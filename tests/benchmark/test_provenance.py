@@ -85,6 +85,7 @@ EVERYWHERE = {
     "benchmark/reference.py": "says where published records lie, which are inputs then",
     "benchmark/provenance.py": "records",
     "benchmark/outputs.py": "another name is another output of its rule",
+    "benchmark/questions.py": "as outputs.py; of figures a source",
 }
 CLIPS = {
     f"benchmark/data/{name}.py": "decides the clips, which arrive with the hashes of data.json, an input"
@@ -117,6 +118,7 @@ EXEMPT = {
         "benchmark/films.py": "shows examples.npz",
         "benchmark/guard.py": "stands in a training step, of which there is none",
         "benchmark/drawing.py": "shows examples.npz",
+        "benchmark/stages.py": "as drawing.py",
         "benchmark/statistics.py": "shows examples.npz",
     },
     "probe": CLIPS
@@ -126,6 +128,7 @@ EXEMPT = {
         "benchmark/guard.py": "stands in a training step, of which there is none",
         "benchmark/gradient_figures.py": "shows probe.parquet",
         "benchmark/drawing.py": "shows probe.parquet",
+        "benchmark/stages.py": "as drawing.py",
         "benchmark/metrics.py": "read with benchmark/runs.py, scores nothing",
         "benchmark/backbone.py": "as metrics.py",
         "benchmark/statistics.py": "shows probe.parquet",

@@ -238,3 +238,16 @@ def test_if_every_run_diverged_the_figure_says_so(draw, name):
 
     _, _, figure = draw(name, runs_of, variants=["predrnn"], seeds=[1], probe={"steps": [2, 4]})
     assert "Every run diverged." in words(figure) or "No run has both" in words(figure)
+
+
+def test_figures_that_show_some_variants_only_say_which(draw):
+    deep = [{"id": f"v{n}", "base": "convlstm", "label": f"Deep {n}", "layers": n} for n in range(3, 18)]
+    usual = ["convlstm", "predrnn", "causal-lstm", "predrnnpp"]
+    many = [*deep, *({"id": f"{base}-b", "base": base, "label": f"{base} again"} for base in usual), *usual]
+    protocol, _, figure = draw("gradient_paths", variants=many, seeds=[1])
+    shown = readable_variants(protocol)
+    assert len(shown) == 8
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.lines]
+    assert len(titles) == 8
+    assert not any(title.startswith("Deep") for title in titles)
+    assert "Shown: the 8 of 23 variants that ask for cell and highway alone." in words(figure)
