@@ -131,13 +131,13 @@ def weights(wildcards):
 
 def made_here(name):
     """This file of every run, but those whose published record is used."""
-    return [RUN.format(variant=run.variant, seed=run.seed) + f"/{name}" for run, kept in RECORDS if kept is None]
+    return [f"{RUN}/{name}".format(variant=run.variant, seed=run.seed) for run, kept in RECORDS if kept is None]
 
 
 def records():
     """The records of all runs and baselines."""
     published = [os.path.relpath(kept) for _, kept in RECORDS if kept is not None]
-    baselines = [RUN.format(variant=name, seed=BASELINE_SEED) + "/record.json" for name in PROTOCOL.baselines]
+    baselines = [f"{RUN}/record.json".format(variant=name, seed=BASELINE_SEED) for name in PROTOCOL.baselines]
     return [*made_here("record.json"), *published, *baselines]
 
 
