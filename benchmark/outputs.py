@@ -5,7 +5,7 @@ from benchmark.config import Protocol
 from benchmark.questions import readable_variants
 from benchmark.stages import trains
 
-TABLES = ("main", "comparison", "per_frame", "conventions", "compute", "probe", "reach_effects", "paper")
+TABLES = ("main", "comparison", "per_frame", "conventions", "compute", "probe", "reach_effects", "reach_error", "paper")
 """Of every protocol that trains."""
 OF_UNTRAINED = ("compute", "probe", "reach_effects")
 """Those of `TABLES` that say something of networks that nobody has trained."""

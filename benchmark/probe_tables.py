@@ -13,7 +13,7 @@ from benchmark.rendering import MISSING, Table, digits, interval, number
 from benchmark.runs import FinishedRun, VariantRuns, by_variant
 from benchmark.score_tables import score_cell, seeds_cell
 from benchmark.stages import ends, stages
-from benchmark.statistics import Summary, summarise
+from benchmark.statistics import Summary, differences, paired, summarise
 
 ENDS = {"": "mean", "_low": "low", "_high": "high"}
 """Ends of the names of columns -> what they hold."""
@@ -106,21 +106,44 @@ def half_life(frames: Summary, no_decay: int) -> str:
 
 def occlusion_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
     """Error in the box of the hidden digit: one row a variant and gap in the CSV; for people, one column a gap."""
+    groups = {group.variant: group for group in by_variant(runs)}
+    gaps = sorted(protocol.data.gaps)
     values, cells = [], []
-    for group in by_variant(runs):
+    for group in groups.values():
+        reference = protocol.references().get(group.variant)
         cell = {"Model": group.label, "n": seeds_cell(group)}
         for gap in protocol.data.gaps:
-            found = summarise([float(run.box_mse[gap]) for run in group.kept])
+            errors = box_errors(group, gap)
+            found = summarise(list(errors.values()))
+            rise = summarise(differences(errors, box_errors(group, gaps[0])))
             row = {"variant": group.variant, "label": group.label, "n": group.n, "gap": gap}
-            values.append(row | {f"box_mse_{key}": getattr(found, key) for key in ("mean", "sd", "low", "high")})
+            row |= summary_columns("box_mse", found) | summary_columns("rise", rise)
+            change = paired(errors, box_errors(groups[reference], gap) if reference else {})
+            values.append(row | {"reference": reference} | summary_columns("difference", change))
             cell[f"Gap {gap} ↓"] = score_cell(group, found, digits("mse"))
+            if gap == gaps[-1] and len(gaps) > 1:
+                cell[f"Rise to {gap} ↓"] = interval(rise.mean, rise.low, rise.high, digits("mse"), signed=True)
+                cell[f"Δ at {gap} ↓"] = interval(change.mean, change.low, change.high, digits("mse"), signed=True)
         cells.append(cell)
     notes = [
         definition_note("box_mse"),
         "Gap: last context frames in which a bar hides the digit's whole box; 0 = no bar. The truth has no bar, every"
         " test clip is scored at every gap, and each model was trained on all gaps.",
+        f"Rise: error over that at gap {gaps[0]}; Δ: the variant minus its reference at that gap, paired by seed;"
+        " below 0 the variant is better. All of it is exploratory: effect and interval, no test. The CSV has both at"
+        " every gap.",
         data_note(protocol, runs),
         seed_note(protocol),
         *diverged_notes(runs),
     ]
     return Table("Error where a digit was hidden", pd.DataFrame(values), pd.DataFrame(cells), notes)
+
+
+def box_errors(group: VariantRuns, gap: int) -> dict[int, float]:
+    """Seed -> error in the box of the digit that is hidden in the last `gap` context frames."""
+    return {run.seed: float(run.box_mse[gap]) for run in group.kept}
+
+
+def summary_columns(name: str, found: Summary) -> dict[str, float]:
+    """The columns of a summary in the CSV."""
+    return {f"{name}_{key}": getattr(found, key) for key in ("mean", "sd", "low", "high")}

@@ -13,7 +13,8 @@ from benchmark.ablation_figures import REACH_NOTE
 from benchmark.config import Protocol
 from benchmark.drawing import MARKERS, PALETTE, Look, Setting, finish, page
 from benchmark.questions import questions
-from benchmark.reach_figures import COTANGENT_NOTE, COTANGENTS, log_reach
+from benchmark.reach_error import COTANGENTS
+from benchmark.reach_figures import COTANGENT_NOTE, log_reach
 from benchmark.runs import FinishedRun, VariantRuns, by_variant
 from benchmark.score_figures import Row, body, dot_plot, draw_row, drawn
 from benchmark.statistics import Summary, summarise

@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, NullLocator
-from scipy import stats
 
 from benchmark.ablation_figures import ERROR_NOTE, REACH_NOTE
 from benchmark.config import Protocol
@@ -26,12 +25,11 @@ from benchmark.drawing import (
     page,
 )
 from benchmark.metrics import METRICS
+from benchmark.reach_error import COTANGENTS, correlation, reach_and_error, usable_points, variant_means
 from benchmark.runs import FinishedRun
 from benchmark.stages import stages
 from benchmark.statistics import summarise
 
-COTANGENTS = {"residual": "of the squared error", "fixed": "of a fixed random direction"}
-"""Measure -> whose gradient it is, in words."""
 COTANGENT_NOTE = (
     "Right: of a fixed random direction of the last predicted frame in place of its error, whose gradients shrink as a"
     " model improves."
@@ -41,8 +39,6 @@ SATURATED_NOTE = (
     " layers and gates."
 )
 STEP_NOTE = "Step 0: before training. The axis is logarithmic from the second tick on."
-FEWEST_TO_RANK = 5
-"""Means of fewer variants than this have no rank correlation worth a number."""
 
 StageValue = Callable[[FinishedRun, str], float | None]
 """A number of a run at a stage; None where it has none."""
@@ -51,16 +47,8 @@ StageValue = Callable[[FinishedRun, str], float | None]
 def reach_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
     """One dot a run: its error by its reach after training, for both cotangents; larger, the variants' means."""
     title = "Reach against error, one dot a run"
-    trained = [run for run in runs if run.variant in setting.looks]
-    points = pd.DataFrame(
-        [
-            (run.variant, measure, run.probe["trained"][measure]["reach"], float(run.scores["mse"]))
-            for run in trained
-            for measure in COTANGENTS
-        ],
-        columns=["variant", "measure", "reach", "mse"],
-    ).astype({"reach": float, "mse": float})
-    usable = points[np.isfinite(points["mse"]) & points["reach"].notna()]
+    points = reach_and_error([run for run in runs if run.variant in setting.looks])
+    usable = usable_points(points)
     if not len(usable):
         empty_figure(title, "No run has both a reach and an error.", setting, paths)
         return
@@ -69,12 +57,14 @@ def reach_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Se
         ranks = []
         for axes, (measure, words) in zip(panels, COTANGENTS.items(), strict=True):
             rows = usable[usable["measure"] == measure]
-            means = draw_dots(axes, rows, setting.looks)
+            draw_dots(axes, rows, setting.looks)
             axes.set_xscale("log")
             axes.set_title(f"gradient {words}")
             axes.set_xlabel("reach after training")
-            if len(means) >= FEWEST_TO_RANK and (means.nunique() > 1).all():
-                ranks.append(f"{stats.spearmanr(means['reach'], means['mse']).statistic:+.2f} ({measure})")
+            means = variant_means(rows)
+            found = correlation(means)["spearman"]
+            if math.isfinite(found):
+                ranks.append(f"{found:+.2f} ({measure})")
         panels[0].set_ylabel(METRICS["mse"].head)
         lines, far = draw_baselines(panels, [run for run in runs if not run.config])
         notes = [
@@ -94,19 +84,17 @@ def reach_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Se
         finish(figure, title, notes, [*(dot_handle(look) for look in setting.looks.values()), *lines])
 
 
-def draw_dots(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> pd.DataFrame:
-    """Draw runs small and the means of variants large; returns the means, one row a variant."""
-    means = {}
+def draw_dots(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+    """Draw runs small and the means of variants large."""
+    means = variant_means(rows)
     for variant, look in looks.items():
         own = rows[rows["variant"] == variant]
         if not len(own):
             continue
-        means[variant] = (math.exp(np.log(own["reach"]).mean()), own["mse"].mean())
         small = {"linestyle": "", "marker": look.marker, "markersize": 2.6, "color": lighten(look.color, 0.35)}
         if len(own) > 1:
-            axes.plot(own["reach"], own["mse"], markeredgewidth=0, **small)
-        axes.plot(*means[variant], **dot_style(look))
-    return pd.DataFrame.from_dict(means, orient="index", columns=["reach", "mse"])
+            axes.plot(np.exp(own["log_reach"]), own["mse"], markeredgewidth=0, **small)
+        axes.plot(math.exp(means["log_reach"][variant]), means["mse"][variant], **dot_style(look))
 
 
 def dot_style(look: Look) -> dict[str, object]:

@@ -14,6 +14,7 @@ from benchmark.outputs import TABLE_FORMATS, tables_of
 from benchmark.paper_table import paper_table
 from benchmark.probe_tables import occlusion_table, probe_table
 from benchmark.rate_table import rate_table
+from benchmark.reach_error import reach_error_table
 from benchmark.reach_tables import reach_effects_table
 from benchmark.rendering import Table, to_csv, to_html, to_latex, to_markdown
 from benchmark.runs import read_runs
@@ -41,6 +42,7 @@ def write_tables(protocol: Protocol, results_dir: Path, *, reuse: bool = False) 
         "compute": lambda: compute_table(protocol, runs, costs),
         "probe": lambda: probe_table(protocol, runs),
         "reach_effects": lambda: reach_effects_table(protocol, runs),
+        "reach_error": lambda: reach_error_table(protocol, runs),
         "paper": lambda: paper_table(protocol, runs, costs, lpips, test_set),
         "occlusion": lambda: occlusion_table(protocol, runs),
         "beyond": lambda: beyond_table(protocol, runs),

@@ -109,6 +109,9 @@ def test_a_protocol_with_gaps_is_scored_at_every_gap_and_its_main_table_at_none(
     np.testing.assert_allclose(found["box_mse_sd"], means.std()[found.index])
     assert (found.loc["predrnnpp", "box_mse_low"] < found.loc["predrnnpp", "box_mse_mean"]).all()
     assert found.loc["last-frame", "box_mse_low"].isna().all()
+    base = found.xs(0, level="gap")["box_mse_mean"]
+    np.testing.assert_allclose(found["rise_mean"], found["box_mse_mean"] - base.reindex(found.index, level="variant"))
+    assert found["reference"].isna().all()
 
     without = frames[frames["gap"] == 0]
     main = pd.read_csv(tables / "main.csv").set_index("variant")

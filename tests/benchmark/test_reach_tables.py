@@ -1,13 +1,16 @@
 """Tables of the probe by stage, of effects on reach and of learning rates: their numbers are those of scipy."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.probe_tables import probe_table
+from benchmark.probe_tables import occlusion_table, probe_table
 from benchmark.rate_table import rate_table
+from benchmark.reach_error import correlation, reach_error_table
 from benchmark.reach_tables import reach_effects_table
 from benchmark.rendering import BOLD, MISSING
 from tests.benchmark.made_runs import made_runs
@@ -130,3 +133,64 @@ def test_a_rate_at_which_a_seed_diverged_is_never_the_best_and_its_cell_says_so(
     assert cells["Rate 0.003 ↓"] == "42.0 (1 of 2 diverged at step 4)"
     assert cells["Rate 0.01 ↓"] == f"{BOLD}42.5{BOLD}"
     assert cells["Rate 0.03 ↓"] == "diverged at step 4"
+
+
+def test_reach_against_error_is_ranked_between_variants_and_within_them(make_protocol):
+    protocol = make_protocol(variants=[*VARIANTS, "predrnn", "predrnn-ghu"], seeds=SEEDS)
+
+    def by_place(variant, seed, stage, measure):
+        """Further with each later variant, who errs more, and less far with each later seed, who errs more too."""
+        return 10.0 ** [entry.id for entry in protocol.variants].index(variant) / seed
+
+    table = reach_error_table(protocol, made_runs(protocol, reach=by_place))
+    found = table.values.set_index(["scope", "measure"])
+    assert found.loc[("between", "residual"), ["n", "spearman"]].to_list() == [5, 1]
+    assert found.loc[("within", "fixed"), "n"] == 15
+    assert found.loc[("within", "fixed"), "spearman"] < -0.9  # equal deviations of two variants differ by rounding
+    assert (found["low"] <= found["spearman"]).all()
+    assert (found["spearman"] <= found["high"]).all()
+
+
+def test_correlation_is_spearmans_and_its_interval_holds_the_truth_as_often_as_it_says():
+    draw, truth, hits = np.random.default_rng(5), 0.6, 0
+    for _ in range(200):
+        points = draw.multivariate_normal([0, 0], [[1, truth], [truth, 1]], size=40)
+        found = correlation(pd.DataFrame(points, columns=["log_reach", "mse"]))
+        assert found["spearman"] == pytest.approx(stats.spearmanr(*points.T).statistic)
+        hits += found["low"] <= 6 / math.pi * math.asin(truth / 2) <= found["high"]
+    assert 180 <= hits <= 200
+    ties = pd.DataFrame({"log_reach": [1, 1, 2, 3, 3], "mse": [5, 4, 4, 1, 2]})
+    assert correlation(ties)["spearman"] == pytest.approx(stats.spearmanr(ties["log_reach"], ties["mse"]).statistic)
+
+
+def test_few_or_constant_points_have_no_correlation(make_protocol):
+    protocol = make_protocol(variants=VARIANTS, seeds=[1])
+    table = reach_error_table(protocol, made_runs(protocol))
+    assert table.values["spearman"].isna().all()
+    assert set(table.cells["Rank correlation"]) == {MISSING}
+    constant = pd.DataFrame({"log_reach": np.zeros(6), "mse": np.arange(6.0)})
+    assert math.isnan(correlation(constant)["spearman"])
+
+
+def test_the_error_of_a_hidden_digit_is_compared_with_the_reference_gap_by_gap(make_protocol):
+    protocol = make_protocol(variants=VARIANTS, seeds=SEEDS, data={"gaps": [2, 0, 1]})
+
+    def box_mse(run):
+        highway = run.config is not None and bool(run.config.model.highway_slot)
+        return pd.Series({gap: 10.0 + gap * run.seed - highway * gap * NOISE[run.seed] for gap in (2, 0, 1)})
+
+    runs = [replace(run, box_mse=box_mse(run)) if run.config else run for run in made_runs(protocol)]
+    table = occlusion_table(protocol, [run for run in runs if run.config])
+    found = table.values.set_index(["variant", "gap"])
+    for gap in (0, 1, 2):
+        row, noise = found.loc["predrnnpp", gap], np.array(list(NOISE.values()))
+        assert row["reference"] == "causal-lstm"
+        assert row["difference_mean"] == pytest.approx(-gap * noise.mean())
+        assert row["difference_sd"] == pytest.approx(gap * noise.std(ddof=1))
+        assert row["rise_mean"] == pytest.approx(gap * (2 - noise.mean()))
+    limits = found.loc[("predrnnpp", 2), ["difference_low", "difference_high"]].to_list()
+    assert limits == pytest.approx(stats.t.interval(0.95, 2, -2 * noise.mean(), stats.sem(2 * noise)))
+    assert found.loc["convlstm", "difference_mean"].isna().all()
+    cells = table.cells.set_index("Model")
+    assert cells.loc["PredRNN++", "Δ at 2 ↓"].startswith("\N{MINUS SIGN}2.2 [")
+    assert cells.loc["ConvLSTM", "Δ at 2 ↓"] == MISSING
