@@ -1,4 +1,4 @@
-"""The table of what a variant changes in reach and half-life against its reference, paired by seed."""
+"""Tables of what a variant changes in reach and half-life against its reference, and of reach against error."""
 
 import math
 from typing import Any
@@ -7,17 +7,40 @@ import pandas as pd
 
 from benchmark.comparison_table import pairs_cell
 from benchmark.config import Protocol
-from benchmark.notes import diverged_notes, seed_note
+from benchmark.notes import data_note, diverged_notes, seed_note
 from benchmark.probe_tables import CALLED
+from benchmark.reach_error import (
+    COTANGENTS,
+    FEWEST,
+    correlation,
+    deviations,
+    reach_and_error,
+    usable_points,
+    variant_means,
+)
 from benchmark.rendering import MISSING, Table, interval
 from benchmark.runs import FinishedRun, VariantRuns, by_variant
 from benchmark.stages import ends, stages
 from benchmark.statistics import BySeed, Summary, differences, summarise
 
-COTANGENTS = {"residual": "", "fixed": ", fixed"}
+HEADS = {"residual": "", "fixed": ", fixed"}
 """Measure -> what the heads of columns say of it."""
 QUANTITIES = {"reach": "Reach", "half_life": "Half-life"}
-COLUMNS = ["variant", "reference", "adds_highway", "stage", "step", "measure", "quantity", "n", "ratio", "low", "high"]
+EFFECT_COLUMNS = [
+    "variant",
+    "reference",
+    "adds_highway",
+    "stage",
+    "step",
+    "measure",
+    "quantity",
+    "n",
+    "ratio",
+    "low",
+    "high",
+]
+SCOPES = {"between": "between variants", "within": "within variants"}
+CORRELATION_COLUMNS = ["scope", "measure", "n", "spearman", "low", "high"]
 
 
 def reach_effects_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
@@ -28,7 +51,7 @@ def reach_effects_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         one, other = groups[variant], groups[reference]
         cell = {"Variant": one.label, "Reference": other.label, "Pairs": ""}
         for stage in stages(protocol):
-            for measure, words in COTANGENTS.items():
+            for measure, words in HEADS.items():
                 for quantity, name in QUANTITIES.items():
                     found = log_difference(one, other, stage, measure, quantity)
                     row = effect_row(one, other, stage, measure, quantity, found)
@@ -50,7 +73,7 @@ def reach_effects_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         seed_note(protocol),
         *diverged_notes(runs),
     ]
-    return Table("Effect on reach", pd.DataFrame(values, columns=COLUMNS), pd.DataFrame(cells), notes)
+    return Table("Effect on reach", pd.DataFrame(values, columns=EFFECT_COLUMNS), pd.DataFrame(cells), notes)
 
 
 def log_difference(one: VariantRuns, other: VariantRuns, stage: str, measure: str, quantity: str) -> Summary:
@@ -75,3 +98,35 @@ def effect_row(
     row |= {"step": max(steps, default=math.nan), "measure": measure, "quantity": quantity, "n": found.n}
     ends_of = {"ratio": found.mean, "low": found.low, "high": found.high}
     return row | {key: math.exp(value) for key, value in ends_of.items()}
+
+
+def reach_error_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
+    """Rank correlation of reach after training with test MSE, between variants and between seeds of one variant."""
+    usable = usable_points(reach_and_error(runs))
+    values = []
+    for measure in COTANGENTS:
+        own = usable[usable["measure"] == measure]
+        for scope, points in {"between": variant_means(own), "within": deviations(own)}.items():
+            values.append({"scope": scope, "measure": measure, "n": len(points), **correlation(points)})
+    table = pd.DataFrame(values, columns=CORRELATION_COLUMNS)
+    cells = [
+        {
+            "Points": f"{row.n} {'variants' if row.scope == 'between' else 'runs'}",
+            "Scope": SCOPES[row.scope],
+            "Gradient": COTANGENTS[row.measure],
+            "Rank correlation": interval(row.spearman, row.low, row.high, 2, signed=True),
+        }
+        for row in table.itertuples()
+    ]
+    notes = [
+        "Reach after training against test MSE; below 0: who reaches further back errs less. Between variants: means"
+        " over seeds (reach: geometric). Within: runs, each minus the mean of its variant, of variants with two seeds"
+        " and more.",
+        f"Spearman's rank correlation with 95 % percentile bootstrap interval over the points. {MISSING}: fewer than"
+        f" {FEWEST} points. All of it is exploratory, and variants share cells, so that they are fewer"
+        " independent points than their number.",
+        seed_note(protocol),
+        data_note(protocol, runs),
+        *diverged_notes(runs),
+    ]
+    return Table("Reach against error", table, pd.DataFrame(cells), notes)

@@ -14,8 +14,7 @@ from benchmark.outputs import TABLE_FORMATS, tables_of
 from benchmark.paper_table import paper_table
 from benchmark.probe_tables import occlusion_table, probe_table
 from benchmark.rate_table import rate_table
-from benchmark.reach_error import reach_error_table
-from benchmark.reach_tables import reach_effects_table
+from benchmark.reach_tables import reach_effects_table, reach_error_table
 from benchmark.rendering import Table, to_csv, to_html, to_latex, to_markdown
 from benchmark.runs import read_runs
 from benchmark.score_tables import conventions_table, main_table, per_frame_table

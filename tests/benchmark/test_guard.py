@@ -263,7 +263,7 @@ def test_diverged_run_is_scored_probed_and_shown_and_so_are_the_others(write_pro
     for run in runs[:2]:
         explode_from(run, results)
     for run in runs:
-        for verb in ("train", "evaluate", "probe"):
+        for verb in ("train", "evaluate", "probe", "record"):
             code, output = forker.run(verb, *options, "--variant", run.variant, "--seed", "1")
             assert code == 0, output
     states = [read_json(run.path(results) / "status.json") for run in runs]

@@ -10,8 +10,8 @@ from scipy import stats
 
 from benchmark.probe_tables import occlusion_table, probe_table
 from benchmark.rate_table import rate_table
-from benchmark.reach_error import correlation, reach_error_table
-from benchmark.reach_tables import reach_effects_table
+from benchmark.reach_error import correlation
+from benchmark.reach_tables import reach_effects_table, reach_error_table
 from benchmark.rendering import BOLD, MISSING
 from tests.benchmark.made_runs import made_runs
 

@@ -50,9 +50,9 @@ def test_every_command_gets_the_paths_as_single_words(checkout, hostile, tmp_pat
     assert status == 0, output
     commands = re.findall(r"^ *Shell command: (python .*)$", output, re.MULTILINE)
     verbs = {command.split()[3] for command in commands}
-    wanted = "init-store plan data backbone train evaluate probe sync tables figures"
+    wanted = "init-store plan data backbone train evaluate probe record sync tables figures"
     assert sorted(verbs) == sorted(wanted.split())
-    for name in ("train", "evaluate", "probe", "sync"):
+    for name in ("train", "evaluate", "probe", "record", "sync"):
         (hostile / "out" / "short" / "logs" / name).mkdir(parents=True)
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
