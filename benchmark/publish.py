@@ -94,7 +94,8 @@ def difference(published: pd.DataFrame, fresh: pd.DataFrame, ignored: tuple[str,
     )
     if list(published.columns) != list(fresh.columns):
         return f"columns differ: {', '.join(sorted(set(published.columns) ^ set(fresh.columns)))}"
-    if not published["variant"].equals(fresh["variant"]):
+    named = published.columns[0]
+    if not published[named].equals(fresh[named]):
         return "rows differ"
     if published.equals(fresh):
         return None
@@ -103,6 +104,6 @@ def difference(published: pd.DataFrame, fresh: pd.DataFrame, ignored: tuple[str,
     row, column = np.unravel_index(ratio.to_numpy().argmax(), ratio.shape)
     if not ratio.iloc[row, column]:
         return "differ in words or in missing values"
-    place = f"{fresh['variant'].iloc[row]}, {numeric[column]}"
+    place = f"{fresh[named].iloc[row]}, {numeric[column]}"
     old, new = published[numeric].iloc[row, column], fresh[numeric].iloc[row, column]
     return f"differ by up to {ratio.iloc[row, column]:.2g} ({place}: {old:.6g} published, {new:.6g} fresh)"

@@ -3,6 +3,7 @@
 import benchmark.figures
 import benchmark.runs
 import benchmark.tables
+from benchmark.files import read_json
 from benchmark.record import write_record
 from benchmark.variants import BASELINE_SEED
 
@@ -27,3 +28,8 @@ def write_tables(protocol, results_dir):
 def write_figures(protocol, results_dir):
     write_records(protocol, results_dir)
     benchmark.figures.write_figures(protocol, results_dir)
+
+
+def decided(path):
+    """What a record says but the time that its run took, which differs from one time to the next."""
+    return {name: value for name, value in read_json(path).items() if name != "cost"}

@@ -20,10 +20,12 @@ from benchmark.__main__ import main
 from benchmark.checkpoint import load_checkpoint, load_weights, read_checkpoint, save_checkpoint, save_weights
 from benchmark.drawing import page
 from benchmark.errors import UserError
-from benchmark.files import append_json_line, atomic_buffer, read_json, read_json_lines, write_atomic, write_json
+from benchmark.files import append_json_line, atomic_buffer, read_json_lines, write_atomic, write_json
+from benchmark.record import RECORD
 from models.predictor import build
 from models.spec import ModelSpec
 from tests.benchmark.disks import PAGE, small_disk
+from tests.benchmark.recorded import decided
 
 ROOT = Path(__file__).parents[2]
 SPEC = ModelSpec(cell="convlstm", hidden_channels=(3,), kernel_size=3, frame_size=8)
@@ -162,10 +164,8 @@ MEASURED = {"timing.jsonl", "compute.csv", "compute.md", "compute.tex", "compute
 
 
 def content(path):
-    """What must be equal in a file: all of it, but of a record the times that its run took."""
-    if path.name != "record.json":
-        return path.read_bytes()
-    return {name: value for name, value in read_json(path).items() if name not in {"cost", "checksum"}}
+    """What must be equal in a file."""
+    return decided(path) if path.name == RECORD else path.read_bytes()
 
 
 def files_below(folder):

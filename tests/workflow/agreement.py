@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from benchmark.files import read_json
 from benchmark.publish import MEASURED
 from benchmark.record import RECORD
+from tests.benchmark.recorded import decided
 
 BY_HAND = """
 import sys
@@ -42,11 +42,8 @@ def hold_against_each_other(first, second, runs, baselines):
         for name in OF_ALL | (OF_RUN if seed else set()):
             one, other = (folder / "runs" / variant / f"seed={seed}" / name for folder in (first, second))
             assert one.read_bytes() == other.read_bytes(), other
-        pair = [read_json(folder / "runs" / variant / f"seed={seed}" / RECORD) for folder in (first, second)]
-        for recorded in pair:
-            del recorded["checksum"]
-            recorded.pop("cost", None)  # measured
-        assert pair[0] == pair[1]
+        one, other = (folder / "runs" / variant / f"seed={seed}" / RECORD for folder in (first, second))
+        assert decided(one) == decided(other), other
     for kind, count in (("figures", 14), ("tables", 28), ("data", 2)):
         names = [path.name for path in (first / kind).iterdir()]
         assert len(names) >= count

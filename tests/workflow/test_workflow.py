@@ -271,7 +271,8 @@ def test_tables_and_figures_hold_every_variant(smoke):
 
 
 def test_every_job_left_a_log_and_its_cost(smoke):
-    stages = {"train": RUNS, "probe": RUNS, "sync": RUNS, "evaluate": RUNS | {(name, 0) for name in BASELINES}}
+    scored = RUNS | {(name, 0) for name in BASELINES}
+    stages = {"train": RUNS, "probe": RUNS, "sync": RUNS, "evaluate": scored, "record": scored}
     jobs = [f"{stage}/{variant}.seed={seed}" for stage, runs in stages.items() for variant, seed in runs]
     for job in [*jobs, "init-store", "plan", "data", "backbone", "tables", "figures"]:
         assert (smoke / "logs" / f"{job}.log").is_file()
@@ -320,7 +321,7 @@ def test_second_run_has_nothing_to_do(smoke, checkout):
 def test_change_of_a_cell_reruns_its_variants_and_what_hangs_on_them(smoke, checkout):
     with changed(checkout / "models" / "st_lstm.py", lambda text: text.replace("g = torch.tanh(g)", "g = 2 * g")):
         jobs = planned(checkout)
-    assert jobs == of_variant("predrnn", "train", "evaluate", "probe", "sync") | of_protocol(
+    assert jobs == of_variant("predrnn", "train", "evaluate", "probe", "record", "sync") | of_protocol(
         "plan", "tables", "figures"
     )
     assert planned(checkout) == set()
@@ -330,7 +331,7 @@ def test_change_of_one_variant_trains_it_again_and_no_other(smoke, checkout):
     protocol = checkout / "workflows" / "protocols" / "smoke.yaml"
     with changed(protocol, lambda text: re.sub(r"(id: predrnn, hidden_channels:) \d+", r"\1 7", text)):
         jobs = planned(checkout)
-    assert jobs == of_variant("predrnn", "train", "evaluate", "probe", "sync") | of_protocol(
+    assert jobs == of_variant("predrnn", "train", "evaluate", "probe", "record", "sync") | of_protocol(
         "plan", "tables", "figures"
     )
 
@@ -340,7 +341,7 @@ def test_added_variant_adds_its_jobs_and_touches_no_other(smoke, checkout):
     entry = "variants:\n  - {id: convlstm-ghu, hidden_channels: 8}\n"
     with changed(protocol, lambda text: text.replace("variants:\n", entry)):
         jobs = planned(checkout)
-    new = of_variant("convlstm-ghu", "train", "evaluate", "probe", "sync")
+    new = of_variant("convlstm-ghu", "train", "evaluate", "probe", "record", "sync")
     assert jobs == new | of_protocol("plan", "tables", "figures")
 
 
@@ -354,7 +355,7 @@ def test_what_does_not_change_results_plans_nothing(smoke, checkout):
 
 def test_other_data_dir_looks_for_lpips_again_and_trains_nothing(smoke, checkout, tmp_path):
     jobs = planned(checkout, *SMOKE[:-1], f"data_dir={tmp_path}", "download=true")
-    assert {rule for rule, *_ in jobs} <= {"backbone", "evaluate", "sync", "tables", "figures"}
+    assert {rule for rule, *_ in jobs} <= {"backbone", "evaluate", "record", "sync", "tables", "figures"}
 
 
 def test_second_snakemake_beside_a_living_first_is_refused_and_names_it(second_beside):
