@@ -18,15 +18,15 @@ RESAMPLES = 2000
 
 
 def reach_and_error(runs: Sequence[FinishedRun]) -> pd.DataFrame:
-    """One row a run that did not diverge and a measure: `variant`, `measure`, `log_reach`, `mse`; NaN: it has none."""
+    """One row a run that did not diverge and a measure: `variant`, `measure`, `reach`, `mse`, `log_reach`; NaN: none."""
     trained = [run for run in runs if run.config and not run.diverged]
     rows = [
         (run.variant, measure, run.probe["trained"][measure]["reach"] or math.nan, float(run.scores["mse"]))
         for run in trained
         for measure in COTANGENTS
     ]
-    points = pd.DataFrame(rows, columns=["variant", "measure", "log_reach", "mse"])
-    return points.assign(log_reach=np.log(points["log_reach"].astype(float)))
+    points = pd.DataFrame(rows, columns=["variant", "measure", "reach", "mse"]).astype({"reach": float, "mse": float})
+    return points.assign(log_reach=np.log(points["reach"]))
 
 
 def usable_points(points: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from benchmark.ablation_figures import ERROR_NOTE, REACH_NOTE
 from benchmark.config import Protocol
@@ -26,6 +26,7 @@ from benchmark.drawing import (
 )
 from benchmark.metrics import METRICS
 from benchmark.reach_error import COTANGENTS, correlation, reach_and_error, usable_points, variant_means
+from benchmark.rendering import interval
 from benchmark.runs import FinishedRun
 from benchmark.stages import stages
 from benchmark.statistics import summarise
@@ -53,25 +54,28 @@ def reach_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Se
         empty_figure(title, "No run has both a reach and an error.", setting, paths)
         return
     with page(paths, height=2.8) as figure:
-        panels = list(figure.subplots(1, len(COTANGENTS), sharey=True))
+        panels = list(figure.subplots(1, len(COTANGENTS), sharex=True, sharey=True))
         ranks = []
         for axes, (measure, words) in zip(panels, COTANGENTS.items(), strict=True):
             rows = usable[usable["measure"] == measure]
             draw_dots(axes, rows, setting.looks)
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_title(f"gradient {words}")
             axes.set_xlabel("reach after training")
             means = variant_means(rows)
-            found = correlation(means)["spearman"]
-            if math.isfinite(found):
-                ranks.append(f"{found:+.2f} ({measure})")
+            found = correlation(means)
+            if math.isfinite(found["spearman"]):
+                ranks.append(f"{interval(*found.values(), 2, signed=True)} ({words.removeprefix('of ')})")
         panels[0].set_ylabel(METRICS["mse"].head)
         lines, far = draw_baselines(panels, [run for run in runs if not run.config])
         notes = [
             "Small: runs; large: means of variants (reach: geometric).",
             "How the runs of one variant scatter is the noise of seeds.",
-            f"Spearman's rank correlation of the {len(means)} variants' means: {', '.join(ranks)}; descriptive, since"
-            " variants share cells and clips."
+            f"Rank correlation (Spearman) of the {len(means)} variants' means: {', '.join(ranks)}; bootstrap intervals"
+            " over variants, which share cells and clips."
             if ranks
             else "",
             missing_note(len(points) - len(usable)),

@@ -87,12 +87,13 @@ def test_reach_against_error_has_a_dot_a_run_and_correlates_means_only(draw):
     reaches = [run.probe["trained"]["residual"]["reach"] for run in trained[:3]]
     assert left.lines[1].get_xdata() == pytest.approx([stats.gmean(reaches)])
     assert len(large) == len(HIGHWAYS)
-    assert "rank correlation of the 5 variants' means: +1.00 (residual), +1.00 (fixed)" in words(figure)
+    said = "Rank correlation (Spearman) of the 5 variants' means: +1.00 [+1.00, +1.00] (the squared error), +1.00"
+    assert said in words(figure)
 
 
 def test_few_variants_get_no_rank_correlation_and_far_baselines_stand_below(draw):
     _, _, figure = draw("reach_against_error", variants=HIGHWAYS[:4], seeds=[1])
-    assert "Spearman" not in words(figure)
+    assert "Rank correlation" not in words(figure)
     assert "Beyond the axis: Last frame repeated 30.0" in words(figure)
 
 
