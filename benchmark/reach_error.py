@@ -18,7 +18,7 @@ RESAMPLES = 2000
 
 
 def reach_and_error(runs: Sequence[FinishedRun]) -> pd.DataFrame:
-    """One row a run that did not diverge and a measure: `variant`, `measure`, `reach`, `mse`, `log_reach`; NaN: none."""
+    """One row a run that did not diverge and a measure: its `reach`, `log_reach` and `mse`, NaN where it has none."""
     trained = [run for run in runs if run.config and not run.diverged]
     rows = [
         (run.variant, measure, run.probe["trained"][measure]["reach"] or math.nan, float(run.scores["mse"]))

@@ -16,7 +16,7 @@ from benchmark.files import read_json, read_json_lines
 Curves = dict[str, dict[int, float]]
 """Metric -> step -> value."""
 
-ARTIFACTS = ("run.yaml", "provenance.json", "frames.parquet", "probe.parquet", "probe.json", "*.png", "*.gif")
+ARTIFACTS = ("run.yaml", "provenance.json", "probe.json", "*.parquet", "*.png", "*.gif")
 UNDERWAY = ("running", "interrupted")
 """States of a run whose scores and gradients, if there are any, are of an earlier training."""
 NO_STEP = 0

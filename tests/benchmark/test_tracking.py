@@ -112,9 +112,11 @@ def test_scores_and_probe_become_metrics(store, tmp_path):
 
 
 def test_figures_and_tables_are_artifacts_beside_the_database(store, tmp_path):
-    run_id = mirror(finished_run(tmp_path / "results"), store=store)
+    folder = finished_run(tmp_path / "results")
+    shutil.copy(folder / "frames.parquet", folder / "beyond.parquet")
+    run_id = mirror(folder, store=store)
     tables = ["frames.parquet", "probe.json", "probe.parquet"]
-    names = ["film.gif", "film.png", *tables, "provenance.json", "run.yaml"]
+    names = ["beyond.parquet", "film.gif", "film.png", *tables, "provenance.json", "run.yaml"]
     assert content(store, run_id)["files"] == names
     assert sorted(path.name for path in (tmp_path / "mlruns").glob(f"quick/{run_id}/artifacts/*")) == names
 

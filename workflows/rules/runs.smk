@@ -105,6 +105,7 @@ rule sync:
     input:
         f"{RUN}/model.safetensors",
         f"{RUN}/frames.parquet",
+        longer(),
         f"{RUN}/probe.parquet",
         f"{FOLDER}/.store",
     output:
