@@ -23,8 +23,10 @@ from benchmark.runs import FinishedRun, VariantRuns, by_variant
 from benchmark.stages import ends, stages
 from benchmark.statistics import BySeed, Summary, differences, summarise
 
-HEADS = {"residual": "", "fixed": ", fixed"}
+HEADS = {"residual": "", "fixed": ", fixed", "memory": ", memory", "frames": ", frames"}
 """Measure -> what the heads of columns say of it."""
+SHOWN = {("reach", "residual"), ("half_life", "residual"), ("reach", "fixed"), ("reach", "memory")}
+"""What people see of each effect; the rest is in the CSV."""
 QUANTITIES = {"reach": "Reach", "half_life": "Half-life"}
 EFFECT_COLUMNS = [
     "variant",
@@ -51,13 +53,13 @@ def reach_effects_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         one, other = groups[variant], groups[reference]
         cell = {"Variant": one.label, "Reference": other.label, "Pairs": ""}
         for stage in stages(protocol):
-            for measure, words in HEADS.items():
+            for measure, words in measured(one, stage):
                 for quantity, name in QUANTITIES.items():
                     found = log_difference(one, other, stage, measure, quantity)
                     row = effect_row(one, other, stage, measure, quantity, found)
                     values.append(row)
                     cell["Pairs"] = pairs_cell(one, other, found)
-                    if stage in ends(protocol) and (quantity, measure) != ("half_life", "fixed"):
+                    if stage in ends(protocol) and (quantity, measure) in SHOWN:
                         limits = (row["ratio"], row["low"], row["high"])
                         cell[f"{name} ×, {CALLED[stage]}{words}"] = interval(*limits, 3, significant=True)
         cells.append(cell)
@@ -67,13 +69,21 @@ def reach_effects_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         "×: by how many times the variant has the reach, or the half-life, of its reference: exponential of the mean"
         " paired difference of logarithms, same seed, same clips; above 1 gradients reach further back. Reach: norm of"
         " the gradient at the first / at the last context frame; fixed: of a fixed random direction of the last"
-        " predicted frame in place of its squared error.",
+        " predicted frame in place of its squared error; memory: of that error with the way through generated frames"
+        " cut. The CSV has the gradient through generated frames alone too.",
         f"{MISSING}: a norm is 0 or not finite, or a run of a pair does not decay and so has no half-life.",
         "All of it is exploratory: effect and interval, no test.",
         seed_note(protocol),
         *diverged_notes(runs),
     ]
     return Table("Effect on reach", pd.DataFrame(values, columns=EFFECT_COLUMNS), pd.DataFrame(cells), notes)
+
+
+def measured(group: VariantRuns, stage: str) -> list[tuple[str, str]]:
+    """The measures of a stage, with the words for heads of columns; single ways are not probed in the midst of training."""
+    return [
+        (measure, words) for measure, words in HEADS.items() if all(measure in run.probe[stage] for run in group.kept)
+    ]
 
 
 def log_difference(one: VariantRuns, other: VariantRuns, stage: str, measure: str, quantity: str) -> Summary:

@@ -13,7 +13,7 @@ from benchmark.rate_table import rate_table
 from benchmark.reach_error import correlation
 from benchmark.reach_tables import reach_effects_table, reach_error_table
 from benchmark.rendering import BOLD, MISSING
-from tests.benchmark.made_runs import made_runs
+from tests.benchmark.made_runs import MEASURES, made_runs
 
 VARIANTS = ["causal-lstm", "predrnnpp", "convlstm"]
 SEEDS = [1, 2, 3]
@@ -44,6 +44,8 @@ def test_effects_on_reach_are_exponentials_of_paired_t_intervals(make_protocol):
             assert [row["ratio"], row["low"], row["high"]] == pytest.approx([np.exp(logs.mean()), low, high])
             assert (row["n"], row["reference"], row["adds_highway"]) == (3, "causal-lstm", True)
     assert set(found.loc["predrnnpp", "step-2"]["step"]) == {2}
+    assert set(found.loc["predrnnpp", "step-2"].index.get_level_values("measure")) == {"residual", "fixed"}
+    assert set(found.loc["predrnnpp", "init"].index.get_level_values("measure")) == {*MEASURES}
     (cells,) = table.cells.to_dict("records")
     assert cells["Reach ×, trained"] == f"{np.exp(logs.mean()):.3g} [{low:.3g}, {high:.3g}]"
     assert "Half-life ×, untrained" in cells
