@@ -80,7 +80,7 @@ def reach_effects_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
 
 
 def measured(group: VariantRuns, stage: str) -> list[tuple[str, str]]:
-    """The measures of a stage, with the words for heads of columns; single ways are not probed in the midst of training."""
+    """The measures of a stage, with the words for heads of columns; midway in training there are fewer."""
     return [
         (measure, words) for measure, words in HEADS.items() if all(measure in run.probe[stage] for run in group.kept)
     ]
