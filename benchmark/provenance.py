@@ -35,7 +35,7 @@ STAGES = {
         "benchmark/data/occlusion.py",
     ),
     "probe": ("benchmark/probe.py", "benchmark/decay.py", "benchmark/saturation.py", "benchmark/engine.py"),
-    "record": ("benchmark/record.py", "benchmark/metrics.py"),
+    "record": ("benchmark/record.py", "benchmark/metrics.py", "benchmark/stages.py"),
     "tables": (
         "benchmark/tables.py",
         "benchmark/score_tables.py",

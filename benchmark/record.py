@@ -19,6 +19,7 @@ from benchmark.files import read_json, read_json_lines, write_json
 from benchmark.metrics import HEADLINE, summarise
 from benchmark.parquet import read_parquet
 from benchmark.provenance import code_hash
+from benchmark.stages import trains
 from benchmark.variants import BASELINES
 
 RECORD = "record.json"
@@ -55,7 +56,9 @@ def make_record(protocol: Protocol, variant: str, seed: int, results_dir: Path) 
         if not (folder / name).exists():
             raise UserError(f"{folder}: not finished ({name} is missing); run the workflow first")
     about = {"variant": variant, "seed": seed, "lpips_backbone": kept_of(backbone)}
-    found = about | scores(folder, protocol) | {"film": film(folder, protocol)}
+    found = about | scores(folder, protocol)
+    if trains(protocol):
+        found["film"] = film(folder, protocol)
     return found if variant in BASELINES else found | training(folder, protocol, variant, seed) | gradients(folder)
 
 
@@ -117,8 +120,12 @@ def is_main(metric: str) -> bool:
 
 
 def gradients(folder: Path) -> dict[str, Any]:
-    """What `probe` found: reach, half-life, openness; and geometric means over clips of the norms at t = 1, 2, ..."""
+    """What `probe` found: reach, half-life, openness; and geometric means over clips of the norms at t = 1, 2, ...
+
+    Of the single ways through memory and through frames the norms of X alone, all that is drawn of them.
+    """
     table = read_parquet(folder / "probe.parquet")
+    table = table[table["measure"].isin(["residual", "fixed"]) | (table["state"] == "X")].copy()
     with np.errstate(divide="ignore"):
         table["norm"] = np.log(table["norm"])
     norms: dict[str, dict[str, dict[str, list[Any]]]] = {}

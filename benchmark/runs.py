@@ -35,8 +35,9 @@ class FinishedRun:
     """Frames of infinite PSNR, left out of its means."""
     undefined: int
     """Predicted frames with pixels that are not finite."""
-    film: dict[str, Any]
-    """`clip`, number of the first clip that the protocol shows; its `context`, `truth`, `prediction` (T, H, W, C)."""
+    film: dict[str, Any] = field(default_factory=dict)
+    """`clip`, number of the first clip that the protocol shows; its `context`, `truth`, `prediction` (T, H, W, C).
+    Empty where nothing is trained."""
     box_mse: pd.Series | None = None
     """Where a bar hides a digit: gap -> error in that digit's box, mean over clips and frames."""
     beyond: pd.DataFrame | None = None
@@ -180,13 +181,14 @@ def scores_of(recorded: dict[str, Any]) -> dict[str, Any]:
     if "box_mse" in recorded:
         by_gap = recorded["box_mse"]
         found["box_mse"] = pd.Series({int(gap): number(value) for gap, value in by_gap.items()}).sort_index()
-    shown = recorded["film"]
-    films = {name: from_png(*shown[name]) for name in ("context", "truth", "prediction")}
+    if "film" in recorded:
+        shown = recorded["film"]
+        films = {name: from_png(*shown[name]) for name in ("context", "truth", "prediction")}
+        found["film"] = films | {"clip": shown["clip"]}
     return found | {
         "scores": pd.Series({name: number(value) for name, value in recorded["mean"].items()}),
         "infinite": recorded["infinite_frames"],
         "undefined": recorded["undefined_frames"],
-        "film": films | {"clip": shown["clip"]},
     }
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmark.parquet import write_parquet
 from benchmark.record import from_png, make_record, to_png
 from benchmark.runs import read_runs
 from tests.benchmark.recorded import write_records
@@ -39,3 +40,23 @@ def test_record_of_a_baseline_has_scores_and_no_training(make_protocol, write_fi
     found = make_record(protocol, "black", 0, write_finished(protocol))
     assert {"mean", "per_frame", "per_clip", "film"} <= found.keys()
     assert not {"config", "probe", "norms", "curve"} & found.keys()
+
+
+def test_of_the_single_ways_the_norms_of_x_alone_are_kept(make_protocol, write_finished):
+    protocol = make_protocol()
+    results_dir = write_finished(protocol)
+    path = protocol.run("predrnnpp", 2).path(results_dir) / "probe.parquet"
+    norms = pd.read_parquet(path)
+    norms = pd.concat([norms, norms.assign(state="H", layer=1)])
+    write_parquet(path, pd.concat([norms, *(norms.assign(measure=name) for name in ("memory", "frames"))]))
+    kept = make_record(protocol, "predrnnpp", 2, results_dir)["norms"]["trained"]
+    assert list(kept["residual"]) == ["X0", "H1"]
+    assert list(kept["memory"]) == list(kept["frames"]) == ["X0"]
+
+
+def test_record_of_what_nobody_has_trained_has_no_film(make_protocol, write_finished):
+    protocol = make_protocol(training={"steps": 0, "sampling": {"kind": "none"}})
+    results_dir = write_finished(protocol)
+    write_records(protocol, results_dir)
+    assert "film" not in make_record(protocol, "predrnnpp", 2, results_dir)
+    assert read_runs(protocol, results_dir)[0].film == {}
