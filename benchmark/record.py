@@ -19,7 +19,7 @@ from benchmark.files import read_json, read_json_lines, write_json
 from benchmark.metrics import HEADLINE, summarise
 from benchmark.parquet import read_parquet
 from benchmark.provenance import code_hash
-from benchmark.stages import trains
+from benchmark.stages import stages, trains
 from benchmark.variants import BASELINES
 
 RECORD = "record.json"
@@ -59,7 +59,11 @@ def make_record(protocol: Protocol, variant: str, seed: int, results_dir: Path) 
     found = about | scores(folder, protocol)
     if trains(protocol):
         found["film"] = film(folder, protocol)
-    return found if variant in BASELINES else found | training(folder, protocol, variant, seed) | gradients(folder)
+    return (
+        found
+        if variant in BASELINES
+        else found | training(folder, protocol, variant, seed) | gradients(folder, protocol)
+    )
 
 
 def training(folder: Path, protocol: Protocol, variant: str, seed: int) -> dict[str, Any]:
@@ -119,13 +123,16 @@ def is_main(metric: str) -> bool:
     return metric in HEADLINE or metric.startswith("lpips")
 
 
-def gradients(folder: Path) -> dict[str, Any]:
+def gradients(folder: Path, protocol: Protocol) -> dict[str, Any]:
     """What `probe` found: reach, half-life, openness; and geometric means over clips of the norms at t = 1, 2, ...
 
-    Of the single ways through memory and through frames the norms of X alone, all that is drawn of them.
+    Of the single ways through memory and through frames the norms of X alone, all that is drawn of them; where nothing
+    is trained, one stage.
     """
+    kept, summary = stages(protocol), read_json(folder / "probe.json")
     table = read_parquet(folder / "probe.parquet")
-    table = table[table["measure"].isin(["residual", "fixed"]) | (table["state"] == "X")].copy()
+    drawn = table["measure"].isin(["residual", "fixed"]) | (table["state"] == "X")
+    table = table[drawn & table["stage"].isin(kept)].copy()
     with np.errstate(divide="ignore"):
         table["norm"] = np.log(table["norm"])
     norms: dict[str, dict[str, dict[str, list[Any]]]] = {}
@@ -133,7 +140,7 @@ def gradients(folder: Path) -> dict[str, Any]:
     means = np.exp(table.groupby([*keys, "t"], sort=False)["norm"].mean())
     for (stage, measure, state, layer), group in means.groupby(level=keys, sort=False):
         norms.setdefault(stage, {}).setdefault(measure, {})[f"{state}{layer}"] = [rounded(one, 5) for one in group]
-    return {"probe": read_json(folder / "probe.json"), "norms": norms}
+    return {"probe": {stage: summary[stage] for stage in kept if stage in summary}, "norms": norms}
 
 
 def film(folder: Path, protocol: Protocol) -> dict[str, Any]:

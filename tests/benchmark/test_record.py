@@ -54,9 +54,11 @@ def test_of_the_single_ways_the_norms_of_x_alone_are_kept(make_protocol, write_f
     assert list(kept["memory"]) == list(kept["frames"]) == ["X0"]
 
 
-def test_record_of_what_nobody_has_trained_has_no_film(make_protocol, write_finished):
+def test_record_of_what_nobody_has_trained_has_one_stage_and_no_film(make_protocol, write_finished):
     protocol = make_protocol(training={"steps": 0, "sampling": {"kind": "none"}})
     results_dir = write_finished(protocol)
     write_records(protocol, results_dir)
-    assert "film" not in make_record(protocol, "predrnnpp", 2, results_dir)
+    found = make_record(protocol, "predrnnpp", 2, results_dir)
+    assert "film" not in found
+    assert list(found["probe"]) == list(found["norms"]) == ["init"]
     assert read_runs(protocol, results_dir)[0].film == {}
