@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from benchmark.ablations import Series, depth_series, place, slot_series
 from benchmark.config import Protocol
-from benchmark.drawing import Look, Setting, finish, handles, left_out, lighten, looks_of, page
+from benchmark.drawing import Look, Setting, finish, handles, left_out, lighten, log_ticks, looks_of, page
 from benchmark.metrics import METRICS
 from benchmark.runs import FinishedRun
 from benchmark.statistics import summarise
@@ -127,20 +126,8 @@ def draw_ablation(
         axes.set_ylabel(measure.label)
         if measure.log:
             axes.set_yscale("log")
-            between_ticks(axes)
+            log_ticks(axes, "y")
     return looks
-
-
-def between_ticks(axes: Axes) -> None:
-    """Let a log axis end on ticks, so that it has two at least, and write them as plain numbers."""
-    low, high = axes.get_ylim()
-    steps = (1, 2, 5)
-    decades = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    values = np.outer(decades, steps)
-    axes.set_ylim(values[values <= low].max(), values[values >= high].min())
-    axes.yaxis.set_major_locator(LogLocator(subs=steps))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def measured(measure: Measure, variant: str, runs: Sequence[FinishedRun]) -> list[float]:

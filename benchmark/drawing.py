@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullFormatter, StrMethodFormatter
 
 from benchmark.config import Protocol
 from benchmark.files import atomic_buffer
@@ -38,6 +39,9 @@ GREY = "#777777"
 BASELINE_LINES = ((0, (6, 2)), (0, (1, 1.5)), (0, (3, 2, 1, 2)))
 """Baselines are grey lines, one style each."""
 NOTE = "#404040"
+
+PLAIN_DECADES = 3
+"""A logarithmic axis of at most so many decades is written in plain numbers, a longer one in powers of ten."""
 
 LineStyle = str | tuple[int, tuple[float, ...]]
 
@@ -192,6 +196,20 @@ def time_axis(axes: Axes, first: int, last: int, context: int | None = None) -> 
     if context is not None and last > context:
         axes.axvspan(context + 0.5, last + 0.5, color="#F3F3F3", zorder=0)
         axes.axvline(context + 0.5, color="#666666", linewidth=0.7, zorder=1)
+
+
+def log_ticks(axes: Axes, which: str) -> None:
+    """Let the logarithmic axis `x` or `y` end on ticks, so that it has two at least, few enough to be read."""
+    axis = getattr(axes, f"{which}axis")
+    low, high = axis.get_view_interval()
+    decades = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    plain = math.log10(high / low) <= PLAIN_DECADES
+    steps = (1, 2, 5) if plain else (1,)
+    values = np.outer(decades, steps)
+    axes.set(**{f"{which}lim": (values[values <= low].max(), values[values >= high].min())})
+    axis.set_major_locator(LogLocator(subs=steps, numticks=None if plain else 7))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}") if plain else LogFormatterMathtext())
+    axis.set_minor_formatter(NullFormatter())
 
 
 def panel_grid(figure: Figure, looks: Mapping[str, Look], columns: int, xlabel: str) -> dict[str, Axes]:

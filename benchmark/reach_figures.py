@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import NullFormatter, NullLocator
 
 from benchmark.ablation_figures import ERROR_NOTE, REACH_NOTE
 from benchmark.config import Protocol
@@ -22,6 +22,7 @@ from benchmark.drawing import (
     finish,
     handles,
     lighten,
+    log_ticks,
     page,
 )
 from benchmark.metrics import METRICS
@@ -60,15 +61,14 @@ def reach_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Se
             rows = usable[usable["measure"] == measure]
             draw_dots(axes, rows, setting.looks)
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_title(f"gradient {words}")
             axes.set_xlabel("reach after training")
             means = variant_means(rows)
             found = correlation(means)
             if math.isfinite(found["spearman"]):
                 ranks.append(f"{interval(*found.values(), 2, signed=True)} ({words.removeprefix('of ')})")
+        for axes in panels:
+            log_ticks(axes, "x")
         panels[0].set_ylabel(METRICS["mse"].head)
         lines, far = draw_baselines(panels, [run for run in runs if not run.config])
         notes = [
