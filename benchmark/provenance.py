@@ -1,5 +1,6 @@
 """Where a result comes from: source files, git commit, versions, device. Imports no torch by itself."""
 
+import ast
 import hashlib
 import importlib.metadata
 import os
@@ -82,6 +83,8 @@ The clips reach the other stages through `data.json` and its hashes. What only c
 is left out: changing it reruns nothing.
 """
 
+SILENT = {"annotation", "returns", "type_comment", "type_params", "kind"}
+"""Fields of a syntax tree that say what something is, not what is done with it."""
 DATA_HASHES = ("digits_sha256", "validation_sha256", "test_sha256")
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "scikit-image", "lpips", "safetensors")
 """Packages whose version may change a number."""
@@ -101,11 +104,28 @@ def sources(stage: str, spec: ModelSpec | None = None) -> list[str]:
 
 
 def code_hash(stage: str, spec: ModelSpec) -> str:
-    """Hash of the contents of `sources`."""
+    """Hash of what `sources` do: comments, layout, docstrings and annotations may change without it."""
     digest = hashlib.sha256()
     for name in sources(stage, spec):
-        digest.update(name.encode() + b"\0" + (ROOT / name).read_bytes())
+        digest.update(f"{name}\0{outline(ast.parse((ROOT / name).read_bytes()))}\0".encode())
     return digest.hexdigest()[:16]
+
+
+def outline(node: object) -> str:
+    """A syntax tree in one line, the same in every version of Python, without `SILENT` fields and bare strings."""
+    if isinstance(node, list):
+        return f"[{','.join(outline(item) for item in node if not is_bare_string(item))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 adds empty parts
+        node = ast.JoinedStr([part for part in node.values if getattr(part, "value", None) != ""])
+    fields = [(name, value) for name, value in ast.iter_fields(node) if name not in SILENT and value not in (None, [])]
+    return f"{type(node).__name__}({','.join(f'{name}={outline(value)}' for name, value in fields)})"
+
+
+def is_bare_string(node: object) -> bool:
+    """Whether a statement is a docstring, or a string that stands where one may."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def short_hash(text: str) -> str:

@@ -1,5 +1,6 @@
 """What a stage loads is what its sources name: no file can change a result without being noticed."""
 
+import ast
 import json
 import os
 import shutil
@@ -196,20 +197,64 @@ def test_sources_of_a_network_are_its_own_cell_and_highway(cell, slot):
     assert found == shared | {f"models/{cell}.py"} | ({"models/gradient_highway.py"} if slot else set())
 
 
-def test_code_hash_follows_the_files_of_its_network_and_no_other(tmp_path, monkeypatch):
+@pytest.fixture
+def copied_sources(tmp_path, monkeypatch):
     for package in ("models", "benchmark"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_code_hash_follows_the_files_of_its_network_and_no_other(copied_sources):
     predrnn = ModelSpec(cell="st_lstm", hidden_channels=(2, 2), frame_size=8)
     before = code_hash("train", predrnn), code_hash("train", SPEC)
-    with (tmp_path / "models" / "st_lstm.py").open("a") as source:
-        source.write("# changed\n")
+    with (copied_sources / "models" / "st_lstm.py").open("a") as source:
+        source.write("CHANGED = 1\n")
     after = code_hash("train", predrnn), code_hash("train", SPEC)
     assert before[0] != after[0]
     assert before[1] == after[1]
-    with (tmp_path / "benchmark" / "engine.py").open("a") as source:
-        source.write("# changed\n")
+    with (copied_sources / "benchmark" / "engine.py").open("a") as source:
+        source.write("CHANGED = 1\n")
     assert code_hash("train", SPEC) != after[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("x = 1", "x = 1  # one\n", True),
+        ("x = 1", "x: int = 1", False),
+        ("x: int = 1", "x: float = 1", True),
+        ("def f(a): return a", '"""Said."""\n\ndef f(a: int) -> int:\n    """Said too."""\n    return a', True),
+        ("def f(a): return a", "def f(a): return -a", False),
+        ("def f(a): return 'a'", "def f(a): return 'b'", False),
+        ("def f(a=1): return a", "def f(a=2): return a", False),
+        ("def f(a): return a", "def f(b): return b", False),
+        ("x = 0.1", "x = 0.10000000000000001", True),
+        ("x = 0.1", "x = 0.10000000000000002", False),
+        ("x = 1", "x = 1.0", False),
+        ("x = 1", "x = True", False),
+        ("x = None", "x = []", False),
+        ("f(a, b)", "f(\n    a,\n    b,\n)", True),
+        ("f(a, b)", "f(b, a)", False),
+        ("a + b - c", "(a + b) - c", True),
+        ("a + b - c", "a + (b - c)", False),
+        ("from m import f", "from n import f", False),
+        ("return", "return None", False),
+    ],
+)
+def test_outline_changes_with_what_is_done_and_not_with_what_is_said(old, new, same):
+    def lines(text):
+        return provenance.outline(ast.parse(text))
+
+    assert (lines(old) == lines(new)) is same
+
+
+def test_outline_is_the_same_in_every_version_of_python():
+    text = (
+        "import a.b as c\n@d\nclass C(B, k=1):\n    x: int = 1\n    async def f(self, *a, b=-1, **c):\n"
+        "        with g(f'{a!r:>{b}} {{}}') as h: yield [i for i in a if i > 0.5e-3]\n"
+    )
+    assert provenance.short_hash(provenance.outline(ast.parse(text))) == "b8a601a54d783819"
 
 
 def test_provenance_names_code_data_versions_device_and_command_but_no_machine(make_protocol, prepared_data):
