@@ -1,5 +1,5 @@
 # make all     set up .venv, then train, evaluate and tabulate; CONFIG="protocol=smoke data_dir=../data" changes what
-# make test    the same set-up, then the linters and the tests; make test-all: the slow ones too
+# make test    the same set-up, then the linters and the tests, WORKERS=2 at once; make test-all: the slow ones too
 # make gpu-check  on a machine with a GPU: its tests, then the speed table, at most 8 minutes
 # make ui      browse the runs with MLflow on this machine
 # PYTHON=/path/to/python3 names the interpreter to build .venv with (3.11 or later).
@@ -7,12 +7,15 @@
 CORES ?= all
 CONFIG ?=
 PORT ?= 5000
+WORKERS ?= 2
 
 # Neither MLflow nor the programs it starts may report usage to their makers.
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+# A file of tests shares what is costly to make, so that all of it goes to one worker.
+PYTEST := pytest -n $(WORKERS) --dist loadfile
 SUITABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
 .PHONY: all test test-all lint gpu-check ui
@@ -22,10 +25,10 @@ all: .venv/installed
 	$(IN_VENV) snakemake --cores $(CORES) all $(if $(CONFIG),--config $(CONFIG))
 
 test: lint
-	$(IN_VENV) pytest
+	$(IN_VENV) $(PYTEST)
 
 test-all: lint
-	$(IN_VENV) pytest -m ""
+	$(IN_VENV) $(PYTEST) -m ""
 
 lint: .venv/installed
 	$(IN_VENV) ruff check
