@@ -140,6 +140,13 @@ def record(options: argparse.Namespace) -> None:
     write_record(options.protocol, options.variant, options.seed, options.results_dir)
 
 
+def status(options: argparse.Namespace) -> None:
+    """Show which runs of a protocol are done, running (how far), diverged, stale or missing; live in a terminal."""
+    from benchmark.status import show
+
+    show(options.protocol, options.results_dir, once=options.once)
+
+
 def sync(options: argparse.Namespace) -> None:
     """Bring MLflow up to date with the run folders: of one run, of a protocol, or of all."""
     from benchmark.tracking import sync as sync_runs
@@ -242,6 +249,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] =
     ),
     "probe": (probe, RUN),
     "record": (record, RUN[:4]),
+    "status": (status, ("protocol", "results_dir", "once")),
     "sync": (sync, ("protocol?", "variant?", "seed?", "results_dir")),
     "tables": (tables, ("protocol", "results_dir", "reuse")),
     "figures": (figures, ("protocol", "results_dir", "reuse")),
@@ -258,7 +266,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] =
 }
 """Verb -> what it does and the options it takes; `?` = may be left out, capitals = an argument without a flag."""
 
-READERS = ("publish", "compare")
+READERS = ("publish", "compare", "status")
 """Verbs that write nothing to the results folder."""
 
 

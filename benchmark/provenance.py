@@ -1,6 +1,7 @@
 """Where a result comes from: source files, git commit, versions, device. Imports no torch by itself."""
 
 import ast
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -107,8 +108,14 @@ def code_hash(stage: str, spec: ModelSpec) -> str:
     """Hash of what `sources` do: comments, layout, docstrings and annotations may change without it."""
     digest = hashlib.sha256()
     for name in sources(stage, spec):
-        digest.update(f"{name}\0{outline(ast.parse((ROOT / name).read_bytes()))}\0".encode())
+        digest.update(f"{name}\0{source_outline((ROOT / name).read_bytes())}\0".encode())
     return digest.hexdigest()[:16]
+
+
+@functools.cache
+def source_outline(source: bytes) -> str:
+    """`outline` of a whole file: many runs share their sources."""
+    return outline(ast.parse(source))
 
 
 def outline(node: object) -> str:

@@ -1,0 +1,120 @@
+"""Where a protocol stands: one sign a run, variants down and seeds across. Reads alone, also while others write."""
+
+import json
+import sys
+import time
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmark import reference
+from benchmark.config import Protocol, RunConfig
+from benchmark.errors import UserError
+from benchmark.files import read_json
+from benchmark.lock import is_held
+from benchmark.provenance import code_hash
+from benchmark.record import RECORD
+
+SIGNS = {
+    "done": "#",
+    "kept": "=",
+    "trained": "+",
+    "running": ">",
+    "interrupted": "!",
+    "diverged": "x",
+    "stale": "~",
+    "unreadable": "?",
+    "missing": ".",
+}
+"""State of a run -> its sign."""
+MEANINGS = {
+    "kept": "not made here, its record is in results/reference (reuse=true takes it)",
+    "trained": "not yet scored, probed and recorded",
+    "interrupted": "the same command goes on from its checkpoint",
+    "diverged": "its numbers were not finite",
+    "stale": "made by another configuration or code; the workflow makes it again",
+    "unreadable": "a damaged file",
+}
+EVERY_S = 2.0
+CLEAR = "\x1b[H\x1b[2J"
+
+
+class Standing(NamedTuple):
+    """What is known of a run."""
+
+    state: str
+    """A key of `SIGNS`."""
+    about: str = ""
+    """How far it is, of a run under way."""
+
+
+def standing(run: RunConfig, results_dir: Path) -> Standing:
+    """How `run` stands in `results_dir`."""
+    folder = run.path(results_dir)
+    try:
+        if not (folder / "provenance.json").exists():
+            return Standing("kept" if reference.record_of(run) else "missing")
+        origin, status = read_json(folder / "provenance.json"), read_json(folder / "status.json")
+        if (origin["config_hash"], origin["code_hash"]) != (run.identity(), code_hash("train", run.model)):
+            return Standing("stale")
+    except (UserError, OSError, KeyError):
+        return Standing("unreadable")
+    if status["state"] == "diverged":
+        return Standing("diverged", f"at step {status['step']}")
+    if status["state"] != "running":
+        return Standing("done" if (folder / RECORD).exists() else "trained")
+    step, clips_per_s = latest(folder / "timing.jsonl")
+    step = max(step, status["step"])
+    about = f"{step / status['steps']:.0%}"
+    if not is_held(folder):
+        return Standing("interrupted", about)
+    left = (status["steps"] - step) * run.training.batch_size
+    return Standing(
+        "running", f"{about}, {timedelta(seconds=round(left / clips_per_s))} left" if clips_per_s else about
+    )
+
+
+def latest(path: Path) -> tuple[int, float]:
+    """Step and clips/s of the last whole line of `timing.jsonl`; zeros if there is none yet."""
+    for line in reversed(path.read_text(errors="replace").splitlines() if path.exists() else []):
+        try:
+            found = json.loads(line)
+            return found["step"], found["clips_per_s"]
+        except (ValueError, KeyError, TypeError):  # being written
+            continue
+    return 0, 0.0
+
+
+def overview(protocol: Protocol, results_dir: Path) -> tuple[str, bool]:
+    """The grid with its legend in plain text, and whether nothing is left to do."""
+    found = {(run.variant, run.seed): standing(run, results_dir) for run in protocol.runs()}
+    variants, seeds = list(dict.fromkeys(name for name, _ in found)), sorted({seed for _, seed in found})
+    width = max(map(len, ["variant", *variants]))
+    lines = [f"{'variant':{width}}  seeds {seeds[0]} to {seeds[-1]}"] if seeds else []
+    for variant in variants:
+        signs = "".join(SIGNS[found[variant, seed].state] if (variant, seed) in found else " " for seed in seeds)
+        notes = [f"seed {one[1]}: {how.about}" for one, how in found.items() if one[0] == variant and how.about]
+        lines.append(f"{variant:{width}}  {signs}  {'; '.join(notes)}".rstrip())
+    counts = Counter(one.state for one in found.values())
+    legend = [
+        f"{SIGNS[state]} {counts[state]} {state}{f': {MEANINGS[state]}' if state in MEANINGS else ''}"
+        for state in SIGNS
+        if counts[state]
+    ]
+    head = f"{protocol.name}: {len(found)} runs in {results_dir}"
+    return "\n".join([head, "", *lines, "", *legend]), counts.keys() <= {"done", "kept", "diverged"}
+
+
+def show(protocol: Protocol, results_dir: Path, *, once: bool = False) -> None:
+    """Print the grid; on a terminal draw it again every two seconds, until nothing is left to do or Ctrl-C."""
+    live = sys.stdout.isatty() and not once
+    try:
+        while True:
+            text, over = overview(protocol, results_dir)
+            print(f"{CLEAR}{text}" if live else text, flush=True)
+            if over or not live:
+                return
+            time.sleep(EVERY_S)
+    except KeyboardInterrupt:
+        return
