@@ -147,6 +147,14 @@ def status(options: argparse.Namespace) -> None:
     show(options.protocol, options.results_dir, once=options.once)
 
 
+def doctor(options: argparse.Namespace) -> None:
+    """Say what this machine has for a protocol and what to do about what it lacks; exit status 1 for a problem."""
+    from benchmark.doctor import report
+
+    if not report(options.protocol or load_protocol("quick"), options.data_dir, options.results_dir):
+        raise SystemExit(1)
+
+
 def sync(options: argparse.Namespace) -> None:
     """Bring MLflow up to date with the run folders: of one run, of a protocol, or of all."""
     from benchmark.tracking import sync as sync_runs
@@ -250,6 +258,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] =
     "probe": (probe, RUN),
     "record": (record, RUN[:4]),
     "status": (status, ("protocol", "results_dir", "once")),
+    "doctor": (doctor, ("protocol?", "results_dir", "data_dir")),
     "sync": (sync, ("protocol?", "variant?", "seed?", "results_dir")),
     "tables": (tables, ("protocol", "results_dir", "reuse")),
     "figures": (figures, ("protocol", "results_dir", "reuse")),
@@ -266,7 +275,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], None], tuple[str, ...]]] =
 }
 """Verb -> what it does and the options it takes; `?` = may be left out, capitals = an argument without a flag."""
 
-READERS = ("publish", "compare", "status")
+READERS = ("publish", "compare", "status", "doctor")
 """Verbs that write nothing to the results folder."""
 
 
@@ -292,8 +301,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb.
 
     Returns:
-        0 = done, 1 = `compare`, `reproduce` or `verify` found a difference, 2 = the user's mistake, said shortly, 130 =
-        Ctrl-C and 143 = TERM: training goes on by the same command.
+        0 = done, 1 = `compare`, `reproduce` or `verify` found a difference or `doctor` a problem, 2 = the user's
+        mistake, said shortly, 130 = Ctrl-C and 143 = TERM: training goes on by the same command.
     """
     options = parser().parse_args(arguments)
     try:

@@ -88,6 +88,23 @@ def create_store(protocol: str, *, store: str | None = None) -> None:
         _experiment(client, uri, protocol)
 
 
+def look_at_store() -> str:
+    """What the store is, found without creating it.
+
+    Raises:
+        TrackingUnavailable: it cannot be used.
+    """
+    uri = tracking_uri()
+    if uri == OFF:
+        return "switched off by MLFLOW_TRACKING_URI=off"
+    database = _database(uri)
+    if database is not None and not database.exists():
+        return f"{uri}: made by the first run"
+    with _connected(uri) as client:
+        names = sorted(one.name for one in client.search_experiments() if one.name != "Default")
+    return f"{without_password(uri)}: {len(names)} protocols {' '.join(names)}".rstrip()
+
+
 def mirror(run_folder: Path, *, store: str | None = None) -> str:
     """Bring the MLflow run of `run_folder` up to date with whatever the folder holds now, and return its id, or `OFF`.
 

@@ -107,7 +107,7 @@ def test_read_only_disk_stops_every_verb_that_writes_results(write_protocol, tmp
 
 def test_every_verb_with_a_results_folder_is_known_to_write_or_not():
     takes = {verb for verb, (_, options) in VERBS.items() if "results_dir" in options}
-    assert takes == WRITERS.keys() | {"publish", "compare", "reproduce", "status"}
+    assert takes == WRITERS.keys() | {"publish", "compare", "reproduce", "status", "doctor"}
 
 
 # Path and name -> why a write of its own is right there.
