@@ -6,8 +6,7 @@ import time
 import zlib
 
 NOTE = (
-    "**Which variant is best?** *Views*, then *Best variant*: the runs grouped by variant, each group with its mean "
-    "over seeds, by test/mse. Which differences are sure stands in `tables/comparison` of the results."
+    "**Best variant:** *Views*, then *Best variant* (means over seeds, by test/mse). What is sure: `tables/comparison`."
 )
 VIEW = "mlflow.sharedViewState.best-variant"
 """Tag under which the page (MLflow 3.17) finds the view; `viewStateShareKey=best-variant` in its address opens it."""
