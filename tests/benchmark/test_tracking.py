@@ -18,8 +18,9 @@ import pytest
 from PIL import Image
 
 from benchmark.errors import UserError
-from benchmark.files import append_json_line, read_json_lines, write_json
+from benchmark.files import append_json_line, read_json, read_json_lines, write_json
 from benchmark.mlflow_store import TrackingUnavailable, create_store, tracking_uri
+from benchmark.saved_view import VIEW
 from benchmark.tracking import mirror, sync
 from tests.benchmark.run_folders import (
     PROVENANCE,
@@ -341,6 +342,27 @@ def test_store_that_another_process_writes_to_is_waited_for(store, tmp_path):
     run_id = mirror(folder, store=store)
     assert release.finished.is_set()
     assert len(points(store, run_id)["train/loss"]) == len(STEPS)
+
+
+def test_experiment_made_by_an_earlier_version_gets_the_view_and_keeps_its_note(store, tmp_path):
+    client = client_of(store)
+    experiment = client.create_experiment("quick", tags={"mlflow.note.content": "mine"})
+    mirror(begin_run(tmp_path), store=store)
+    tags = client.get_experiment(experiment).tags
+    assert tags["mlflow.note.content"] == "mine"
+    assert json.loads(tags[VIEW])["name"] == "Best variant"
+
+
+def test_probe_of_an_early_run_has_no_steps_and_is_sent(store, tmp_path):
+    folder = finished_run(tmp_path)
+    probed = read_json(folder / "probe.json")
+    for stage in ("init", "trained"):
+        del probed[stage]["step"]
+    (folder / "probe.json").unlink()
+    write_json(folder / "probe.json", {stage: probed[stage] for stage in ("init", "trained")})
+    found = points(store, mirror(folder, store=store))
+    assert found["probe/reach_trained"] == [(0, 0.125)]
+    assert "probe/reach" not in found
 
 
 def test_creating_a_store_twice_keeps_what_it_has(store, tmp_path):
