@@ -4,12 +4,14 @@ import contextlib
 import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -17,7 +19,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 WIDTH, HEIGHT = 1400, 900
-SHOWN_WITHIN_S = 15.0
+SHOWN_WITHIN_S = 60.0
 
 
 @contextlib.contextmanager
@@ -38,7 +40,7 @@ def browser() -> Iterator[WebDriver]:
     page = webdriver.Chrome(options=options, service=Service(driver))
     try:
         page.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
+            "Emulation.setDeviceMetricsOverride",  # the window loses some of its height to a bar that nobody sees
             {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False},
         )
         yield page
@@ -59,14 +61,12 @@ def shown(page: WebDriver, xpath: str) -> WebElement:
     return until(page, look, xpath)
 
 
-def until(page: WebDriver, true, what: str):
+def until(page: WebDriver, true: Callable[[WebDriver], Any], what: str) -> Any:
     """What `true(page)` returns, as soon as that counts as true; elements that vanish meanwhile are looked for again.
 
     Raises:
         AssertionError: it does not within a minute; says what the page shows instead.
     """
-    from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
-
     waiting = WebDriverWait(page, SHOWN_WITHIN_S, 0.1, ignored_exceptions=[StaleElementReferenceException])
     try:
         return waiting.until(true)
