@@ -22,7 +22,7 @@ from benchmark.variants import BASELINE_SEED, BASELINES
 
 def init_store(options: argparse.Namespace) -> None:
     """Create the MLflow store and the protocol's experiment; one that is away stops nothing."""
-    from benchmark.tracking import TrackingUnavailable, create_store
+    from benchmark.mlflow_store import TrackingUnavailable, create_store
 
     try:
         create_store(options.protocol.name)

@@ -16,7 +16,7 @@ from benchmark.config import Protocol
 from benchmark.data.digits import load_bank
 from benchmark.device import cuda_count
 from benchmark.errors import UserError
-from benchmark.tracking import look_at_store
+from benchmark.mlflow_store import look_at_store
 
 LOCK = provenance.ROOT / "requirements.lock"
 GIB = 2**30

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from benchmark.mlflow_store import TrackingUnavailable, load, tracking_uri
 from benchmark.progress import say
-from benchmark.tracking import TrackingUnavailable, load, mirror, tracking_uri
+from benchmark.tracking import mirror
 
 LOOK_EVERY_S = 1.0
 LONGEST_PAUSE_S = 60.0

@@ -15,8 +15,8 @@ from benchmark.device import resolve_device
 from benchmark.errors import UserError, explain
 from benchmark.files import read_json, read_json_lines
 from benchmark.lock import hold
+from benchmark.mlflow_store import OFF
 from benchmark.sections import ModelConfig
-from benchmark.tracking import OFF
 from benchmark.variants import VARIANTS
 
 NEEDED = ("config", "status", "mean", "per_clip", "probe", "provenance")

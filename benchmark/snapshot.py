@@ -99,6 +99,7 @@ def _tags(run: dict[str, Any], state: str, provenance: dict[str, Any]) -> dict[s
         "git_dirty": str(provenance["git_dirty"]).lower(),
         "data_hash": provenance["data_hash"],
         "device": provenance["device"],
+        "accelerator": provenance.get("accelerator", "unknown"),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": f"benchmark train --protocol {protocol} --variant {variant} --seed {seed}",
         "mlflow.source.git.commit": commit,
@@ -117,7 +118,8 @@ def _curves(lines: Iterable[dict[str, Any]], prefix: str = "", only: tuple[str, 
     curves: Curves = {}
     for line in lines:
         for key in only or line.keys() - {"step"}:
-            curves.setdefault(f"{prefix}{key}", {})[line["step"]] = float(line[key])
+            name = f"{prefix}{key}".replace("validation/", "val/")
+            curves.setdefault(name, {})[line["step"]] = float(line[key])
     return curves
 
 
@@ -132,14 +134,14 @@ def _test_curves(path: Path) -> Curves:
     by_gap: Curves = {}
     if "gap" in frames:
         errors = frames.groupby("gap")["box_mse"].mean()
-        by_gap["test_per_gap/box_mse"] = {int(gap): float(mean) for gap, mean in errors.items()}
+        by_gap["test/per_gap/box_mse"] = {int(gap): float(mean) for gap, mean in errors.items()}
         frames = frames[frames["gap"] == 0]
     means = summarise(frames).set_index("metric")["mean"]
     per_frame = frames.groupby("frame")["mse"].mean()
     return (
         by_gap
         | {f"test/{metric}": {NO_STEP: float(mean)} for metric, mean in means.items()}
-        | {"test_per_frame/mse": {int(frame): float(mean) for frame, mean in per_frame.items()}}
+        | {"test/per_frame/mse": {int(frame): float(mean) for frame, mean in per_frame.items()}}
     )
 
 
@@ -158,8 +160,9 @@ def _probe_curves(folder: Path) -> Curves:
             found.pop("half_life", None)
             if results["openness"]:
                 found["openness"] = fmean(results["openness"])
-            for name, value in found.items():
-                curves.setdefault(f"probe/{name}", {})[results["step"]] = value
+            if "step" in results:  # which those of the first runs lack
+                for name, value in found.items():
+                    curves.setdefault(f"probe/{name}", {})[results["step"]] = value
     if (folder / "probe.parquet").exists():
         from benchmark.parquet import read_parquet
 
@@ -169,5 +172,5 @@ def _probe_curves(folder: Path) -> Curves:
         means = norms.groupby(["stage", "state", "layer", "t"])["norm"].mean()
         for (stage, state, layer, t), norm in means.items():
             name = state if state == "X" else f"{state}.{layer}"
-            curves.setdefault(f"probe_{stage}/{name}", {})[int(t)] = float(norm)
+            curves.setdefault(f"probe/{stage}/{name}", {})[int(t)] = float(norm)
     return curves

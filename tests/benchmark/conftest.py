@@ -12,8 +12,8 @@ from benchmark.config import load_protocol, run_path
 from benchmark.data.prepared import prepare
 from benchmark.files import append_json_line, write_json
 from benchmark.metrics import columns
+from benchmark.mlflow_store import create_store
 from benchmark.parquet import write_parquet
-from benchmark.tracking import create_store
 from benchmark.variants import BASELINE_SEED
 from tests.benchmark.forked import Forker
 

@@ -13,7 +13,8 @@ import pytest
 from benchmark import mirroring
 from benchmark.files import read_json, write_json
 from benchmark.mirroring import Mirroring
-from benchmark.tracking import TrackingUnavailable, create_store, mirror, sync
+from benchmark.mlflow_store import TrackingUnavailable, create_store
+from benchmark.tracking import mirror, sync
 from benchmark.train import train
 from tests.benchmark.run_folders import STEPS, begin_run, client_of, content, points, runs_in, train_to
 from tests.benchmark.servers import Gate, Server, find_postgres, free_port, postgres
@@ -231,7 +232,8 @@ def runs_of(store, variant):
 
 SIXTEEN = """
 import os, pathlib, sys
-from benchmark.tracking import create_store, load, mirror
+from benchmark.mlflow_store import create_store, load
+from benchmark.tracking import mirror
 from tests.benchmark.run_folders import train_to
 store, folders = sys.argv[1], [pathlib.Path(name) for name in sys.argv[2:]]
 load(store)  # imported once, before the fork; no store is open yet

@@ -18,8 +18,10 @@ import pytest
 from PIL import Image
 
 from benchmark.errors import UserError
-from benchmark.files import append_json_line, read_json_lines, write_json
-from benchmark.tracking import TrackingUnavailable, create_store, mirror, sync, tracking_uri
+from benchmark.files import append_json_line, read_json, read_json_lines, write_json
+from benchmark.mlflow_store import TrackingUnavailable, create_store, tracking_uri
+from benchmark.saved_view import VIEW
+from benchmark.tracking import mirror, sync
 from tests.benchmark.run_folders import (
     PROVENANCE,
     RUN,
@@ -86,11 +88,11 @@ def test_curves_in_the_store_equal_the_logs_point_by_point(store, tmp_path):
     expected = {}
     for line in read_json_lines(folder / "metrics.jsonl"):
         for key in line.keys() - {"step"}:
-            expected.setdefault(key, []).append((line["step"], line[key]))
+            expected.setdefault(key.replace("validation/", "val/"), []).append((line["step"], line[key]))
     for line in read_json_lines(folder / "timing.jsonl"):
         for key in ("clips_per_s", "peak_memory_mib"):
             expected.setdefault(f"system/{key}", []).append((line["step"], line[key]))
-    logged = {key: value for key, value in found.items() if key.startswith(("train/", "validation/", "system/"))}
+    logged = {key: value for key, value in found.items() if key.startswith(("train/", "val/", "system/"))}
     assert logged == expected
 
 
@@ -98,16 +100,16 @@ def test_scores_and_probe_become_metrics(store, tmp_path):
     found = points(store, mirror(finished_run(tmp_path), store=store))
     assert found["test/mse"] == [(0, pytest.approx(1.0))]
     assert found["test/psnr"] == [(0, 20.5)]
-    assert found["test_per_frame/mse"] == [(frame, pytest.approx(frame / 2)) for frame in (1, 2, 3)]
+    assert found["test/per_frame/mse"] == [(frame, pytest.approx(frame / 2)) for frame in (1, 2, 3)]
     assert found["probe/reach_init"] == found["probe/reach_trained"] == [(0, 0.125)]
     assert found["probe/half_life_trained"] == [(0, 4.5)]
     assert "probe/half_life_init" not in found
     assert found["probe/reach"] == [(0, 0.125), (60, 0.125)]
     assert found["probe/openness"] == [(0, 0.5), (20, pytest.approx(2 / 3)), (60, 1.0)]
     assert not any("step-20" in key for key in found)
-    assert found["probe_trained/H.2"] == [(t, pytest.approx(1.5 * t / 7)) for t in range(1, 7)]
-    assert {key for key in found if key.startswith("probe_init/")} == {
-        f"probe_init/{state}" for state in ("X", "H.1", "H.2", "Z.1")
+    assert found["probe/trained/H.2"] == [(t, pytest.approx(1.5 * t / 7)) for t in range(1, 7)]
+    assert {key for key in found if key.startswith("probe/init/")} == {
+        f"probe/init/{state}" for state in ("X", "H.1", "H.2", "Z.1")
     }
 
 
@@ -190,7 +192,7 @@ def test_what_lies_past_the_checkpoint_of_a_running_training_is_not_sent(store, 
         train_to(folder, step)
     write_json(folder / "status.json", {"state": "running", "step": 40, "steps": 60})
     found = points(store, mirror(folder, store=store))
-    assert {"train/loss", "validation/mse", "system/clips_per_s"} < found.keys()
+    assert {"train/loss", "val/mse", "system/clips_per_s"} < found.keys()
     assert {tuple(step for step, _ in curve) for curve in found.values()} == {(20, 40)}
 
 
@@ -340,6 +342,27 @@ def test_store_that_another_process_writes_to_is_waited_for(store, tmp_path):
     run_id = mirror(folder, store=store)
     assert release.finished.is_set()
     assert len(points(store, run_id)["train/loss"]) == len(STEPS)
+
+
+def test_experiment_made_by_an_earlier_version_gets_the_view_and_keeps_its_note(store, tmp_path):
+    client = client_of(store)
+    experiment = client.create_experiment("quick", tags={"mlflow.note.content": "mine"})
+    mirror(begin_run(tmp_path), store=store)
+    tags = client.get_experiment(experiment).tags
+    assert tags["mlflow.note.content"] == "mine"
+    assert json.loads(tags[VIEW])["name"] == "Best variant"
+
+
+def test_probe_of_an_early_run_has_no_steps_and_is_sent(store, tmp_path):
+    folder = finished_run(tmp_path)
+    probed = read_json(folder / "probe.json")
+    for stage in ("init", "trained"):
+        del probed[stage]["step"]
+    (folder / "probe.json").unlink()
+    write_json(folder / "probe.json", {stage: probed[stage] for stage in ("init", "trained")})
+    found = points(store, mirror(folder, store=store))
+    assert found["probe/reach_trained"] == [(0, 0.125)]
+    assert "probe/reach" not in found
 
 
 def test_creating_a_store_twice_keeps_what_it_has(store, tmp_path):
