@@ -17,7 +17,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 WIDTH, HEIGHT = 1400, 900
-SHOWN_WITHIN_S = 60.0
+SHOWN_WITHIN_S = 15.0
 
 
 @contextlib.contextmanager
