@@ -1,4 +1,4 @@
-# make all     set up .venv, then train, evaluate and tabulate; CONFIG="protocol=smoke data_dir=../data" changes what
+# make all     set up .venv, then train, evaluate, tabulate and report; CONFIG="protocol=smoke data_dir=../data" changes what
 # make test    the same set-up, then the linters and the tests, WORKERS=2 at once; make test-all: the slow ones too
 # make gpu-check  on a machine with a GPU: its tests, then the speed table, at most 8 minutes
 # make ui      browse the runs with MLflow on this machine
@@ -13,6 +13,10 @@ WORKERS ?= 2
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
+# What CONFIG says of a key, or the default; a protocol's results go to a folder of its name.
+configured = $(or $(patsubst $(1)=%,%,$(filter $(1)=%,$(CONFIG))),$(2))
+FOLDER = $(call configured,results_dir,results)/$(basename $(notdir $(call configured,protocol,quick)))
+
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 # A file of tests shares what is costly to make, so that all of it goes to one worker.
 PYTEST := pytest -n $(WORKERS) --dist loadfile
@@ -23,6 +27,13 @@ SUITABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
 all: .venv/installed
 	$(IN_VENV) snakemake --cores $(CORES) all $(if $(CONFIG),--config $(CONFIG))
+	$(IN_VENV) snakemake --quiet all --report $(FOLDER)/report.html $(if $(CONFIG),--config $(CONFIG))
+	@echo
+	@echo "Report   $(FOLDER)/report.html: one file, open it in a browser"
+	@echo "Tables   $(FOLDER)/tables/: CSV, Markdown, LaTeX, HTML"
+	@echo "Figures  $(FOLDER)/figures/: PDF, PNG"
+	@! test -d $(FOLDER)/films || echo "Films    $(FOLDER)/films/: a GIF of each variant"
+	@echo "MLflow   make ui, then http://127.0.0.1:$(PORT)"
 
 test: lint
 	$(IN_VENV) $(PYTEST)

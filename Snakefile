@@ -2,6 +2,8 @@
 
 snakemake --cores 8 all
 snakemake --cores 8 all --config protocol=smoke data_dir=data results_dir=results download=true
+
+snakemake --report results/quick/report.html, with the same --config, puts them into one file to browse.
 """
 
 
@@ -9,6 +11,9 @@ include: "workflows/rules/common.smk"
 include: "workflows/rules/prepare.smk"
 include: "workflows/rules/runs.smk"
 include: "workflows/rules/results.smk"
+
+
+report: "workflows/report/workflow.rst"
 
 
 wildcard_constraints:

@@ -1,10 +1,13 @@
 """The figures of a protocol, from the files of its runs."""
 
+import base64
+import html
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from benchmark.ablation_figures import depth, slots
@@ -23,10 +26,11 @@ from benchmark.drawing import (
     page,
     time_axis,
 )
-from benchmark.films import FilmRow, film_figure
-from benchmark.gradient_figures import HORIZON_NOTE, gradient_norm, gradient_norm_layers
+from benchmark.files import write_atomic
+from benchmark.films import FilmRow, film_animation, film_figure
+from benchmark.gradient_figures import HORIZON_NOTE, STATES, gradient_norm, gradient_norm_layers
 from benchmark.gradient_maps import gradient_heatmap, gradient_paths, norms_of
-from benchmark.outputs import FIGURE_FORMATS, figures_of
+from benchmark.outputs import FIGURE_FORMATS, figures_of, films_of, state_gradients_of
 from benchmark.questions import questions, readable_variants
 from benchmark.reach_at_init import reach_at_init
 from benchmark.reach_figures import openness_over_training, reach_against_error, reach_over_training
@@ -36,7 +40,7 @@ from benchmark.stages import ends
 
 
 def write_figures(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> None:
-    """Write `figures/<name>.{pdf,png}` of `protocol`.
+    """Write `figures/<name>.{pdf,png}` of `protocol`, and what its report has besides: films and single states.
 
     Args: `reuse`: take runs from published records, see `read_runs`.
 
@@ -48,6 +52,40 @@ def write_figures(protocol: Protocol, results_dir: Path, *, reuse: bool = False)
     draw = drawings(protocol, runs)
     for name in figures_of(protocol):
         draw[name]([folder / f"{name}.{ending}" for ending in FIGURE_FORMATS])
+    for state, half in state_gradients_of(protocol):
+        draw[f"{state}-{half}"]([folder.parent / "states" / f"{state}-{half}.png"])
+    first = {run.variant: run for run in reversed(runs)}
+    for variant in films_of(protocol):
+        write_film(first[variant], folder.parent / "films")
+
+
+def write_film(run: FinishedRun, folder: Path) -> None:
+    """Write `<variant>.gif`, the clip of the figure of all variants as `run` predicts it, and a page that shows it."""
+    path = folder / f"{run.variant}.gif"
+    names = ("clip", "context", "truth", "prediction")
+    film_animation({name: np.asarray(run.film[name])[None] for name in names}, path)
+    title = html.escape(f"{run.label}, seed {run.seed}{' (diverged)' * run.diverged}")
+    picture = base64.b64encode(path.read_bytes()).decode()
+    write_atomic(path.with_suffix(".html"), FILM_PAGE.format(title=title, picture=picture))
+
+
+FILM_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+<style>
+body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em; color: #1a1a1a; }}
+img {{ width: 100%; max-width: 60em; image-rendering: pixelated; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<img src="data:image/gif;base64,{picture}" alt="{title}: truth, prediction and error over time">
+</body>
+</html>
+"""
+"""Snakemake's report offers a GIF as a download; it plays one in a page."""
 
 
 def drawings(protocol: Protocol, runs: Sequence[FinishedRun]) -> dict[str, Callable[[Sequence[Path]], None]]:
@@ -86,7 +124,22 @@ def drawings(protocol: Protocol, runs: Sequence[FinishedRun]) -> dict[str, Calla
         "depth": partial(depth, protocol, runs, every),
         "gap_against_error": partial(gap_against_error, shown, few),
         "beyond_horizon": partial(beyond_horizon, kept, few),
+        **{
+            f"{state}-{half}": partial(state_gradient, norms, few, state, half)
+            for state, half in state_gradients_of(protocol)
+        },
     }
+
+
+def state_gradient(norms: pd.DataFrame, setting: Setting, state: str, half: str, paths: Sequence[Path]) -> None:
+    """`gradient_norm` of one state, of the variants `with` or `without` a highway alone."""
+    if len(norms):
+        highways = set(norms.loc[norms["state"] == "Z", "variant"])
+        norms = norms[(norms["state"] == state) & (norms["variant"].isin(highways) == (half == "with"))]
+    if len(norms):
+        gradient_norm(norms, setting.only(norms["variant"].unique()), paths)
+    else:
+        empty_figure(STATES[state], f"No variant shown here {half} highway has this state.", setting, paths)
 
 
 def chosen(protocol: Protocol) -> str:

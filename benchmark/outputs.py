@@ -47,3 +47,29 @@ def figures_of(protocol: Protocol) -> tuple[str, ...]:
         "beyond_horizon": protocol.evaluation.beyond and trained and readable,
     }
     return tuple(name for name, needed in some.items() if needed)
+
+
+STATES = "XHCM"
+"""States that cells have with a highway and without."""
+
+
+def films_of(protocol: Protocol) -> tuple[str, ...]:
+    """The variants of `protocol` that have a moving picture of the first clip that it names."""
+    return readable_variants(protocol) if trains(protocol) else ()
+
+
+def paired_films(protocol: Protocol) -> dict[str, str]:
+    """Those of `films_of` that come in pairs -> that of the pair without a highway; the other is its cell with one."""
+    shown, pairs = films_of(protocol), {}
+    for variant, other in protocol.references().items():
+        one, two = (protocol.first_run(name).model for name in (variant, other))
+        alike = one.cell == two.cell and one.highway_slot and not two.highway_slot
+        if alike and {variant, other} <= {*shown} and other not in pairs:
+            pairs |= {variant: other, other: other}
+    return pairs
+
+
+def state_gradients_of(protocol: Protocol) -> tuple[tuple[str, str], ...]:
+    """State and `with` or `without` highway of the figures of single states; none unless there are variants of both."""
+    slots = {bool(protocol.first_run(variant).model.highway_slot) for variant in readable_variants(protocol)}
+    return tuple((state, half) for state in STATES for half in ("with", "without")) if len(slots) > 1 else ()

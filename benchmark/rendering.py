@@ -173,7 +173,9 @@ table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; border-b
 caption {{ text-align: left; font-weight: 600; font-size: 1.15em; padding-bottom: 0.5em; }}
 th, td {{ padding: 0.25em 1.1em 0.25em 0; text-align: left; vertical-align: top; }}
 td {{ white-space: pre; }}
-thead th {{ border-top: 2px solid; border-bottom: 1px solid; vertical-align: bottom; }}
+thead th {{ border-top: 2px solid; border-bottom: 1px solid; vertical-align: bottom; cursor: pointer; }}
+th[aria-sort]::after {{ content: " \u25b4"; }}
+th[aria-sort="descending"]::after {{ content: " \u25be"; }}
 tbody tr:hover {{ background: #f2f5f8; }}
 div {{ overflow-x: auto; }}
 li {{ max-width: 60em; }}
@@ -194,8 +196,36 @@ li {{ max-width: 60em; }}
 <ul>
 {notes}
 </ul>
+<script>
+{sort}</script>
 </body>
 </html>
+"""
+
+_SORT = """\
+// A click on a head sorts the rows by its column: numbers by size, then words; cells without a value stay last.
+const value = text => {
+  const found = text.replaceAll("\u2212", "-").replace(/[\u2007\u2008,]/g, "").match(/^[+-]?\\d+(\\.\\d+)?/);
+  return found ? Number(found[0]) : NaN;
+};
+const heads = [...document.querySelectorAll("th")], body = document.querySelector("tbody");
+const sort = column => {
+  const turn = heads[column].ariaSort === "ascending" ? -1 : 1;
+  const keyed = [...body.rows].map(row => [row.cells[column].textContent.trim(), row]);
+  const compare = ([one], [two]) => {
+    const missing = (one === "\u2013") - (two === "\u2013"), words = isNaN(value(one)) - isNaN(value(two));
+    return missing || words || turn * (isNaN(value(one)) ? one.localeCompare(two) : value(one) - value(two));
+  };
+  body.append(...keyed.sort(compare).map(([, row]) => row));
+  heads.forEach(head => { head.ariaSort = null; });
+  heads[column].ariaSort = turn > 0 ? "ascending" : "descending";
+};
+heads.forEach((head, column) => {
+  head.tabIndex = 0;
+  head.title = "sort by this column";
+  head.onclick = () => sort(column);
+  head.onkeydown = event => { if (event.key === "Enter") sort(column); };
+});
 """
 
 
@@ -211,5 +241,6 @@ def to_html(table: Table) -> str:
         title=escape(table.title),
         heads="".join(f"<th>{escape(head)}</th>" for head in cells.columns),
         rows="\n".join(f"<tr>{row}</tr>" for row in rows),
+        sort=_SORT,
         notes="\n".join(f"<li>{escape(note)}</li>" for note in table.notes),
     )

@@ -1,5 +1,6 @@
 """Films, gradient curves and the figures of a protocol, made from tiny real files and read back."""
 
+import base64
 import contextlib
 
 import numpy as np
@@ -151,6 +152,18 @@ def test_a_protocol_with_slots_and_depths_has_their_figures_too(tmp_path, make_p
     assert names == set(figures_of(protocol)) == {*FIGURES, "slots", "depth"}
 
 
+def test_page_of_a_film_plays_its_gif_under_the_label_as_it_was_written(tmp_path, make_protocol):
+    protocol = make_protocol(variants=[{"id": "odd", "base": "predrnnpp", "label": 'A <b> & "c"'}], seeds=[1])
+    write_results(tmp_path, protocol)
+    write_figures(protocol, tmp_path)
+    page, film = ((tmp_path / "tiny" / "films" / f"odd.{ending}") for ending in ("html", "gif"))
+    assert "<h1>A &lt;b&gt; &amp; &quot;c&quot;, seed 1</h1>" in page.read_text()
+    assert base64.b64encode(film.read_bytes()).decode() in page.read_text()
+    with Image.open(film) as frames:
+        assert frames.n_frames == FRAMES
+    assert not (tmp_path / "tiny" / "states").exists()
+
+
 def test_equal_figures_have_equal_bytes_on_another_day(tmp_path, monkeypatch):
     for day in (1, 2):
         monkeypatch.setenv("SOURCE_DATE_EPOCH", str(day * 86400))  # what matplotlib takes for today
@@ -163,7 +176,9 @@ def test_equal_figures_have_equal_bytes_on_another_day(tmp_path, monkeypatch):
 
 def test_with_one_seed_every_figure_says_that_it_ranks_nothing_and_has_no_band(drawn):
     figures = drawn(seeds=[1])
-    assert sorted(figures) == sorted(FIGURES)
+    assert sorted(figures) == sorted(
+        [*FIGURES, *(f"{state}-{half}" for state in "XHCM" for half in ("with", "without"))]
+    )
     for name, figure in figures.items():
         assert "n = 1: ranks nothing" in words(figure), name
         assert bands(figure) == 0, name

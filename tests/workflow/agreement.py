@@ -44,7 +44,7 @@ def hold_against_each_other(first, second, runs, baselines):
             assert one.read_bytes() == other.read_bytes(), other
         one, other = (folder / "runs" / variant / f"seed={seed}" / RECORD for folder in (first, second))
         assert decided(one) == decided(other), other
-    for kind, count in (("figures", 14), ("tables", 28), ("data", 2)):
+    for kind, count in (("figures", 14), ("films", 6), ("states", 8), ("tables", 28), ("data", 2)):
         names = [path.name for path in (first / kind).iterdir()]
         assert len(names) >= count
         for name in names:

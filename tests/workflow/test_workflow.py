@@ -25,6 +25,7 @@ from benchmark.files import read_json
 from benchmark.lock import hold
 from benchmark.outputs import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
 from tests.workflow.agreement import BY_HAND, hold_against_each_other
+from tests.workflow.opened_report import went_through
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT.parent / "shared" / "data"
@@ -310,6 +311,19 @@ def test_store_holds_every_run_with_its_numbers_tags_and_artifacts(smoke, checko
         artifacts = {entry.path for entry in client.list_artifacts(run.info.run_id)}
         assert artifacts >= {"run.yaml", "film.gif", "film.png", "probe.png", "frames.parquet", "probe.parquet"}
         assert {data.dataset.digest for data in run.inputs.dataset_inputs} == {run.data.tags["data_hash"][:36]}
+
+
+def test_report_opens_in_a_browser_and_shows_every_figure_table_and_film(smoke, checkout):
+    status, output = snakemake(checkout, "--report", smoke / "report.html", *SMOKE[1:])
+    assert status == 0, output
+    seen = {Path(path).relative_to("results/smoke"): rows for path, rows in went_through(smoke / "report.html").items()}
+    assert {path.stem for path in seen if path.parent.name == "figures"} == set(FIGURES)
+    assert {path.stem for path in seen if path.parent.name == "films"} == set(VARIANTS)
+    tables = {path.stem: rows for path, rows in seen.items() if path.parent.name == "tables"}
+    assert set(tables) == set(TABLES)
+    assert tables["main"][0].strip() == "ConvLSTM"
+    assert all(rows or name == "comparison" for name, rows in tables.items())
+    assert planned(checkout) == set()
 
 
 def test_second_run_has_nothing_to_do(smoke, checkout):

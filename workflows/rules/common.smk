@@ -13,7 +13,15 @@ from benchmark.config import WorkflowConfig, load_protocol
 from benchmark.device import cuda_count, resolve_device
 from benchmark.errors import UserError, explain
 from benchmark.lock import hold
-from benchmark.outputs import FIGURE_FORMATS, TABLE_FORMATS, figures_of, tables_of
+from benchmark.outputs import (
+    FIGURE_FORMATS,
+    TABLE_FORMATS,
+    figures_of,
+    films_of,
+    paired_films,
+    state_gradients_of,
+    tables_of,
+)
 from benchmark.provenance import ROOT, sources
 from benchmark.variants import BASELINE_SEED, BASELINES
 
@@ -33,9 +41,11 @@ def read_configuration():
 
 CONFIG, PROTOCOL = read_configuration()
 GPU = int(PROTOCOL.training.device == "cuda" or (PROTOCOL.training.device == "auto" and cuda_count() > 0))
+REPORT = ROOT / "workflows" / "report"
 FOLDER = f"{CONFIG.results_dir}/{PROTOCOL.name}"
 RUN = f"{FOLDER}/runs/{{variant}}/seed={{seed}}"
 LOCK = ExitStack()
+config.update(name=PROTOCOL.name, about=PROTOCOL.about, folder=FOLDER)  # for the text of the report
 RECORDS = [(run, reference.record_of(run) if CONFIG.reuse else None) for run in PROTOCOL.runs()]
 
 # Quoted once, here.
@@ -155,4 +165,46 @@ def rows():
         PROTOCOL.about,
         *PROTOCOL.references().items(),
         PROTOCOL.primary.model_dump(),
+    ]
+
+
+def shown(path, caption, part, **labels):
+    """`path` in the report: how to read it is `caption`, whose first line names its question, in which it is in `part`."""
+    question = (REPORT / f"{caption}.rst").read_text().partition("\n")[0].removeprefix(".. ")
+    return report(path, caption=REPORT / f"{caption}.rst", category=question, subcategory=part, labels=labels)
+
+
+def tables():
+    """The tables in the format that the report shows."""
+    return [
+        shown(f"{FOLDER}/tables/{name}.html", name, "Tables", table=name.replace("_", " "))
+        for name in tables_of(PROTOCOL)
+    ]
+
+
+def figures():
+    """The figures in the format that the report shows."""
+    return [
+        shown(f"{FOLDER}/figures/{name}.png", name, "Figures", figure=name.replace("_", " "))
+        for name in figures_of(PROTOCOL)
+    ]
+
+
+def films():
+    """A page with a moving picture for each variant; those in pairs are parted by their highway alone."""
+    found, pairs = [], paired_films(PROTOCOL)
+    for variant in films_of(PROTOCOL):
+        part, labels = "Films of other variants", {"variant": variant}
+        if variant in pairs:
+            part, labels = "Films, with and without highway", {"variant": pairs[variant]}
+            labels["highway"] = "without" if variant == pairs[variant] else "with"
+        found.append(shown(f"{FOLDER}/films/{variant}.html", "variant_film", part, **labels))
+    return found
+
+
+def state_gradients():
+    """The gradient of each state, for variants with and without highway."""
+    return [
+        shown(f"{FOLDER}/states/{state}-{half}.png", "state_gradient", "By state", state=state, highway=half)
+        for state, half in state_gradients_of(PROTOCOL)
     ]

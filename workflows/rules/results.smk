@@ -7,7 +7,12 @@ rule tables:
         records(),
         f"{FOLDER}/plan.csv",
     output:
-        expand(f"{FOLDER}/tables/{{name}}.{{ending}}", name=tables_of(PROTOCOL), ending=TABLE_FORMATS),
+        tables(),
+        expand(
+            f"{FOLDER}/tables/{{name}}.{{ending}}",
+            name=tables_of(PROTOCOL),
+            ending=[one for one in TABLE_FORMATS if one != "html"],
+        ),
     log:
         f"{FOLDER}/logs/tables.log",
     benchmark:
@@ -26,7 +31,15 @@ rule figures:
         code_files(*sources("figures")),
         records(),
     output:
-        expand(f"{FOLDER}/figures/{{name}}.{{ending}}", name=figures_of(PROTOCOL), ending=FIGURE_FORMATS),
+        figures(),
+        expand(
+            f"{FOLDER}/figures/{{name}}.{{ending}}",
+            name=figures_of(PROTOCOL),
+            ending=[one for one in FIGURE_FORMATS if one != "png"],
+        ),
+        films(),
+        expand(f"{FOLDER}/films/{{variant}}.gif", variant=films_of(PROTOCOL)),
+        state_gradients(),
     log:
         f"{FOLDER}/logs/figures.log",
     benchmark:
