@@ -53,11 +53,11 @@ GPU_RESULTS := results/reference/speed
 gpu-check: .venv/installed
 	timeout 150 .venv/bin/pytest -q -m gpu
 	@mkdir -p $(GPU_RESULTS)
-	$(SPEED) --what data --batch 64 --json $(GPU_RESULTS)/cuda-data.json
-	$(SPEED) --precision fp32 --hidden 128,64,64,64 --json $(GPU_RESULTS)/cuda-128-64-fp32.json
-	$(SPEED) --precision bf16 --hidden 128,64,64,64 --json $(GPU_RESULTS)/cuda-128-64-bf16.json
-	$(SPEED) --precision bf16 --hidden 128,64,64,64 --batch 64 --json $(GPU_RESULTS)/cuda-128-64-bf16-batch64.json
-	$(SPEED) --precision bf16 --hidden 128,128,128,128 --frame-size 128 --context 10 --horizon 20 --repeats 2 \
+	$(SPEED) --what data --batch-size 64 --json $(GPU_RESULTS)/cuda-data.json
+	$(SPEED) --precision fp32 --hidden-channels 128,64,64,64 --json $(GPU_RESULTS)/cuda-128-64-fp32.json
+	$(SPEED) --precision bf16 --hidden-channels 128,64,64,64 --json $(GPU_RESULTS)/cuda-128-64-bf16.json
+	$(SPEED) --precision bf16 --hidden-channels 128,64,64,64 --batch-size 64 --json $(GPU_RESULTS)/cuda-128-64-bf16-batch64.json
+	$(SPEED) --precision bf16 --hidden-channels 128,128,128,128 --frame-size 128 --context 10 --horizon 20 --repeats 2 \
 	    --recompute --json $(GPU_RESULTS)/cuda-recompute.json
 
 # `mlflow ui` itself does not read MLFLOW_TRACKING_URI, and what stands in a command line (a password) everyone can read;

@@ -87,6 +87,18 @@ def check_writable(folder: Path) -> None:
     raise UserError(f"{folder}: cannot be written to{above} {why}; {_ELSEWHERE}")
 
 
+def check_output(output: Path) -> None:
+    """Raise UserError if a file `output` cannot be written, before anything is computed for it."""
+    try:
+        if output.is_dir():
+            raise IsADirectoryError(0, "is a folder")
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        reason = error.strerror
+        raise UserError(f"--output: {output} cannot be written ({reason}); name a file in a folder of yours") from None
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path` that replaces it on success and is removed on failure.

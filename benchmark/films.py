@@ -57,13 +57,15 @@ def color_bar(canvas: Image.Image, x: int, y: int, width: int, size: int) -> Non
     draw.text((x + width + size // 2, y), ends[1], TEXT, font, anchor="lm")
 
 
-def film_strip(examples: dict[str, np.ndarray], title: str, path: Path) -> None:
+def film_strip(examples: dict[str, np.ndarray], title: str, path: Path, kind: str = "test clip") -> None:
     """Write a PNG with, for each clip, its true frames above the prediction and the error, columns aligned in time.
 
     Args:
-        examples: `clip` (n,), `context` (n, K, H, W, C), `truth` and `prediction` (n, T, H, W, C), uint8.
+        examples: `clip` (n,), `context` (n, K, H, W, C), `truth` (n, S, H, W, C) and `prediction` (n, T, H, W, C),
+            uint8; S at most T: where the truth ends there is no error.
         title: the run.
         path: PNG to write.
+        kind: what each clip is called, before its number.
     """
     grid = StripGrid.of(examples)
     bold = ImageFont.truetype(FONT, round(1.2 * grid.size))
@@ -72,8 +74,9 @@ def film_strip(examples: dict[str, np.ndarray], title: str, path: Path) -> None:
     canvas = Image.new("RGB", (width + grid.size, top + len(examples["clip"]) * grid.block + 3 * grid.size), "white")
     ImageDraw.Draw(canvas).text((grid.size, top // 2), title, TEXT, bold, anchor="lm")
     for index in range(len(examples["clip"])):
-        draw_clip(canvas, examples, index, grid, top + index * grid.block)
-    color_bar(canvas, grid.left, canvas.height - round(1.6 * grid.size), 8 * grid.size, grid.size)
+        draw_clip(canvas, examples, index, grid, top + index * grid.block, kind)
+    if "error" in grid.rows:
+        color_bar(canvas, grid.left, canvas.height - round(1.6 * grid.size), 8 * grid.size, grid.size)
     with atomic_buffer(path) as file:
         canvas.save(file, "PNG")
 
@@ -90,15 +93,18 @@ class StripGrid:
     cell_h: int
     size: int
     """Of the text."""
+    rows: tuple[str, ...]
+    """What stands under each other."""
 
     @classmethod
     def of(cls, examples: dict[str, np.ndarray]) -> "StripGrid":
         """The grid for these clips: frames as large as `STRIP_WIDTH` and `LARGEST_CELL` allow."""
-        horizon, height, width = examples["truth"].shape[1:4]
+        horizon, height, width = examples["prediction"].shape[1:4]
         context = examples["context"].shape[1]
+        rows = ("truth", "prediction", "error") if examples["truth"].shape[1] else ("input", "prediction")
         scale = max(1, min(round(STRIP_WIDTH / ((context + horizon) * width)), LARGEST_CELL // width))
         cell_w, cell_h = width * scale + 4, height * scale + 4
-        return cls(context, horizon, scale, cell_w, cell_h, size=max(14, min(24, round(0.26 * cell_w))))
+        return cls(context, horizon, scale, cell_w, cell_h, max(14, min(24, round(0.26 * cell_w))), rows)
 
     @property
     def left(self) -> int:
@@ -113,32 +119,37 @@ class StripGrid:
     @property
     def block(self) -> int:
         """Height of one clip."""
-        return round(3.4 * self.size) + 3 * self.cell_h
+        return round(3.4 * self.size) + len(self.rows) * self.cell_h
 
     def x_of(self, t: int) -> int:
         """Left edge of the frame at time `t`."""
         return self.left + (t - 1) * self.cell_w + (self.between if t > self.context else 0)
 
 
-def draw_clip(canvas: Image.Image, examples: dict[str, np.ndarray], index: int, grid: StripGrid, top: int) -> None:
-    """Draw clip `index` of a film strip: from `top` on heads and frame numbers, then truth, prediction and error."""
+def draw_clip(
+    canvas: Image.Image, examples: dict[str, np.ndarray], index: int, grid: StripGrid, top: int, kind: str
+) -> None:
+    """Draw clip `index` of a film strip: from `top` on heads and frame numbers, then the rows of `grid`."""
     draw, font = ImageDraw.Draw(canvas), ImageFont.truetype(FONT, grid.size)
     y, first = top + round(2.6 * grid.size), grid.context + 1
     true = np.concatenate([examples["context"][index], examples["truth"][index]])
     for t in range(1, first + grid.horizon):
         draw.text((grid.x_of(t) + grid.cell_w // 2, y - grid.size // 2 - 4), str(t), TEXT, font, anchor="mm")
-        canvas.paste(as_rgb(true[t - 1], grid.scale), (grid.x_of(t), y))
+    for t, frame in enumerate(true, start=1):
+        canvas.paste(as_rgb(frame, grid.scale), (grid.x_of(t), y))
     for t, predicted in enumerate(examples["prediction"][index], start=first):
         x, error_y = grid.x_of(t), y + 2 * grid.cell_h
         canvas.paste(as_rgb(predicted, grid.scale), (x, y + grid.cell_h))
+        if t > len(true):
+            continue
         canvas.paste(as_rgb(error_colors(predicted, true[t - 1]), grid.scale), (x, error_y))
         draw.rectangle((x - 1, error_y - 1, x + grid.cell_w - 4, error_y + grid.cell_h - 4), outline="#C8C8C8")
     start = grid.x_of(first) - grid.between // 2 - 2
-    draw.line((start, y - 2 * grid.size, start, y + 3 * grid.cell_h), HIGHLIGHT, 3)
-    heads = {grid.size: f"test clip {examples['clip'][index]}", grid.left: "context", grid.x_of(first): "horizon"}
+    draw.line((start, y - 2 * grid.size, start, y + len(grid.rows) * grid.cell_h), HIGHLIGHT, 3)
+    heads = {grid.size: f"{kind} {examples['clip'][index]}", grid.left: "context", grid.x_of(first): "horizon"}
     for x, words in heads.items():
         draw.text((x, y - 2 * grid.size), words, TEXT, font, anchor="lm")
-    for row, words in enumerate(("truth", "prediction", "error")):
+    for row, words in enumerate(grid.rows):
         middle = y + row * grid.cell_h + grid.cell_h // 2
         draw.text((grid.left - grid.size // 2, middle), words, TEXT, font, anchor="rm")
 
@@ -146,15 +157,19 @@ def draw_clip(canvas: Image.Image, examples: dict[str, np.ndarray], index: int, 
 def film_animation(examples: dict[str, np.ndarray], path: Path) -> None:
     """Write a GIF that plays the context and then truth, prediction and error side by side, a row a clip.
 
+    Without truth there is one panel, which plays the context and then, framed, the prediction.
+
     Args:
         examples: as in `film_strip`.
         path: GIF to write.
     """
-    frames = [
-        animation_frame(examples, t) for t in range(1, examples["context"].shape[1] + examples["truth"].shape[1] + 1)
-    ]
+    context, (horizon, *_, channels) = examples["context"].shape[1], examples["prediction"].shape[1:]
+    frames = [animation_frame(examples, t) for t in range(1, context + horizon + 1)]
     palette = animation_palette()
-    indexed = [index_colors(frame, palette) for frame in frames]
+    if channels == 1:
+        indexed = [index_colors(frame, palette) for frame in frames]
+    else:
+        indexed = [frame.quantize(256, dither=Image.Dither.NONE) for frame in frames]
     durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
     timing = {"duration": durations, "loop": 0}
     with atomic_buffer(path) as file:
@@ -181,35 +196,43 @@ def index_colors(picture: Image.Image, palette: np.ndarray) -> Image.Image:
 
 
 def animation_frame(examples: dict[str, np.ndarray], t: int) -> Image.Image:
-    """The picture at time `t` (1 = first given frame): three panels a clip, of which the context leaves two blank."""
-    context, horizon = examples["context"].shape[1], examples["truth"].shape[1]
-    height, width = examples["truth"].shape[2:4]
-    scale, gap, line = max(1, round(PANEL_WIDTH / width)), 10, 26
+    """The picture at time `t` (1 = first given frame): a row of panels a clip, blank where there is nothing to show."""
+    context, true, horizon = (examples[name].shape[1] for name in ("context", "truth", "prediction"))
+    height, width = examples["prediction"].shape[2:4]
+    heads = ("truth", "prediction", "error") if true else ("input, then prediction",)
+    scale, gap, line = max(1, round(PANEL_WIDTH * (1 if true else 2) / width)), 10, 26
     panel_w, panel_h = width * scale, height * scale
     canvas = Image.new(
-        "RGB", (3 * panel_w + 4 * gap, 2 * line + len(examples["clip"]) * (panel_h + gap) + line), "white"
+        "RGB",
+        (len(heads) * (panel_w + gap) + gap, 2 * line + len(examples["clip"]) * (panel_h + gap) + line),
+        "white",
     )
     draw, font = ImageDraw.Draw(canvas), ImageFont.truetype(FONT, 13)
     predicting, step = t > context, t - context - 1
     words, color = ("prediction", HIGHLIGHT) if predicting else ("context", TEXT)
     draw.text((gap, line // 2 + 2), f"t = {t}", TEXT, font, anchor="lm")
     draw.text((canvas.width - gap, line // 2 + 2), words, color, font, anchor="rm")
-    for column, head in enumerate(("truth", "prediction", "error")):
-        middle = gap + column * (panel_w + gap) + panel_w // 2
-        draw.text((middle, line + line // 2), head, TEXT, font, anchor="mm")
+    x = [gap + column * (panel_w + gap) for column in range(len(heads))]
+    predicted_x = x[1] if true else x[0]
+    for place, head in zip(x, heads, strict=True):
+        draw.text((place + panel_w // 2, line + line // 2), head, TEXT, font, anchor="mm")
     for index in range(len(examples["clip"])):
         y = 2 * line + index * (panel_h + gap)
-        x = [gap + column * (panel_w + gap) for column in range(3)]
-        if predicting:
-            truth, prediction = examples["truth"][index, step], examples["prediction"][index, step]
-            for place, picture in zip(x, (truth, prediction, error_colors(prediction, truth)), strict=True):
-                canvas.paste(as_rgb(picture, scale), (place, y))
-            draw.rectangle((x[1] - 4, y - 4, x[1] + panel_w + 3, y + panel_h + 3), outline=HIGHLIGHT, width=3)
-            draw.rectangle((x[2] - 1, y - 1, x[2] + panel_w, y + panel_h), outline="#C8C8C8")
-        else:
-            canvas.paste(as_rgb(examples["context"][index, t - 1], scale), (x[0], y))
-            for place in x[1:]:
+        given, truth, prediction = (examples[name][index] for name in ("context", "truth", "prediction"))
+        shown = {x[0]: given[t - 1]} if not predicting else {predicted_x: prediction[step]}
+        if 0 <= step < true:
+            shown |= {x[0]: truth[step], x[2]: error_colors(prediction[step], truth[step])}
+        for place in x:
+            if place in shown:
+                canvas.paste(as_rgb(shown[place], scale), (place, y))
+            else:
                 draw.rectangle((place, y, place + panel_w - 1, y + panel_h - 1), fill="#ECECEC")
+        if predicting:
+            draw.rectangle(
+                (predicted_x - 4, y - 4, predicted_x + panel_w + 3, y + panel_h + 3), outline=HIGHLIGHT, width=3
+            )
+        if 0 <= step < true:
+            draw.rectangle((x[2] - 1, y - 1, x[2] + panel_w, y + panel_h), outline="#C8C8C8")
     timeline(draw, (gap, canvas.height - line // 2, canvas.width - gap), t, context, context + horizon)
     return canvas
 

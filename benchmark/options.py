@@ -15,7 +15,11 @@ from benchmark.speed import whole
 
 CODE_BASES = ("openstl", "predrnn-pytorch")
 BACKBONES = ("alex", "vgg", "squeeze")
-
+OWN_CLIPS = dict.fromkeys(("layout", "context", "horizon", "lpips_backbone", "download")) | {
+    "output": Path("scores.parquet"),
+    "batch_size": 50,
+}
+"""Options of `evaluate` for clips of a person's own, where no protocol sets them -> default."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "protocol": {"metavar": "NAME|FILE", "help": "protocol: a name in workflows/protocols, or a YAML file"},
@@ -56,7 +60,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "lpips_backbone": {"choices": BACKBONES, "help": "network under LPIPS; default: LPIPS is not measured"},
     "batch_size": {"metavar": "N", "type": whole, "help": "clips rolled out together; default: 50"},
     "evaluate context": {
-        "metavar": "K",
+        "metavar": "N",
         "type": whole,
         "help": "frames given; default: as the weights were trained",
     },
@@ -68,6 +72,32 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "evaluate device": {
         "choices": ("auto", "cpu", "cuda"),
         "help": "default: what the protocol says; auto for your clips",
+    },
+    "predict weights": {"metavar": "FILE", "type": Path, "help": "weights of `train` or `import-weights`"},
+    "predict input": {
+        "metavar": "PATH",
+        "type": Path,
+        "help": "a clip: a .gif, a folder of PNG frames, or what --data of `evaluate` takes; see docs/weights.md",
+    },
+    "predict output": {
+        "metavar": "FILE",
+        "type": Path,
+        "help": "what to write: .npy (values), .gif (film) or .png (film strip)",
+    },
+    "predict context": {
+        "metavar": "N",
+        "type": whole,
+        "help": "frames given; default: as the weights were trained",
+    },
+    "predict horizon": {
+        "metavar": "N",
+        "type": whole,
+        "help": "frames predicted; default: as many as the input has after the context, or else as many as are given",
+    },
+    "predict device": {"choices": ("auto", "cpu", "cuda"), "help": "default: auto"},
+    "fit": {
+        "action": "store_true",
+        "help": "make the frames fit the weights: cropped to their shape, scaled to their size, in grey or in colour",
     },
     "resume_only": {"action": "store_true", "help": "it is an error if there is no checkpoint to go on from"},
     "reuse": {"action": "store_true", "help": "take runs of this very config from their published records"},
@@ -91,7 +121,7 @@ def check_results_dir(options: argparse.Namespace) -> None:
     """
     told = vars(options)
     folders = []
-    if told.get("weights"):  # of `evaluate`, which then prints scores, and stores those of a person's own clips
+    if told.get("weights"):  # what is made of a file of weights goes to no results folder
         folders = [options.output.parent] if options.output else []
     elif "results_dir" in told and not told.get("protocol"):
         folders = [options.results_dir]

@@ -1,6 +1,5 @@
 """Scores of a file of weights, trained here or imported: on the test clips of a protocol or on a person's own clips."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from benchmark.data.clips import load_clips
 from benchmark.data.stream import to_float
 from benchmark.errors import UserError
 from benchmark.evaluate import Forecast, recorded_lpips, score_clips
+from benchmark.files import check_output
 from benchmark.metrics import METRICS, columns, score, summarise
 from benchmark.notes import definition_note
 from benchmark.parquet import write_parquet
@@ -73,12 +73,10 @@ def score_files(
         UserError: a file is missing, damaged, of another kind or cannot be written, clips are too short, or the
             network takes no frames like those.
     """
-    check_writable(output)
+    check_output(output)
     engine.prepare_device(device, torch.get_num_threads())
     network = load_weights(path).to(device)
-    given = context or trained_context(path)
-    if given is None:
-        raise UserError(f"{path}: says not how many given frames it was trained with; say how many with --context")
+    given = given_frames(path, context)
     clips = open_clips(data, given + (horizon or 1), layout)
     check_frames(network.spec, clips.frame, f"{data}: its clips")
     predicted = horizon or clips.lengths[0] - given
@@ -150,13 +148,26 @@ def table_of(title: str, path: Path, frames: pd.DataFrame, notes: list[str]) -> 
     return Table(title, means, pd.DataFrame(rows), notes)
 
 
+def given_frames(path: Path, context: int | None) -> int:
+    """The frames that are given: `context`, or as many as the weights at `path` were trained with.
+
+    Raises:
+        UserError: neither is known.
+    """
+    given = context or trained_context(path)
+    if given is None:
+        raise UserError(f"{path}: says not how many given frames it was trained with; say how many with --context")
+    return given
+
+
 def clips_note(clips: ClipFiles, used: int) -> str:
     """How the clips were read and what of them is used."""
     shortest, longest = clips.lengths
     length = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
     size = "x".join(map(str, clips.frame[1:]))
+    count = f"{clips.count:,} clip{'s' * (clips.count > 1)}"
     cut = f", of which the first {used} are used" if longest > used else ""
-    return f"read as {clips.read_as}: {clips.count:,} clips of {length} frames of {size} pixels{cut}"
+    return f"read as {clips.read_as}: {count} of {length} frames of {size} pixels{cut}"
 
 
 def split_note(path: Path, given: int, predicted: int) -> str:
@@ -174,20 +185,15 @@ def lpips_note(net: str | None) -> str:
     return f"LPIPS was not measured: no {net} backbone; put {names} into lpips/ of --data-dir, or add --download."
 
 
-def check_writable(output: Path) -> None:
-    """Raise UserError if a file `output` cannot be written, before anything is computed for it."""
-    try:
-        if output.is_dir():
-            raise IsADirectoryError(0, "is a folder")
-        with tempfile.TemporaryFile(dir=output.parent):
-            pass
-    except OSError as error:
-        reason = error.strerror
-        raise UserError(f"--output: {output} cannot be written ({reason}); name a file in a folder of yours") from None
-
-
 def check_frames(spec: ModelSpec, frame: Sequence[int], where: str) -> None:
-    """Raise UserError if a network of `spec` cannot take frames of (C, H, W), or if those cannot be scored.
+    """Raise UserError if a network of `spec` cannot take frames of (C, H, W), or if those cannot be scored."""
+    check_taken(spec, frame, where)
+    if frame[0] != 1:
+        raise UserError(f"{where} have {frame[0]} channels; the metrics are defined for frames of one")
+
+
+def check_taken(spec: ModelSpec, frame: Sequence[int], where: str) -> None:
+    """Raise UserError if a network of `spec` cannot take frames of (C, H, W).
 
     A norm per element fixes the size of a frame; without one both sides may be any multiple of the patches.
     """
@@ -195,8 +201,6 @@ def check_frames(spec: ModelSpec, frame: Sequence[int], where: str) -> None:
     size = "x".join(map(str, sides))
     if spec.channels != channels:
         raise UserError(f"{where} have {channels} channel(s), the network takes {spec.channels}")
-    if channels != 1:
-        raise UserError(f"{where} have {channels} channels; the metrics are defined for frames of one")
     if spec.norm == "element" and set(sides) != {spec.frame_size}:
         needed = f"{spec.frame_size}x{spec.frame_size}"
         raise UserError(f"{where} have frames of {size} pixels, the norms of the network are for {needed}")

@@ -21,10 +21,9 @@ WHAT = {
 
 def whole(text: str) -> int:
     """A whole number above 0, as argparse takes it."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def widths(text: str) -> tuple[int, ...]:
@@ -35,7 +34,7 @@ def widths(text: str) -> tuple[int, ...]:
 OPTIONS: dict[str, dict[str, Any]] = {
     "what": {"choices": tuple(WHAT), "default": "train", "help": "; ".join(f"{k}: {v}" for k, v in WHAT.items())},
     "variant": {"metavar": "ID", "default": "predrnnpp", "help": f"one of {', '.join(VARIANTS)}; default: predrnnpp"},
-    "hidden": {
+    "hidden_channels": {
         "metavar": "N,N,...",
         "type": widths,
         "default": (16,) * 4,
@@ -43,9 +42,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "norm": {"choices": ("none", "channel", "element"), "default": "none", "help": "layer norm; default: none"},
     "frame_size": {"metavar": "N", "type": whole, "default": 64, "help": "side of a frame; default: 64"},
-    "patch": {"metavar": "N", "type": whole, "default": 4, "help": "side of a patch; default: 4"},
-    "kernel": {"metavar": "N", "type": whole, "default": 5, "help": "side of a kernel; default: 5"},
-    "batch": {"metavar": "N", "type": whole, "default": 8, "help": "clips in a batch; default: 8"},
+    "patch_size": {"metavar": "N", "type": whole, "default": 4, "help": "side of a patch; default: 4"},
+    "kernel_size": {"metavar": "N", "type": whole, "default": 5, "help": "side of a kernel; default: 5"},
+    "batch_size": {"metavar": "N", "type": whole, "default": 8, "help": "clips in a batch; default: 8"},
     "context": {"metavar": "N", "type": whole, "default": 10, "help": "frames given; default: 10"},
     "horizon": {"metavar": "N", "type": whole, "default": 10, "help": "frames predicted; default: 10"},
     "precision": {
@@ -88,13 +87,13 @@ def spec_of(options: argparse.Namespace) -> ModelSpec:
     """The network that the options name."""
     if options.variant not in VARIANTS:
         raise UserError(f"--variant: {unknown('variant', options.variant, VARIANTS)}")
-    known, layers = VARIANTS[options.variant], len(options.hidden)
+    known, layers = VARIANTS[options.variant], len(options.hidden_channels)
     fields = {
         "cell": known.cell,
-        "hidden_channels": options.hidden,
+        "hidden_channels": options.hidden_channels,
         "frame_size": options.frame_size,
-        "patch_size": options.patch,
-        "kernel_size": options.kernel,
+        "patch_size": options.patch_size,
+        "kernel_size": options.kernel_size,
         "norm": options.norm,
         "highway_slot": SLOTS[known.slot](layers) if known.slot else 0,
     }

@@ -30,7 +30,7 @@ CLIPS_AT_ONCE = 50
 def measure(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str, Any]:
     """All numbers of one call, as plain values; see `speed` for the options."""
     engine.prepare_device(device, options.threads)
-    sizes = ("batch", "context", "horizon", "threads", "precision", "recompute", "repeats")
+    sizes = ("context", "horizon", "threads", "precision", "recompute", "repeats")
     result = {
         "what": options.what,
         "device": device,
@@ -42,7 +42,7 @@ def measure(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[s
     }
     if device == "cpu":
         result["tf32"] = "not on a CPU"
-    result |= {name: getattr(options, name) for name in sizes}
+    result |= {"batch": options.batch_size} | {name: getattr(options, name) for name in sizes}
     return result | MEASURES[options.what](options, spec, device)
 
 
@@ -50,14 +50,14 @@ def train(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str
     """The training step."""
     stream, fast, plain = stream_of(options, device), *(step_of(options, spec, device, p) for p in (False, True))
     with_batch = {
-        "plain": lambda step: plain(stream.batch(step, options.batch)),
-        "fast": lambda step: fast(stream.batch(step, options.batch)),
+        "plain": lambda step: plain(stream.batch(step, options.batch_size)),
+        "fast": lambda step: fast(stream.batch(step, options.batch_size)),
     }
     macs = count_macs(spec, options.context, options.horizon)
     labels = {"plain": "plain, fp32", "fast": f"fast, {options.precision}"}
     found = beside(with_batch, labels, device, options.repeats)
-    found |= {"clips_per_s": options.batch / found["step_s"], "macs": macs}
-    found["flops_per_s"] = 6 * macs * options.batch / found["step_s"]  # backward is twice forward; a MAC is two
+    found |= {"clips_per_s": options.batch_size / found["step_s"], "macs": macs}
+    found["flops_per_s"] = 6 * macs * options.batch_size / found["step_s"]  # backward is twice forward; a MAC is two
     found["ceilings"] = ceilings(device, torch.bfloat16 if options.precision == "bf16" else torch.float32)
     found["fraction_of_matmul"] = found["flops_per_s"] / found["ceilings"]["matrix_product_flops"]
     return found
@@ -65,7 +65,7 @@ def train(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str
 
 def inference(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str, Any]:
     """The roll-out."""
-    context = stream_of(options, device).batch(0, options.batch)[:, : options.context]
+    context = stream_of(options, device).batch(0, options.batch_size)[:, : options.context]
     networks = {}
     for name in ("plain", "fast"):
         networks[name] = build(spec, 1).to(device)
@@ -77,18 +77,18 @@ def inference(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict
     }
     labels = {"plain": "plain, fp32", "fast": f"fast, {options.precision}"}
     found = beside(paths, labels, device, options.repeats)
-    return found | {"clips_per_s": options.batch / found["step_s"]}
+    return found | {"clips_per_s": options.batch_size / found["step_s"]}
 
 
 def data(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str, Any]:
     """The stream, beside a training step of the fast path."""
     stream, step = stream_of(options, device), step_of(options, spec, device, plain=False)
-    frames = stream.batch(0, options.batch)
-    paths = {"plain": lambda _: step(frames), "fast": lambda number: stream.batch(number, options.batch)}
+    frames = stream.batch(0, options.batch_size)
+    paths = {"plain": lambda _: step(frames), "fast": lambda number: stream.batch(number, options.batch_size)}
     found = beside(paths, {"plain": "training step", "fast": "its batch of clips"}, device, options.repeats)
     share = found["step_s"] / found["plain_step_s"]
     found |= {"ratio": None, "processor_ratio": None}  # they are no two ways to one thing
-    return found | {"clips_per_s": options.batch / found["step_s"], "share_of_step": share}
+    return found | {"clips_per_s": options.batch_size / found["step_s"], "share_of_step": share}
 
 
 def evaluate(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str, Any]:
@@ -120,8 +120,8 @@ def probe(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str
     network.plain = True
 
     def clips(part: int) -> Tensor:
-        count = min(options.batch, options.clips - part * options.batch)
-        return (255 * stream.batch(part, options.batch)[:count]).round().byte()
+        count = min(options.batch_size, options.clips - part * options.batch_size)
+        return (255 * stream.batch(part, options.batch_size)[:count]).round().byte()
 
     def to_weights(batch: Tensor) -> None:
         frames = to_float(batch).double()
@@ -129,11 +129,11 @@ def probe(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str
         torch.autograd.grad(scalar_of(last, frames[:, -1], "residual"), list(network.parameters()))
 
     def to_states(batch: Tensor) -> None:
-        measure(network, batch, options.context, options.batch, device, ("residual",))
+        measure(network, batch, options.context, options.batch_size, device, ("residual",))
 
     labels = {"plain": "forward and backward to the weights", "fast": "the probe, one measure"}
     paths = {"plain": to_weights, "fast": to_states}
-    found = beside(paths, labels, device, -(-options.clips // options.batch), given=clips)
+    found = beside(paths, labels, device, -(-options.clips // options.batch_size), given=clips)
     plain, ours = (found["paths"][name]["total_s"] for name in ("plain", "fast"))
     found |= {"cost": ours / plain, "processor_cost": 1 / found["processor_ratio"], "clips_per_s": options.clips / ours}
     found |= {"ratio": None, "processor_ratio": None}  # they are no two ways to one thing
@@ -170,7 +170,7 @@ def step_of(options: argparse.Namespace, spec: ModelSpec, device: str, plain: bo
     """A training step of its own network; the plain one is eager and in single precision."""
     training = TrainingConfig(
         steps=1,
-        batch_size=options.batch,
+        batch_size=options.batch_size,
         learning_rate=1e-3,
         clip_norm=1.0,
         precision="fp32" if plain else options.precision,
@@ -182,7 +182,7 @@ def step_of(options: argparse.Namespace, spec: ModelSpec, device: str, plain: bo
     step = engine.make_step(network, optimizer, training)
 
     def one(frames: Tensor) -> Any:
-        mask = free_running_mask(options.batch, options.context, options.horizon, frames)
+        mask = free_running_mask(options.batch_size, options.context, options.horizon, frames)
         if plain:
             return engine.update(network, optimizer, frames, mask, training)
         return step(frames, mask)

@@ -21,6 +21,7 @@ from benchmark.outputs import FIGURE_FORMATS, FIGURES, figures_of
 from benchmark.parquet import write_parquet
 from benchmark.variants import BASELINE_SEED
 from tests.benchmark.conftest import made_probe
+from tests.benchmark.pixels import enlarged, places
 from tests.benchmark.recorded import write_figures
 
 CONTEXT, HORIZON, SIDE = 3, 2, 12
@@ -109,23 +110,6 @@ def bands(figure: Figure) -> int:
     """Number of bands that cover an area."""
     found = [path for band in figure.findobj(PolyCollection) for path in band.get_paths()]
     return sum(bool(len(path.vertices)) for path in found)
-
-
-def places(image: np.ndarray, patch: np.ndarray) -> list[tuple[int, int]]:
-    """Where (x, y) in a grey image a patch stands, pixel for pixel."""
-    height, width = patch.shape
-    first = patch[0].tobytes()
-    found = []
-    for y in range(len(image) - height + 1):
-        row, x = image[y].tobytes(), -1
-        while (x := row.find(first, x + 1)) >= 0:
-            if np.array_equal(image[y : y + height, x : x + width], patch):
-                found.append((x, y))
-    return found
-
-
-def enlarged(frame: np.ndarray, scale: int) -> np.ndarray:
-    return frame[..., 0].repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def test_every_figure_is_written_in_every_format_at_the_width_of_a_page(tmp_path, make_protocol):

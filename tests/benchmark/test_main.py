@@ -1,5 +1,6 @@
 """The verbs as processes: a mistake is a line and exit status 2, at once, without torch, and nothing is written."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.__main__ import VERBS, main
+from benchmark.__main__ import main
+from benchmark.verbs import VERBS
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -96,7 +98,7 @@ def test_help_says_what_the_verb_does(verb, name):
     done = verb(*filter(None, (name, "--help")))
     assert done.returncode == 0
     assert "usage: python -m benchmark" in done.stdout
-    wanted = VERBS if name is None else [(VERBS[name][0].__doc__ or "").split()[0]]
+    wanted = VERBS if name is None else [VERBS[name].about.split()[0]]
     assert [word for word in wanted if word not in done.stdout] == []
 
 
@@ -114,9 +116,10 @@ def test_interrupt_is_no_traceback(monkeypatch, capsys):
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(VERBS, "plan", (interrupted, VERBS["plan"][1]))
+    monkeypatch.setitem(VERBS, "plan", dataclasses.replace(VERBS["plan"], run=interrupted))
     assert main(["plan", "--protocol", "smoke"]) == 130
-    assert capsys.readouterr().err == "interrupted; the same command goes on from the last checkpoint\n"
+    told = capsys.readouterr().err
+    assert told == "interrupted; the same command goes on, from the last checkpoint where there is one\n"
 
 
 def test_unmatched_parameters_are_refused_with_the_counts_and_no_plan_is_left(write_protocol, tmp_path, capsys):

@@ -62,13 +62,16 @@ CHAIN = [
     ("figures", []),
 ]
 
+GROUP_FILES = ("runs", "results", "own", "machine")
 EVERYWHERE = {
     "benchmark/__init__.py": "empty",
     "benchmark/data/__init__.py": "empty",
     "models/__init__.py": "empty",
     "benchmark/__main__.py": "hands options over",
+    "benchmark/command_line.py": "hands options over",
     "benchmark/options.py": "hands options over",
     "benchmark/speed.py": "hands options over",
+    **{f"benchmark/verbs/{name}.py": "hands options over" for name in ("__init__", "verb", *GROUP_FILES)},
     "benchmark/config.py": "its resolved values are parameters of the rules and part of the run's identity",
     "benchmark/sections.py": "as config.py",
     "benchmark/variants.py": "as config.py",

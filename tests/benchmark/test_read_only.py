@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmark.__main__ import VERBS, main
+from benchmark.__main__ import main
+from benchmark.verbs import VERBS
 from tests.benchmark.conftest import TINY
 from tests.benchmark.disks import small_disk
 
@@ -106,7 +107,7 @@ def test_read_only_disk_stops_every_verb_that_writes_results(write_protocol, tmp
 
 
 def test_every_verb_with_a_results_folder_is_known_to_write_or_not():
-    takes = {verb for verb, (_, options) in VERBS.items() if "results_dir" in options}
+    takes = {name for name, verb in VERBS.items() if "results_dir" in verb.options}
     assert takes == WRITERS.keys() | {"publish", "compare", "reproduce", "status", "doctor"}
 
 

@@ -12,7 +12,10 @@ from benchmark.__main__ import main
 from benchmark.metrics import HEADLINE, score
 from benchmark.timing import by_frame, peak_memory
 
-TINY = "--hidden 4,4 --frame-size 16 --kernel 3 --batch 2 --context 3 --horizon 2 --threads 1 --repeats 2 --device cpu"
+TINY = (
+    "--hidden-channels 4,4 --frame-size 16 --kernel-size 3 --batch-size 2 --context 3 --horizon 2"
+    " --threads 1 --repeats 2 --device cpu"
+)
 
 
 def run(tmp_path, *arguments):
@@ -74,9 +77,9 @@ def test_peak_memory_counts_what_was_held_at_once():
     ("arguments", "told"),
     [
         (["--variant", "predrnn++"], "--variant: unknown variant 'predrnn++'; did you mean 'predrnn"),
-        (["--hidden", "4"], "highway_slot"),
-        (["--patch", "5"], "patch_size: 5 does not divide frame_size 64"),
-        (["--variant", "predrnn", "--hidden", "4,8"], "st_lstm uses M elementwise"),
+        (["--hidden-channels", "4"], "highway_slot"),
+        (["--patch-size", "5"], "patch_size: 5 does not divide frame_size 64"),
+        (["--variant", "predrnn", "--hidden-channels", "4,8"], "st_lstm uses M elementwise"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_before_anything_is_measured(capsys, arguments, told):

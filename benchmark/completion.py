@@ -1,0 +1,61 @@
+"""What a shell may offer after the words typed so far, through argcomplete; no torch is imported for it."""
+
+import argparse
+
+import argcomplete
+
+from benchmark.config import PROTOCOLS, Protocol, load_protocol
+from benchmark.errors import UserError
+from benchmark.variants import BASELINE_SEED, BASELINES, VARIANTS
+from benchmark.verbs import VERBS
+
+SCORED = ("evaluate", "record")
+"""Verbs that take baselines, too."""
+
+
+def complete(top: argparse.ArgumentParser) -> None:
+    """Answer the shell that asks and end the process."""
+    (verbs,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
+    for name, verb in verbs.choices.items():
+        verbs._choices_actions.append(verbs._ChoicesPseudoAction(name, (), VERBS[name].about))  # shown by zsh
+        for action in verb._actions:
+            if action.dest in OFFERS:
+                action.completer = OFFERS[action.dest]
+    argcomplete.autocomplete(top)
+
+
+def protocols(**_: object) -> list[str]:
+    """Names of the protocols here; where none begins as typed, shells offer files."""
+    return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
+
+
+def variants(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """Variants of --protocol, or all where none is given; of a list with commas, for its last part."""
+    protocol = _protocol(parsed_args)
+    names = [entry.id for entry in protocol.variants] if protocol else list(VARIANTS)
+    if parsed_args.verb in SCORED:
+        names += protocol.baselines if protocol else BASELINES
+    head = prefix.rpartition(",")[0]
+    taken = head.split(",")
+    return [f"{head},{name}" if head else name for name in names if name not in taken]
+
+
+def seeds(parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """Seeds that --protocol has for --variant."""
+    protocol, variant = _protocol(parsed_args), (parsed_args.variant or "").partition(",")[0]
+    if variant in BASELINES:
+        return [str(BASELINE_SEED)]
+    if protocol is None or variant not in [entry.id for entry in protocol.variants]:
+        return []
+    return [str(seed) for seed in protocol.seeds_of(variant)]
+
+
+def _protocol(options: argparse.Namespace) -> Protocol | None:
+    try:
+        return load_protocol(options.protocol) if getattr(options, "protocol", None) else None
+    except UserError:
+        return None
+
+
+OFFERS = {"protocol": protocols, "variant": variants, "seed": seeds}
+"""Option -> what completes its value, where argparse does not know it."""

@@ -1,0 +1,121 @@
+"""Clips that a person hands to `predict`: what may be read and written, and frames made to fit. Imports no torch."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image, ImageOps
+
+from benchmark.data.clip_files import ClipFiles, open_clips
+from benchmark.data.clip_layouts import Frames
+from benchmark.data.single_clips import entries_of, gif_length, png_frames, read_gif, read_png
+from benchmark.errors import UserError
+from benchmark.files import check_output
+from models.spec import ModelSpec
+
+OUTPUTS = {".npy": "values", ".gif": "a film", ".png": "a film strip"}
+READABLE = (".gif", ".npy", ".npz")
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)
+"""Share of red, green and blue in grey, as in Pillow."""
+
+
+def check_paths(weights: Path, source: Path, output: Path) -> None:
+    """Refuse what cannot be read or written, before anything large is imported.
+
+    Raises:
+        UserError: weights or input are missing, one of the kinds is not known, or the output cannot be
+            written or would harm the input.
+    """
+    if output.suffix.lower() not in OUTPUTS:
+        kinds = ", ".join(f"{suffix} ({what})" for suffix, what in OUTPUTS.items())
+        raise UserError(f"--output: {output} says not what to write; allowed are {kinds}")
+    for flag, path in {"--weights": weights, "--input": source}.items():
+        if not path.exists():
+            raise UserError(f"{flag}: {path}: no such file")
+    if output.resolve() in (weights.resolve(), source.resolve()) or source.resolve() in output.resolve().parents:
+        raise UserError(f"--output: {output} would lie in what is read; name another file")
+    check_output(output)
+    if source.is_file() and source.suffix.lower() not in READABLE:
+        frames = source.with_suffix("")
+        raise UserError(
+            f"--input: {source} is no {', '.join(READABLE)} and no folder; of a film PNG frames are read, which ffmpeg"
+            f" makes: mkdir {frames} && ffmpeg -i {source} {frames}/%04d.png, then --input {frames}"
+        )
+
+
+def open_input(path: Path, given: int, layout: str | None) -> ClipFiles:
+    """The clips at `path`: one .gif, one folder of PNG frames, or what `open_clips` knows.
+
+    Args:
+        given: frames that every clip must have.
+        layout: of arrays, see `open_clips`.
+
+    Raises:
+        UserError: as `open_clips`.
+    """
+    if path.suffix.lower() == ".gif" and path.is_file():
+        kind, read, length = "GIF film", read_gif, gif_length(path)
+    elif path.is_dir() and {entry.suffix.lower() for entry in entries_of(path)} == {".png"}:
+        kind, read, length = "PNG frames", read_png, len(png_frames(path))
+    else:
+        return open_clips(path, given, layout)
+    if layout is not None:
+        raise UserError(f"--layout {layout}: {path} holds images, whose layout is known; leave --layout out")
+    if length < given:
+        raise UserError(f"{path}: has {length} frames, but {given} are to be given; say fewer with --context")
+    return ClipFiles(
+        read_as=kind,
+        count=1,
+        lengths=(length, length),
+        frame=read(path, 1).shape[1:],
+        read=lambda numbers, frames: np.stack([read(path, frames) for _ in numbers]),
+    )
+
+
+def fitted(clips: ClipFiles, spec: ModelSpec) -> ClipFiles:
+    """The same clips with frames as a network of `spec` takes them, see `fit_frames`."""
+    side = spec.frame_size
+    if clips.frame == (spec.channels, side, side):
+        return clips
+    return replace(
+        clips,
+        frame=(spec.channels, side, side),
+        read=lambda numbers, frames: fit_frames(clips.read(numbers, frames), spec.channels, side),
+    )
+
+
+def fit_frames(frames: Frames, channels: int, side: int) -> Float[np.ndarray, "N T {channels} {side} {side}"]:
+    """Crop the middle square of every frame, scale it to `side` pixels and turn colour to grey or grey to colour.
+
+    Returns:
+        float32 in [0, 1].
+
+    Raises:
+        UserError: neither 1 nor 3 channels are asked for.
+    """
+    values = as_float(frames)
+    if channels not in (1, 3):
+        raise UserError(f"--fit: the weights take frames of {channels} channels; grey has 1 and colour has 3")
+    if values.shape[2] != channels:
+        values = np.einsum("ntchw,c->nthw", values, _GREY)[:, :, None] if channels == 1 else values.repeat(3, axis=2)
+    planes = values.reshape(-1, *values.shape[3:])
+    scaled = [ImageOps.fit(Image.fromarray(plane), (side, side), Image.Resampling.BILINEAR) for plane in planes]
+    return np.stack([np.asarray(plane) for plane in scaled]).reshape(*values.shape[:3], side, side).clip(0, 1)
+
+
+def as_float(frames: Frames) -> Float[np.ndarray, "N T C H W"]:
+    """float32 in [0, 1]: uint8 is divided by 255, floats stay what they are."""
+    return frames.astype(np.float32) / np.float32(255 if frames.dtype == np.uint8 else 1)
+
+
+def how_to_fit(source: Path, spec: ModelSpec) -> str:
+    """What the weights expect, and how to give them that."""
+    side, colour = spec.frame_size, {1: "grey", 3: "colour"}.get(spec.channels, f"{spec.channels} channels")
+    expected = f"the weights are for {side}x{side} pixels, {colour}, in patches of {spec.patch_size}"
+    if source.suffix.lower() != ".gif":
+        return f"{expected}; --fit crops, scales and converts to that"
+    form = {1: "gray", 3: "rgb24"}.get(spec.channels, "gray")
+    frames = source.with_suffix("")
+    command = f'ffmpeg -i {source} -vf "scale={side}:{side},format={form}" {frames}/%04d.png'
+    return f"{expected}; --fit crops, scales and converts to that, or do it yourself: mkdir {frames} && {command}"

@@ -1,0 +1,12 @@
+"""The verbs by group. Each imports what it needs when it runs, so that the command line answers without torch."""
+
+from benchmark.verbs import machine, own, results, runs
+from benchmark.verbs.verb import Verb
+
+GROUPS: dict[str, dict[str, Verb]] = {
+    "Runs, step by step as the workflow does them": runs.VERBS,
+    "Results": results.VERBS,
+    "Your own clips and weights": own.VERBS,
+    "This machine": machine.VERBS,
+}
+VERBS: dict[str, Verb] = {name: verb for group in GROUPS.values() for name, verb in group.items()}

@@ -1,0 +1,174 @@
+"""Verbs on runs: from a protocol to the record of a finished run."""
+
+import argparse
+import sys
+
+from benchmark.device import resolve_device
+from benchmark.errors import UserError, unknown
+from benchmark.memory import told
+from benchmark.options import OWN_CLIPS, device_of, folder_of, run_of, runs_of
+from benchmark.variants import BASELINE_SEED, BASELINES
+from benchmark.verbs.verb import Verb
+
+
+def init_store(options: argparse.Namespace) -> None:
+    """Create the MLflow store and the protocol's experiment; one that is away stops nothing."""
+    from benchmark.mlflow_store import TrackingUnavailable, create_store
+
+    try:
+        create_store(options.protocol.name)
+    except TrackingUnavailable as error:
+        print(f"MLflow gets the runs later, from `sync`: {error}", file=sys.stderr)
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Count parameters and MACs of every variant and check that they are matched."""
+    from benchmark.plan import plan as write_plan
+
+    print(write_plan(options.protocol, options.results_dir))
+
+
+def data(options: argparse.Namespace) -> None:
+    """Prepare the digits and hash the fixed clips."""
+    from benchmark.data.prepared import prepare
+
+    prepare(options.protocol.data, options.data_dir, folder_of(options) / "data", options.download)
+
+
+def backbone(options: argparse.Namespace) -> None:
+    """Look for the network under LPIPS and say which file is used, or why there is none."""
+    from benchmark.backbone import prepare
+
+    net = options.protocol.evaluation.lpips_backbone
+    prepare(net, options.data_dir, folder_of(options) / "lpips_backbone.json", options.download)
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train one run, or several variants of a seed side by side; each goes on from its checkpoint."""
+    runs, device = runs_of(options), device_of(options)
+    from benchmark.cost import count_parameters
+    from benchmark.plan import check_matched
+    from benchmark.train import train_cohort
+
+    check_matched(options.protocol, {run.variant: count_parameters(run.model) for run in runs})
+    flags = {"resume_only": options.resume_only, "skip_trained": options.skip_trained}
+    train_cohort(runs, options.results_dir, device, **flags)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Score a run or a baseline on its test clips; a file of weights on those of a protocol or on your own clips."""
+    check_clips(options)
+    if options.weights is not None:
+        print_scores(options)
+        return
+    if options.variant is None or options.seed is None:
+        raise UserError("evaluate: say which run with --variant and --seed, or which weights with --weights")
+    if options.variant not in BASELINES:
+        run_of(options)
+    elif options.seed != BASELINE_SEED:
+        raise UserError(f"--seed: {unknown('seed', options.seed, [BASELINE_SEED])}: a baseline has none")
+    device = device_of(options)
+    from benchmark.evaluate import evaluate as evaluate_one
+
+    name, batch_size = f"{options.variant} seed={options.seed}, evaluate", options.protocol.evaluation.batch_size
+    with told(name, batch_size, device, "evaluation.batch_size"):
+        evaluate_one(options.protocol, options.variant, options.seed, options.results_dir, options.data_dir, device)
+
+
+def check_clips(options: argparse.Namespace) -> None:
+    """Refuse options of `evaluate` that leave open what is scored on which clips."""
+    given = [name for name in OWN_CLIPS if getattr(options, name) not in (None, False)]
+    if (options.protocol is None) == (options.data is None):
+        said = "both were" if options.data else "neither was"
+        raise UserError(
+            "evaluate: say which clips, either --protocol NAME (its test clips) or --data FILE (your own, with"
+            f" --weights); {said} given"
+        )
+    if options.data is not None and (
+        options.weights is None or options.variant is not None or options.seed is not None
+    ):
+        raise UserError(
+            "evaluate: --data takes --weights FILE, and no --variant or --seed, which name runs of a protocol"
+        )
+    if options.data is None and given:
+        raise UserError(f"evaluate: --{given[0].replace('_', '-')} goes with --data; a protocol sets it by itself")
+    if options.download and options.lpips_backbone is None:
+        raise UserError("evaluate: --download fetches the backbone that --lpips-backbone names; name one")
+
+
+def print_scores(options: argparse.Namespace) -> None:
+    """Score the file of --weights and print its table."""
+    own = options.data is not None
+    device = resolve_device(options.device or "auto", "--device") if own else device_of(options)
+    from benchmark.rendering import to_markdown
+    from benchmark.score_weights import score_files, score_weights
+
+    if own:
+        given = {name: getattr(options, name) or default for name, default in OWN_CLIPS.items()}
+        with told(f"{options.weights}", given["batch_size"], device, "--batch-size"):
+            table = score_files(options.weights, options.data, data_dir=options.data_dir, device=device, **given)
+    else:
+        with told(f"{options.weights}", options.protocol.evaluation.batch_size, device, "evaluation.batch_size"):
+            table = score_weights(options.weights, options.protocol, options.results_dir, options.data_dir, device)
+    print(to_markdown(table), end="")
+
+
+def probe(options: argparse.Namespace) -> None:
+    """Measure the gradients of one run at initialisation and after training."""
+    run, device = run_of(options), device_of(options)
+    from benchmark.probe import probe as probe_run
+
+    with told(f"{run.variant} seed={run.seed}, probe", run.probe.batch_size, device, "probe.batch_size"):
+        probe_run(run, options.results_dir, device)
+
+
+def record(options: argparse.Namespace) -> None:
+    """Put together what is kept of a finished run or baseline, of which tables and figures are made."""
+    if options.variant not in BASELINES:
+        run_of(options)
+    from benchmark.record import write_record
+
+    write_record(options.protocol, options.variant, options.seed, options.results_dir)
+
+
+def status(options: argparse.Namespace) -> None:
+    """Show which runs of a protocol are done, running (how far), diverged, stale or missing; live in a terminal."""
+    from benchmark.status import show
+
+    show(options.protocol, options.results_dir, once=options.once)
+
+
+RUN = ("protocol", "variant", "seed", "results_dir", "data_dir", "device?")
+_QUICK = "--protocol quick --variant predrnnpp --seed 1"
+VERBS = {
+    "plan": Verb(plan, ("protocol", "results_dir"), ("--protocol quick",)),
+    "init-store": Verb(init_store, ("protocol",), ("--protocol quick",)),
+    "data": Verb(
+        data,
+        ("protocol", "results_dir", "data_dir", "download"),
+        ("--protocol quick", "--protocol gpu --data-dir data --download"),
+    ),
+    "backbone": Verb(
+        backbone,
+        ("protocol", "results_dir", "data_dir", "download"),
+        ("--protocol quick --data-dir data --download",),
+    ),
+    "train": Verb(
+        train,
+        (*RUN, "resume_only", "skip_trained"),
+        (_QUICK, "--protocol quick --variant convlstm,predrnn,predrnnpp --seed 1"),
+    ),
+    "evaluate": Verb(
+        evaluate,
+        ("protocol?", "variant?", "seed?", "weights?", "data?", *(f"{name}?" for name in OWN_CLIPS), *RUN[3:]),
+        (_QUICK, "--weights model.safetensors --data clips.npy --layout NTHW"),
+    ),
+    "probe": Verb(probe, RUN, (_QUICK,)),
+    "record": Verb(record, RUN[:4], (_QUICK,)),
+    "status": Verb(
+        status,
+        ("protocol", "results_dir", "once"),
+        ("--protocol quick", "--protocol study-main --once"),
+        writes_results=False,
+    ),
+}
