@@ -132,7 +132,7 @@ def test_records_and_mlflow_hold_the_error_by_gap_and_all_else_without_a_bar(fin
     assert kept["mean"]["mse"] == pytest.approx(mse)
     assert "gap" not in kept["mean"]
     curves = read_snapshot(run.config.path(results)).curves
-    assert curves["test_per_gap/box_mse"] == pytest.approx(expected.to_dict())
+    assert curves["test/per_gap/box_mse"] == pytest.approx(expected.to_dict())
     assert list(curves["test/mse"].values()) == pytest.approx([mse])
 
 

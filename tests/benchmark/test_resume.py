@@ -110,7 +110,8 @@ def assert_mirrored(store, folder):
     wanted = {}
     for line in read_json_lines(folder / "metrics.jsonl"):
         for key in line.keys() - {"step"}:
-            wanted.setdefault(key, []).append((line["step"], line[key]))
+            name = key.replace("validation/", "val/")  # MLflow's section of the page
+            wanted.setdefault(name, []).append((line["step"], line[key]))
     for key, expected in wanted.items():
         history = client.get_metric_history(run.info.run_id, key)
         assert sorted((point.step, point.value) for point in history) == expected, key
