@@ -1,19 +1,32 @@
 """What is said where memory runs out, and how much a process took."""
 
 import contextlib
-import resource
+import multiprocessing
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from benchmark.errors import UserError, is_out_of_memory
 
 
 def peak_mib(device: str) -> float:
-    """Peak memory of this process, or what PyTorch allocated on its GPU, in MiB."""
+    """Peak memory of this process and those it works with, or what PyTorch allocated on its GPU, in MiB."""
     if device == "cuda":
         import torch
 
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return resident("VmHWM")
+
+
+def processes() -> list[int]:
+    """This process, and those that take parts of its batches."""
+    return [os.getpid(), *(child.pid for child in multiprocessing.active_children() if child.pid)]
+
+
+def resident(field: str) -> float:
+    """A field of the kernel's status, such as VmRSS, summed over `processes`, in MiB."""
+    lines = [line for one in processes() for line in Path(f"/proc/{one}/status").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 2**10
 
 
 def shortage(title: str, batch_size: int, device: str) -> str:

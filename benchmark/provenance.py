@@ -25,6 +25,8 @@ STAGES = {
         "benchmark/train.py",
         "benchmark/trainee.py",
         "benchmark/engine.py",
+        "benchmark/steps.py",
+        "benchmark/parts.py",
         "benchmark/guard.py",
         "benchmark/curriculum.py",
         "benchmark/data/occlusion.py",

@@ -15,6 +15,7 @@ WHAT = {
     "inference": "the free-running roll-out of a batch",
     "data": "the stream of clips, and its share of a training step",
     "evaluate": "MSE, MAE, PSNR and SSIM against scikit-image frame by frame",
+    "cohort": "trainings of several runs together: side by side in one process, one after the other, in a process each",
     "probe": "one measure of the probe against a forward and backward pass to the weights, both in float64",
 }
 
@@ -53,9 +54,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "of the fast path; the plain one is always fp32",
     },
     "recompute": {"action": "store_true", "help": "the fast path keeps the states only and computes the rest twice"},
+    "fuse": {"action": "store_true", "help": "the fast path compiles the elementwise operations of each cell into one"},
+    "any_order": {
+        "action": "store_true",
+        "help": "allow algorithms that may differ in the last bits from call to call, for what that saves",
+    },
     "device": {"choices": ("auto", "cpu", "cuda"), "default": "auto", "help": "default: auto"},
     "threads": {"metavar": "N", "type": whole, "default": 2, "help": "CPU threads; default: 2"},
     "repeats": {"metavar": "N", "type": whole, "default": 5, "help": "timed repeats of each path, in turn; default: 5"},
+    "runs": {"metavar": "N", "type": whole, "default": 4, "help": "cohort: runs trained together; default: 4"},
     "clips": {
         "metavar": "N",
         "type": whole,
@@ -126,6 +133,8 @@ SHOWN = {
     "ratio": "fast against plain: {:.2f} times",
     "processor_ratio": "by processor time, which other programs disturb less: {:.2f} times",
     "clips_per_s": "{:.1f} clips/s",
+    "clips_per_s_apart": "{:.1f} clips/s one after the other",
+    "clips_per_s_processes": "{:.1f} clips/s in a process each",
     "macs": "{:,} MACs a clip in one forward pass",
     "flops_per_s": "{:.3g} FLOP/s, counted as direct convolutions",
     "fraction_of_matmul": "{:.2f} of the rate of a large matrix product",

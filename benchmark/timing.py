@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
 from benchmark import engine
 from benchmark.cost import count_macs
 from benchmark.data.stream import ClipStream, to_float
+from benchmark.memory import processes, resident
 from benchmark.metrics import HEADLINE, score
 from benchmark.provenance import cpu_model
 from benchmark.sections import TrainingConfig
+from benchmark.steps import make_step
 from models.predictor import Predictor, build, free_running_mask
 from models.spec import ModelSpec
 
@@ -29,8 +32,14 @@ CLIPS_AT_ONCE = 50
 
 def measure(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str, Any]:
     """All numbers of one call, as plain values; see `speed` for the options."""
+    from benchmark.cohort_timing import cohort
+
+    measures = {"train": train, "inference": inference, "data": data, "evaluate": evaluate, "probe": probe}
+    measures["cohort"] = cohort
     engine.prepare_device(device, options.threads)
-    sizes = ("context", "horizon", "threads", "precision", "recompute", "repeats")
+    torch.use_deterministic_algorithms(not options.any_order)
+    torch.backends.cudnn.benchmark = options.any_order
+    sizes = ("context", "horizon", "threads", "precision", "recompute", "fuse", "any_order", "repeats")
     result = {
         "what": options.what,
         "device": device,
@@ -43,7 +52,7 @@ def measure(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[s
     if device == "cpu":
         result["tf32"] = "not on a CPU"
     result |= {"batch": options.batch_size} | {name: getattr(options, name) for name in sizes}
-    return result | MEASURES[options.what](options, spec, device)
+    return result | measures[options.what](options, spec, device)
 
 
 def train(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str, Any]:
@@ -140,9 +149,6 @@ def probe(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str
     return found | {"clips": options.clips, "precision": "fp64", "recompute": False}
 
 
-MEASURES = {"train": train, "inference": inference, "data": data, "evaluate": evaluate, "probe": probe}
-
-
 def by_frame(prediction: Tensor, truth: Tensor) -> dict[str, np.ndarray]:
     """The four main metrics as the well-known repositories compute them, one frame after the other on the CPU."""
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -175,11 +181,12 @@ def step_of(options: argparse.Namespace, spec: ModelSpec, device: str, plain: bo
         clip_norm=1.0,
         precision="fp32" if plain else options.precision,
         recompute=options.recompute and not plain,
+        fuse=options.fuse and not plain,
     )
     network: Predictor = build(spec, 1).to(device)
     network.plain = plain
     optimizer = torch.optim.Adam(network.parameters(), 1e-3) if plain else engine.make_optimizer(network, training)
-    step = engine.make_step(network, optimizer, training)
+    step = make_step(network, optimizer, training)
 
     def one(frames: Tensor) -> Any:
         mask = free_running_mask(options.batch_size, options.context, options.horizon, frames)
@@ -208,11 +215,11 @@ def beside(
         work_on = given(repeat)
         for name, path in paths.items():
             wait(device)
-            start, start_busy = time.perf_counter(), time.process_time()
+            start, start_busy = time.perf_counter(), processor_s()
             path(work_on)
             wait(device)
             times[name].append(time.perf_counter() - start)
-            busy[name].append(time.process_time() - start_busy)
+            busy[name].append(processor_s() - start_busy)
     found = {}
     for name, taken in times.items():
         q1, median, q3 = np.quantile(taken, [0.25, 0.5, 0.75]).tolist()
@@ -226,6 +233,11 @@ def beside(
         "peak_memory_mib": peaks["fast"],
         "paths": found,
     }
+
+
+def processor_s() -> float:
+    """Processor time of this process and those that take parts of its batches, in seconds."""
+    return sum(sum(psutil.Process(one).cpu_times()[:2]) for one in processes())
 
 
 def wait(device: str) -> None:
@@ -245,20 +257,15 @@ def peak_memory(work: Callable[[], Any], device: str) -> float | None:
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)  # else what the path before has freed would be used again and not be counted
-    reset = Path("/proc/self/clear_refs")
-    if not reset.exists():
+    resets = [Path(f"/proc/{one}/clear_refs") for one in processes()]
+    if not all(reset.exists() for reset in resets):
         work()
         return None
-    reset.write_text("5")  # sets VmHWM back to the memory in use
+    for reset in resets:
+        reset.write_text("5")  # sets VmHWM back to the memory in use
     before = resident("VmRSS")
     work()
     return resident("VmHWM") - before
-
-
-def resident(field: str) -> float:
-    """A field of this process's /proc status, in MiB."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in status if line.startswith(field)) / 2**10
 
 
 def ceilings(device: str, dtype: torch.dtype) -> dict[str, float]:

@@ -26,6 +26,7 @@ from benchmark.files import flush_to_disk
 from benchmark.guard import GuardedAdam, Verdict
 from benchmark.progress import Progress, say
 from benchmark.run_folder import write_beginning, write_metrics, write_status, write_timing
+from benchmark.steps import Step, make_step
 from models.predictor import Predictor, build
 
 CHECKPOINT = "checkpoint.pt"
@@ -47,7 +48,7 @@ class Trainee:
     first: int
     """The step it goes on from."""
     cuda_stream: torch.cuda.Stream | None
-    step: engine.Step
+    step: Step
     """Its optimiser step."""
     progress: Progress | None = None
     since_s: float = 0.0
@@ -101,7 +102,7 @@ def begin(
     schedule = engine.make_schedule(optimizer, run.training)
     state = load_checkpoint(checkpoint, identity, resume_only=resume_only)
     first = state.pop("step") if state else 0
-    step = engine.make_step(network, optimizer, run.training)
+    step = make_step(network, optimizer, run.training)
     one = Trainee(run, folder, identity, network, optimizer, schedule, first, cuda_stream, step)
     for name, values in (state or {}).items():
         one.parts()[name].load_state_dict(values)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from models.convolution import SEPARATE, GateConv
+from models.convolution import SEPARATE, GateConv, GateSums
 from models.winograd import LARGEST_KERNEL, Winograd, to_tiles
 
 
@@ -89,6 +89,14 @@ class Merged:
         if made is None:
             made = self._forms[form][source] = make(source)
         return made
+
+
+class Opaque:
+    """The gate sums of `gates`, which a compiler of what a cell does with them leaves as they are."""
+
+    def __init__(self, gates: GateSums) -> None:
+        self.read, self.sum, self.mix = map(torch.compiler.disable, (gates.read, gates.sum, gates.mix))
+        self.again = lambda: Opaque(gates.again())
 
 
 class Direct:

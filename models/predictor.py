@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from models.convolution import SEPARATE, GateSums, Watched, conv1x1, initialise, zeros
 from models.gradient_highway import GradientHighwayUnit
-from models.merged import Merged
+from models.merged import Merged, Opaque
 from models.spec import CELLS, ModelSpec
 
 Trace = dict[tuple[str, int], list[Tensor]]
@@ -39,6 +39,7 @@ class Predictor(nn.Module):
     Attributes:
         plain: every gate convolution by itself, as the equations read, in place of merged ones (`models/merged.py`).
         recompute: keep only the states of each step but the first, and compute the rest again on the way back.
+        fused: see `fuse`.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -46,6 +47,7 @@ class Predictor(nn.Module):
         self.spec = spec
         self.plain = False
         self.recompute = False
+        self.fused = False
         widths = spec.hidden_channels
         module, name = CELLS[spec.cell].split(":")
         cell = getattr(importlib.import_module(module), name)
@@ -83,6 +85,7 @@ class Predictor(nn.Module):
         steps = feed_mask.shape[1]
         states = self._zero_states(inputs[:, 0])
         gates = SEPARATE if self.plain else Merged(frames.device.type)
+        gates = Opaque(gates) if self.fused else gates
         prediction, predictions = inputs[:, 0], []
         for t in range(steps):
             if cut is not None and t >= cut.first:
@@ -96,6 +99,15 @@ class Predictor(nn.Module):
                 prediction, states = self._step(x, states, gates, trace, gate_trace)
             predictions.append(prediction)
         return to_frames(torch.stack(predictions, dim=1), self.spec.patch_size)
+
+    def fuse(self) -> None:
+        """Let PyTorch's compiler join the elementwise operations of each cell, for which it takes half a minute."""
+        from torch._dynamo import config  # takes seconds
+
+        config.fail_on_recompile_limit_hit = True  # else a cell would silently stay as it is
+        self.fused = True
+        for cell in [*self.cells, *([] if self.highway is None else [self.highway])]:
+            cell.compile(dynamic=False)
 
     def predict(self, context: Float[Tensor, "B K C H W"], horizon: int) -> Float[Tensor, "B horizon C H W"]:
         """Predict `horizon` frames after `context`, fed with the network's own predictions; not clipped."""

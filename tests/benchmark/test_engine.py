@@ -8,6 +8,7 @@ import torch
 
 from benchmark import engine
 from benchmark.sections import TrainingConfig
+from benchmark.steps import make_step, remember
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec
 
@@ -142,7 +143,7 @@ def test_device_is_prepared_with_the_threads_of_the_protocol_and_deterministic_a
 def test_the_step_of_a_cpu_is_update(frames):
     mask = free_running_mask(2, 3, 2, frames)
     stepped, updated = build(SPEC, 1), build(SPEC, 1)
-    found = engine.make_step(stepped, engine.make_optimizer(stepped, training()), training())(frames, mask)
+    found = make_step(stepped, engine.make_optimizer(stepped, training()), training())(frames, mask)
     expected = engine.update(updated, engine.make_optimizer(updated, training()), frames, mask, training())
     assert found == expected
     assert all(map(torch.equal, stepped.parameters(), updated.parameters()))
@@ -156,7 +157,7 @@ def test_what_a_warm_up_changes_is_put_back_in_place(frames, steps_before):
     for _ in range(steps_before):
         engine.update(trained, optimizers[0], frames, mask, training())
         engine.update(straight, optimizers[1], frames, mask, training())
-    restore = engine.remember(trained, optimizers[0])
+    restore = remember(trained, optimizers[0])
     places = [parameter.data_ptr() for parameter in trained.parameters()]
     engine.update(trained, optimizers[0], frames, mask, training())
     restore()
@@ -177,7 +178,7 @@ def on_gpu(precision, plain=False, eager=False, steps=6, **keys):
     schedule = engine.make_schedule(optimizer, settings)
     clips = torch.rand(steps, 4, 5, 1, 16, 16, generator=torch.Generator().manual_seed(1)).cuda()
     mask = free_running_mask(4, 3, 2, clips)
-    step = engine.make_step(network, optimizer, settings)
+    step = make_step(network, optimizer, settings)
     losses = []
     for frames in clips:
         found = engine.update(network, optimizer, frames, mask, settings) if eager else step(frames, mask)
@@ -210,7 +211,7 @@ def test_no_step_waits_for_the_gpu(eager):
     optimizer = engine.make_optimizer(network, settings)
     frames = torch.rand(2, 5, 1, 8, 8).cuda()
     mask = free_running_mask(2, 3, 2, frames)
-    step = engine.make_step(network, optimizer, settings)
+    step = make_step(network, optimizer, settings)
     for _ in range(2):
         step(frames, mask)
     torch.cuda.set_sync_debug_mode("error")
@@ -233,61 +234,6 @@ def test_a_step_that_cannot_be_captured_says_so(frames, monkeypatch):
     network = build(SPEC, 1).cuda()
     forward = network.forward
     monkeypatch.setattr(network, "forward", lambda *given: forward(*given) * float(given[0].sum().item() >= 0))
-    step = engine.make_step(network, engine.make_optimizer(network, training()), training())
+    step = make_step(network, engine.make_optimizer(network, training()), training())
     with pytest.raises(RuntimeError, match="cannot be captured as a CUDA graph"):
         step(frames.cuda(), free_running_mask(2, 3, 2, frames).cuda())
-
-
-@pytest.fixture
-def threads(monkeypatch):
-    """Sets the number of threads; parts of any size are worth one."""
-    monkeypatch.setattr(engine, "SMALLEST_PART", 1)
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-def trained(frames, keys, steps=20):
-    """Weights and losses after some steps in float64."""
-    network = build(SPEC, 1).double()
-    optimizer = engine.make_optimizer(network, training(**keys))
-    mask = free_running_mask(len(frames), 3, 2, frames)
-    losses = [engine.update(network, optimizer, frames, mask, training(**keys))[0].item() for _ in range(steps)]
-    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()]), losses
-
-
-@pytest.mark.parametrize("reduction", ["mean", "half-sum"])
-def test_parts_of_a_batch_on_threads_of_their_own_train_what_the_whole_batch_trains(threads, reduction):
-    frames = torch.rand(5, 5, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    keys = {"loss_reduction": reduction, "clip_norm": 0.5}
-    threads(1)
-    weights, losses = trained(frames, keys)
-    threads(3)  # parts of 2, 2 and 1 clips
-    by_parts, losses_by_parts = trained(frames, keys)
-    torch.testing.assert_close(by_parts, weights, rtol=0, atol=1e-9)
-    assert losses_by_parts == pytest.approx(losses, rel=1e-9)
-    assert not torch.equal(by_parts, weights)  # other sums: they were parts
-    assert torch.equal(by_parts, trained(frames, keys)[0])
-
-
-def test_parts_on_threads_keep_the_order_of_the_batch_and_compute_on_one_thread(threads):
-    threads(2)
-
-    def work(part, nothing):
-        assert nothing is None
-        return part.tolist(), torch.get_num_threads()
-
-    network = build(SPEC, 1)
-    assert engine.on_parts(network, work, torch.arange(5.0), None) == [([0, 1, 2], 1), ([3, 4], 1)]
-    network.plain = True
-    assert engine.on_parts(network, work, torch.arange(5.0), None) == [([0, 1, 2, 3, 4], 2)]
-
-
-def test_a_batch_stays_whole_where_its_parts_would_be_small(threads, monkeypatch):
-    threads(2)
-    network, batch = build(SPEC, 1), torch.arange(5.0)
-    numbers = 2 * SPEC.patches**2 * 3  # of 2 clips, 3 channels at most
-    monkeypatch.setattr(engine, "SMALLEST_PART", numbers)
-    assert engine.on_parts(network, len, batch) == [3, 2]
-    monkeypatch.setattr(engine, "SMALLEST_PART", numbers + 1)
-    assert engine.on_parts(network, len, batch) == [5]

@@ -7,6 +7,7 @@ import torch
 from benchmark import engine
 from benchmark.data.stream import ClipStream
 from benchmark.sections import TrainingConfig
+from benchmark.steps import make_step
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec
 
@@ -20,7 +21,7 @@ def curve(cell: str, precision: str, seed: int) -> np.ndarray:
     stream = ClipStream(digits, seed=seed, frame_size=16, num_digits=2, frames=8, device="cpu")
     spec = ModelSpec(cell=cell, hidden_channels=(8, 8), frame_size=16, kernel_size=3, highway_slot=1)
     network = build(spec, seed)
-    step = engine.make_step(network, engine.make_optimizer(network, training), training)
+    step = make_step(network, engine.make_optimizer(network, training), training)
     losses = []
     for number in range(STEPS):
         frames = stream.batch(number, 4)
