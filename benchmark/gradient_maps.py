@@ -1,7 +1,7 @@
 """One panel a variant: the gradient norm by layer and time, and by the way it came."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -147,19 +147,24 @@ def gradient_paths(runs: Sequence[FinishedRun], setting: Setting, paths: Sequenc
             if axes.get_subplotspec().is_first_col():
                 axes.set_ylabel(f"norm at t / all at t = {setting.context}")
         cut = limit_decades(axes, [value for values in drawn.values() for value in values])
-        below = [label for measure, (label, _) in PATHS.items() if cut and max(drawn[measure]) < cut]
         what = gradient_note(setting.frames, "geometric mean over clips").removesuffix(HORIZON_NOTE).strip()
         notes = [
             what.replace("a state at t", "context frame t"),
             "Over the horizon it may flow back through memory (H, C, M, Z) and through the frames that the network"
             " generates and reads; alone: the other way is cut there. Norms of the two do not add up to that of all.",
-            f"The axis ends at {cut:.0e}, above {' and '.join(map(repr, below)) or 'some of the lines'}."
-            if cut
-            else "",
+            end_note(cut, drawn),
             setting.seed_note("geometric mean", interval="band"),
         ]
         legend = [Line2D([], [], label=label, **marked(style)) for label, style in PATHS.values()]
         finish(figure, title, notes, legend)
+
+
+def end_note(cut: float | None, drawn: Mapping[str, Sequence[float]]) -> str:
+    """A sentence that says where the axis is `cut`, and which measures of `drawn` lie below it; empty if it is not."""
+    if not cut:
+        return ""
+    below = [f"'{label}'" for measure, (label, _) in PATHS.items() if max(drawn[measure]) < cut]
+    return f"The axis ends at {cut:.0e}, above {' and '.join(below) or 'some of the lines'}."
 
 
 def marked(style: dict[str, object]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from scipy import stats
 from benchmark import drawing
 from benchmark.config import load_protocol
 from benchmark.figures import drawings
-from benchmark.gradient_maps import DECADES, PATHS, color_scale, layer_map, norms_of
+from benchmark.gradient_maps import DECADES, PATHS, color_scale, end_note, layer_map, norms_of
 from benchmark.outputs import FIGURES, OF_UNTRAINED, TABLES, figures_of, tables_of
 from benchmark.questions import MOST_VARIANTS, questions, readable_variants
 from benchmark.stages import stages
@@ -168,7 +168,13 @@ def test_one_wild_seed_does_not_squash_the_paths_and_the_axis_says_that_it_ends(
 
     _, _, figure = draw("gradient_paths", runs_of, variants=["predrnnpp"], seeds=[1, 2, 3])
     assert figure.axes[0].get_ylim()[0] == pytest.approx(0.5 * 10.0**-DECADES)
-    assert "The axis ends at 5e-07, above 'through generated frames alone'." in words(figure)
+    assert "The axis ends at 5e-07, above some of the lines." in words(figure)
+
+
+def test_a_measure_that_lies_below_the_axis_everywhere_is_named():
+    drawn = {"residual": [1.0, 0.5], "memory": [0.1, 1e-5], "frames": [1e-5, 1e-6]}
+    assert end_note(1e-3, drawn) == "The axis ends at 1e-03, above 'through generated frames alone'."
+    assert end_note(None, drawn) == ""
 
 
 def test_untrained_protocols_show_nothing_of_scores_and_never_say_after_training(draw, make_protocol):
