@@ -10,7 +10,18 @@ from matplotlib.axes import Axes
 
 from benchmark.ablations import Series, depth_series, place, slot_series
 from benchmark.config import Protocol
-from benchmark.drawing import Look, Setting, finish, handles, left_out, lighten, log_ticks, looks_of, page
+from benchmark.drawing import (
+    PLAIN_DECADES,
+    Look,
+    Setting,
+    finish,
+    handles,
+    left_out,
+    lighten,
+    log_ticks,
+    looks_of,
+    page,
+)
 from benchmark.metrics import METRICS
 from benchmark.runs import FinishedRun
 from benchmark.statistics import summarise
@@ -80,10 +91,15 @@ def slots(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, pat
 def depth(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
     """Error and reach by number of layers, a line a cell and place of the highway; no error if nothing is trained."""
     found = depth_series(protocol)
-    measures = [*errors(setting), reach(*setting.last_stage)]
+    far = reach(*setting.last_stage)
+    near = quartile_fences(far, found, runs)
+    measures = [*errors(setting), far, *([replace(far, label=f"{far.label}, enlarged")] if near else [])]
     with page(paths, height=2.6) as figure:
         panels = list(figure.subplots(1, len(measures), squeeze=False)[0])
         looks = draw_ablation(panels, measures, found, runs)
+        if near:
+            panels[-1].set_ylim(near)
+            log_ticks(panels[-1], "y")
         depths = sorted({layers for one in found for layers in one.numbers})
         for axes in panels:
             axes.set_xticks(depths)
@@ -92,9 +108,24 @@ def depth(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, pat
             width_note(protocol, found),
             *([ERROR_NOTE] * len(errors(setting))),
             REACH_NOTE,
+            "Enlarged: what lies further than 1.5 times the distance of the seeds' quartiles from them is cut off."
+            if near
+            else "",
             *seed_notes(found, runs, setting),
         ]
         finish(figure, "Error and reach by depth" if errors(setting) else "Reach by depth", notes, handles(looks))
+
+
+def quartile_fences(
+    measure: Measure, found: Sequence[Series], runs: Sequence[FinishedRun]
+) -> tuple[float, float] | None:
+    """Limits of a logarithmic axis that shows most seeds well; None where they span few decades anyhow."""
+    values = [value for one in found for _, variant in one.members for value in measured(measure, variant, runs)]
+    if not values or math.log10(max(values) / min(values)) <= PLAIN_DECADES:
+        return None
+    low, high = np.quantile(np.log(values), [0.25, 0.75])
+    beyond = 1.5 * (high - low)
+    return math.exp(low - beyond), math.exp(high + beyond)
 
 
 def errors(setting: Setting) -> list[Measure]:

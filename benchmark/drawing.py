@@ -212,9 +212,14 @@ def log_ticks(axes: Axes, which: str) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def panel_grid(figure: Figure, looks: Mapping[str, Look], columns: int, xlabel: str) -> dict[str, Axes]:
-    """One titled panel a variant, in rows of `columns`, all on the same axes; the last of each column names x."""
-    columns = min(columns, len(looks))
+def panel_columns(panels: int) -> int:
+    """In how many columns so many panels of one variant each stand."""
+    return min(panels, 4 if panels > 9 else 3)
+
+
+def panel_grid(figure: Figure, looks: Mapping[str, Look], xlabel: str) -> dict[str, Axes]:
+    """One titled panel a variant, in rows of `panel_columns`, all on the same axes; the last of each column names x."""
+    columns = panel_columns(len(looks))
     grid = figure.subplots(math.ceil(len(looks) / columns), columns, sharex=True, sharey=True, squeeze=False)
     for axes in grid.flat[len(looks) :]:
         axes.set_axis_off()
@@ -231,7 +236,21 @@ def handles(looks: dict[str, Look]) -> list[Line2D]:
     return [Line2D([], [], label=look.label, **look.style(1)) for look in looks.values()]
 
 
-def draw_seeds(axes: Axes, values: pd.DataFrame, look: Look, number: int, *, log: bool = False) -> None:
+def limit_to_lines(axes: Axes, means: Sequence[float]) -> bool:
+    """Limit a logarithmic y axis to three times beyond what `means` span, so that no band squashes the lines.
+
+    Returns:
+        Whether that cuts what was drawn.
+    """
+    means = [value for value in means if np.isfinite(value) and value > 0]
+    if not means:
+        return False
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, min(means) / 3), min(high, max(means) * 3))
+    return axes.get_ylim() != (low, high)
+
+
+def draw_seeds(axes: Axes, values: pd.DataFrame, look: Look, number: int, *, log: bool = False) -> list[float]:
     """Draw the mean over seeds and, where there are enough, its interval.
 
     Args:
@@ -240,12 +259,16 @@ def draw_seeds(axes: Axes, values: pd.DataFrame, look: Look, number: int, *, log
         look: the variant's.
         number: its place among the variants, which shifts its markers.
         log: the values are natural logs; what is drawn are their exponentials.
+
+    Returns:
+        The means, as drawn.
     """
     found = [summarise(list(values[t])) for t in values.columns]
     back = np.exp if log else np.asarray
     mean, low, high = (back([getattr(one, key) for one in found]) for key in ("mean", "low", "high"))
     axes.plot(values.columns, mean, **look.style(len(found), number))
     axes.fill_between(values.columns, low, high, color=look.color, alpha=0.15, linewidth=0)
+    return mean.tolist()
 
 
 def left_out(runs: Sequence[FinishedRun]) -> str:

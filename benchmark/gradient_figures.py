@@ -11,8 +11,22 @@ import pandas as pd
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
-from benchmark.drawing import Setting, draw_seeds, empty_figure, finish, handles, lighten, page, panel_grid, time_axis
+from benchmark.drawing import (
+    MARKERS,
+    Setting,
+    draw_seeds,
+    empty_figure,
+    finish,
+    handles,
+    lighten,
+    limit_to_lines,
+    page,
+    panel_columns,
+    panel_grid,
+    time_axis,
+)
 from benchmark.stages import ENDS
+from benchmark.statistics import SMALLEST_N
 
 STATES = {"X": "frame X", "H": "hidden H", "C": "memory C", "M": "zigzag M", "Z": "highway Z"}
 UNTRAINED_LINE = (0, (3, 1.2))
@@ -41,22 +55,26 @@ def gradient_norm(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) 
     last = {state: int(norms.loc[norms["state"] == state, "t"].max()) for state in states}
     with page(paths, height=0.3 + 2.0 * len(setting.stages)) as figure:
         grid = figure.subplots(len(setting.stages), len(states), sharey="row", squeeze=False)
+        cut = False
         for row, (stage, words) in zip(grid, setting.stages.items(), strict=True):
+            means: list[float] = []
             for axes, state in zip(row, states, strict=True):
                 rows = norms[(norms["stage"] == stage) & (norms["state"] == state)]
                 for number, (variant, style) in enumerate(setting.looks.items()):
                     relative = relative_to(setting.context, rows[rows["variant"] == variant])
                     if len(relative):
-                        draw_seeds(axes, relative, style, number, log=True)
+                        means += draw_seeds(axes, relative, style, number, log=True)
                 axes.set_yscale("log", nonpositive="mask")
                 time_axis(axes, 1, last[state], setting.context)
+            cut |= limit_to_lines(row[0], means)
             row[0].set_ylabel(f"{words}\nnorm at t / norm at t = {setting.context}")
         for axes, state in zip(grid[0], states, strict=True):
             axes.set_title(STATES[state])
         for axes in grid[-1]:
             axes.set_xlabel("frame t")
         what = gradient_note(setting.frames, "geometric mean over clips and, for H, C and M, over layers")
-        notes = [what, setting.seed_note("geometric mean", interval="band")]
+        beyond = "Some bands go on beyond the axis." if cut and setting.seeds[0] >= SMALLEST_N else ""
+        notes = [what, setting.seed_note("geometric mean", interval="band"), beyond]
         finish(figure, title, notes, handles(setting.looks))
 
 
@@ -76,8 +94,8 @@ def gradient_norm_layers(norms: pd.DataFrame, setting: Setting, paths: Sequence[
     mean = norms.groupby(["variant", "stage", "state", "layer", "t"])["log_norm"].mean()
     layers = int(norms["layer"].max())
     both = len(setting.stages) > 1
-    with page(paths, height=1.5 * math.ceil(len(setting.looks) / 3) + 0.35) as figure:
-        panels = panel_grid(figure, setting.looks, 3, "frame t")
+    with page(paths, height=1.5 * math.ceil(len(setting.looks) / panel_columns(len(setting.looks))) + 0.35) as figure:
+        panels = panel_grid(figure, setting.looks, "frame t")
         for variant, axes in panels.items():
             for (stage, state, layer), logs in mean[variant].groupby(level=["stage", "state", "layer"]):
                 points = logs.droplevel(["stage", "state", "layer"])
@@ -132,12 +150,14 @@ def probe_figure(norms: pd.DataFrame, title: str, path: Path, context: int) -> N
 
 
 def layer_style(state: str, layer: int, layers: int, stage: str) -> dict[str, Any]:
-    """Keywords for `Axes.plot`: shade by layer from dark at the bottom; X and Z black; untrained dashed and lighter."""
+    """Keywords for `Axes.plot`: shade and marker by layer, from dark at the bottom; X and Z black; untrained dashed."""
     depth = 0.9 * (layer - 1) / max(1, layers - 1)
     color = "#000000" if state in "XZ" else to_hex(matplotlib.colormaps["viridis"](depth))
+    marker = {"X": "", "Z": "x"}.get(state, MARKERS[(layer - 1) % len(MARKERS)])
+    style = {"color": color, "linestyle": "-", "marker": marker, "markersize": 2.6, "markevery": ((layer - 1) % 4, 4)}
     if stage == "init":
-        return {"color": lighten(color, 0.45), "linestyle": UNTRAINED_LINE, "linewidth": 0.9}
-    return {"color": color, "linestyle": "-"} | ({"marker": "x", "markevery": (0, 4)} if state == "Z" else {})
+        return style | {"color": lighten(color, 0.45), "linestyle": UNTRAINED_LINE, "linewidth": 0.9}
+    return style
 
 
 def layer_handles(layers: int, *, highway: bool, both: bool = True) -> list[Line2D]:

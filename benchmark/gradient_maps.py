@@ -1,7 +1,7 @@
 """One panel a variant: the gradient norm by layer and time, and by the way it came."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, Colormap
 from matplotlib.lines import Line2D
 
-from benchmark.drawing import Setting, empty_figure, finish, page, panel_grid, time_axis
+from benchmark.drawing import Setting, empty_figure, finish, page, panel_columns, panel_grid, time_axis
 from benchmark.gradient_figures import HORIZON_NOTE, gradient_note
 from benchmark.runs import FinishedRun
 from benchmark.statistics import summarise
@@ -54,9 +54,9 @@ def gradient_heatmap(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path
     norms = norms[(norms["stage"] == stage) & norms["state"].isin(["H", "Z"])]
     maps = {variant: layer_map(norms[norms["variant"] == variant], setting.context) for variant in setting.looks}
     scale, colors, below = color_scale(np.concatenate([one.to_numpy().ravel() for one in maps.values()]))
-    deepest, columns = max(len(one) for one in maps.values()), 4 if len(maps) > 9 else 3
+    deepest, columns = max(len(one) for one in maps.values()), panel_columns(len(maps))
     with page(paths, height=(0.42 + 0.13 * deepest) * math.ceil(len(maps) / columns) + 0.6) as figure:
-        panels = panel_grid(figure, setting.looks, columns, "frame t")
+        panels = panel_grid(figure, setting.looks, "frame t")
         for variant, axes in panels.items():
             draw_map(axes, maps[variant], setting.looks[variant].label, deepest, setting, scale, colors)
         bar = figure.colorbar(
@@ -131,9 +131,9 @@ def gradient_paths(runs: Sequence[FinishedRun], setting: Setting, paths: Sequenc
         return
     norms = norms_of(runs, *PATHS)
     norms = norms[(norms["stage"] == stage) & (norms["state"] == "X")]
-    with page(paths, height=1.35 * math.ceil(len(setting.looks) / 3) + 0.35) as figure:
-        drawn: list[float] = []
-        panels = panel_grid(figure, setting.looks, 3, "context frame t")
+    with page(paths, height=1.35 * math.ceil(len(setting.looks) / panel_columns(len(setting.looks))) + 0.35) as figure:
+        drawn: dict[str, list[float]] = {measure: [] for measure in PATHS}
+        panels = panel_grid(figure, setting.looks, "context frame t")
         for variant, axes in panels.items():
             table = norms[norms["variant"] == variant].pivot_table(
                 index=["seed", "measure"], columns="t", values="log_norm"
@@ -141,22 +141,30 @@ def gradient_paths(runs: Sequence[FinishedRun], setting: Setting, paths: Sequenc
             last = table.xs("residual", level="measure")[setting.context]
             relative = table.sub(last, axis=0, level="seed")
             for measure, (_, style) in PATHS.items():
-                drawn += draw_path(axes, relative.xs(measure, level="measure"), style)
+                drawn[measure] += draw_path(axes, relative.xs(measure, level="measure"), style)
             axes.set_yscale("log", nonpositive="mask")
             time_axis(axes, 1, setting.context)
             if axes.get_subplotspec().is_first_col():
                 axes.set_ylabel(f"norm at t / all at t = {setting.context}")
-        cut = limit_decades(axes, drawn)
+        cut = limit_decades(axes, [value for values in drawn.values() for value in values])
         what = gradient_note(setting.frames, "geometric mean over clips").removesuffix(HORIZON_NOTE).strip()
         notes = [
             what.replace("a state at t", "context frame t"),
             "Over the horizon it may flow back through memory (H, C, M, Z) and through the frames that the network"
             " generates and reads; alone: the other way is cut there. Norms of the two do not add up to that of all.",
-            f"The axis ends at {cut:.0e}, above some of the lines." if cut else "",
+            end_note(cut, drawn),
             setting.seed_note("geometric mean", interval="band"),
         ]
         legend = [Line2D([], [], label=label, **marked(style)) for label, style in PATHS.values()]
         finish(figure, title, notes, legend)
+
+
+def end_note(cut: float | None, drawn: Mapping[str, Sequence[float]]) -> str:
+    """A sentence that says where the axis is `cut`, and which measures of `drawn` lie below it; empty if it is not."""
+    if not cut:
+        return ""
+    below = [f"'{label}'" for measure, (label, _) in PATHS.items() if max(drawn[measure]) < cut]
+    return f"The axis ends at {cut:.0e}, above {' and '.join(below) or 'some of the lines'}."
 
 
 def marked(style: dict[str, object]) -> dict[str, object]:

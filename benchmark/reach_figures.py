@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, NullLocator
 
@@ -95,7 +97,7 @@ def draw_dots(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> None
         own = rows[rows["variant"] == variant]
         if not len(own):
             continue
-        small = {"linestyle": "", "marker": look.marker, "markersize": 2.6, "color": lighten(look.color, 0.35)}
+        small = {"linestyle": "", "marker": look.marker, "markersize": 3.4, "color": lighten(look.color, 0.35)}
         if len(own) > 1:
             axes.plot(np.exp(own["log_reach"]), own["mse"], markeredgewidth=0, **small)
         axes.plot(math.exp(means["log_reach"][variant]), means["mse"][variant], **dot_style(look))
@@ -105,7 +107,7 @@ def dot_style(look: Look) -> dict[str, object]:
     """Keywords for `Axes.plot` of the mean of a variant: filled where its line is solid, so without a highway."""
     face = look.color if look.line == "-" else "white"
     style = {"marker": look.marker, "color": look.color, "markerfacecolor": face}
-    return style | {"linestyle": "", "markersize": 6, "markeredgewidth": 1.2, "zorder": 3}
+    return style | {"linestyle": "", "markersize": 6.5, "markeredgewidth": 1.2, "zorder": 3}
 
 
 def dot_handle(look: Look) -> Line2D:
@@ -145,14 +147,16 @@ def reach_over_training(
     if not setting.looks:
         empty_figure(title, "Every run diverged.", setting, paths)
         return
-    with page(paths, height=2.6) as figure:
-        panels = list(figure.subplots(1, len(COTANGENTS), sharey=True))
-        for axes, (measure, words) in zip(panels, COTANGENTS.items(), strict=True):
-            draw_over_training(axes, protocol, runs, setting.looks, log_reach(measure), log=True)
+    rows = {f"reach, gradient\n{words}": log_reach(measure) for measure, words in COTANGENTS.items()}
+    with page(paths, height=3.6) as figure:
+        for axes in draw_by_cell(figure, protocol, runs, setting, rows, log=True).flat:
             axes.set_yscale("log")
-            axes.set_title(f"gradient {words}")
-        panels[0].set_ylabel("reach")
-        notes = [REACH_NOTE, COTANGENT_NOTE, STEP_NOTE, setting.seed_note("geometric mean", interval="band")]
+        notes = [
+            REACH_NOTE,
+            COTANGENT_NOTE.replace("Right", "Below"),
+            STEP_NOTE,
+            setting.seed_note("geometric mean", interval="band"),
+        ]
         finish(figure, title, notes, handles(setting.looks))
 
 
@@ -164,18 +168,11 @@ def openness_over_training(
     if not setting.looks:
         empty_figure(title, "Every run diverged.", setting, paths)
         return
-    highways = [run.variant for run in runs if run.config and run.config.model.highway_slot]
-    with page(paths, height=2.6) as figure:
-        left, right = figure.subplots(1, 2)
-        draw_over_training(left, protocol, runs, setting.only(highways).looks, openness)
-        draw_over_training(right, protocol, runs, setting.looks, saturated)
-        left.set_title("openness of the highway")
-        left.set_ylabel("openness: mean of 1 \N{MINUS SIGN} S")
-        right.set_title("saturated gates")
-        right.set_ylabel("share of saturated gates")
-        for axes in (left, right):  # bands may leave what a share can be
-            low, high = axes.get_ylim()
-            axes.set_ylim(max(low, 0), min(high, 1))
+    rows = {"openness of the highway:\nmean of 1 \N{MINUS SIGN} S": openness, "share of\nsaturated gates": saturated}
+    with page(paths, height=3.6) as figure:
+        for first, *_ in draw_by_cell(figure, protocol, runs, setting, rows):  # bands may leave what a share can be
+            low, high = first.get_ylim()
+            first.set_ylim(max(low, 0), min(high, 1))
         notes = [
             "S: switch gate of the highway, mean over units, steps and clips; at openness 1 it keeps its past, at 0 it"
             " replaces it.",
@@ -184,6 +181,35 @@ def openness_over_training(
             setting.seed_note("mean", interval="band"),
         ]
         finish(figure, title, notes, handles(setting.looks))
+
+
+def draw_by_cell(
+    figure: Figure,
+    protocol: Protocol,
+    runs: Sequence[FinishedRun],
+    setting: Setting,
+    rows: Mapping[str, StageValue],
+    *,
+    log: bool = False,
+) -> np.ndarray:
+    """Draw a row for each value, by what its axis says, and a column for each cell, which its first variant names.
+
+    Returns:
+        The panels.
+    """
+    cells: dict[str, list[str]] = {}
+    for variant in setting.looks:
+        cells.setdefault(protocol.first_run(variant).model.cell, []).append(variant)
+    grid = figure.subplots(len(rows), len(cells), sharex=True, sharey="row", squeeze=False)
+    for row, (words, value) in zip(grid, rows.items(), strict=True):
+        for axes, variants in zip(row, cells.values(), strict=True):
+            draw_over_training(axes, protocol, runs, setting.only(variants).looks, value, log=log)
+        row[0].set_ylabel(words)
+    for axes, (first, *_) in zip(grid[0], cells.values(), strict=True):
+        axes.set_title(setting.looks[first].label)
+    for axes in grid[-1]:
+        axes.set_xlabel("training step")
+    return grid
 
 
 def draw_over_training(
@@ -195,7 +221,7 @@ def draw_over_training(
     *,
     log: bool = False,
 ) -> None:
-    """Draw `value` by training step, a line a variant, on an axis that stretches the first steps."""
+    """Draw `value` by training step, a line a variant that has it, on an axis that stretches the first steps."""
     ticks: dict[int, None] = {}
     for number, (variant, look) in enumerate(looks.items()):
         own = [run for run in runs if run.variant == variant]
@@ -204,13 +230,14 @@ def draw_over_training(
         table = pd.DataFrame(
             [[value(run, stage) for stage in stages(protocol)] for run in own], columns=steps, dtype=float
         )
-        draw_seeds(axes, table, look, number, log=log)
-    if ticks:
-        axes.set_xscale("symlog", linthresh=min(step for step in ticks if step), linscale=0.5)
-        axes.set_xticks(list(ticks), list(map(str, ticks)))
+        if table.notna().any(axis=None):
+            draw_seeds(axes, table, look, number, log=log)
+    axes.set_xscale("symlog", linthresh=min(step for step in ticks if step), linscale=0.5)
+    places = sorted(ticks)
+    close = [2 * step > after > step for step, after in pairwise(places)]
+    axes.set_xticks(places, ["" if near else str(step) for step, near in zip(places, [*close, False], strict=True)])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("training step")
 
 
 def log_reach(measure: str) -> StageValue:

@@ -14,7 +14,7 @@ from scipy import stats
 from benchmark import drawing
 from benchmark.config import load_protocol
 from benchmark.figures import drawings
-from benchmark.gradient_maps import DECADES, PATHS, color_scale, layer_map, norms_of
+from benchmark.gradient_maps import DECADES, PATHS, color_scale, end_note, layer_map, norms_of
 from benchmark.outputs import FIGURES, OF_UNTRAINED, TABLES, figures_of, tables_of
 from benchmark.questions import MOST_VARIANTS, questions, readable_variants
 from benchmark.stages import stages
@@ -57,9 +57,12 @@ def test_reach_over_training_is_the_geometric_mean_over_seeds_at_every_stage(dra
         return made_runs(protocol, reach=lambda variant, seed, stage, measure: 0.1**seed * (1 + places.index(stage)))
 
     _, _, figure = draw("reach_over_training", runs_of, variants=HIGHWAYS, **STAGED)
+    assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == ["ConvLSTM", "Causal LSTM", "PredRNN"]
+    assert [len(lines_of(axes, 4)) for axes in figure.axes] == [2, 2, 1] * 2  # a column a cell, a row a cotangent
     for axes in figure.axes:
         assert axes.get_yscale() == "log"
-        assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "2", "4", "8"]
+        labels = [label.get_text() for label in axes.get_xticklabels()]
+        assert labels == (["0", "2", "4", "8"] if axes in figure.axes[3:] else [])
         for line in lines_of(axes, 4):
             np.testing.assert_allclose(line, [0.01, 0.02, 0.03, 0.04])
     assert "n = 3 seeds" in words(figure)
@@ -67,11 +70,11 @@ def test_reach_over_training_is_the_geometric_mean_over_seeds_at_every_stage(dra
 
 def test_gates_over_training_show_openness_of_highways_and_saturation_of_all(draw):
     _, _, figure = draw("openness_over_training", variants=HIGHWAYS, **STAGED)
-    left, right = figure.axes
-    assert len(lines_of(left, 4)) == 2  # of convlstm-ghu and predrnnpp
-    assert len(lines_of(right, 4)) == len(HIGHWAYS)
-    np.testing.assert_allclose(lines_of(left, 4)[0], [0.52, 0.57, 0.62, 0.67])
-    plain, highway = lines_of(right, 4)[:2]
+    opened, saturated = figure.axes[:3], figure.axes[3:]  # a column a cell
+    assert [len(lines_of(axes, 4)) for axes in opened] == [1, 1, 0]  # of convlstm-ghu and predrnnpp
+    assert [len(lines_of(axes, 4)) for axes in saturated] == [2, 2, 1]
+    np.testing.assert_allclose(lines_of(opened[0], 4)[0], [0.52, 0.57, 0.62, 0.67])
+    plain, highway = lines_of(saturated[0], 4)
     np.testing.assert_allclose(plain, [0.0, 0.01, 0.02, 0.03])
     np.testing.assert_allclose(highway, np.arange(4) * (3 * 0.01 + 2 * 0.05) / 5)
 
@@ -111,7 +114,7 @@ def test_a_run_without_reach_is_counted_and_not_drawn(draw):
 
     _, _, figure = draw("reach_against_error", runs_of, seeds=[1, 2])
     assert "Not drawn, since a norm is 0 or an error not finite: 2 dots." in words(figure)
-    assert np.concatenate([line.get_ydata() for line in figure.axes[0].lines if line.get_markersize() < 3]).size == 4
+    assert np.concatenate([line.get_ydata() for line in figure.axes[0].lines if line.get_markersize() < 4]).size == 4
 
 
 def test_the_map_is_relative_to_all_hidden_states_at_the_last_context_frame(make_protocol):
@@ -165,7 +168,13 @@ def test_one_wild_seed_does_not_squash_the_paths_and_the_axis_says_that_it_ends(
 
     _, _, figure = draw("gradient_paths", runs_of, variants=["predrnnpp"], seeds=[1, 2, 3])
     assert figure.axes[0].get_ylim()[0] == pytest.approx(0.5 * 10.0**-DECADES)
-    assert "above some of the lines" in words(figure)
+    assert "The axis ends at 5e-07, above some of the lines." in words(figure)
+
+
+def test_a_measure_that_lies_below_the_axis_everywhere_is_named():
+    drawn = {"residual": [1.0, 0.5], "memory": [0.1, 1e-5], "frames": [1e-5, 1e-6]}
+    assert end_note(1e-3, drawn) == "The axis ends at 1e-03, above 'through generated frames alone'."
+    assert end_note(None, drawn) == ""
 
 
 def test_untrained_protocols_show_nothing_of_scores_and_never_say_after_training(draw, make_protocol):

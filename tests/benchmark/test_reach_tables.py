@@ -190,6 +190,7 @@ def test_the_error_of_a_hidden_digit_is_compared_with_the_reference_gap_by_gap(m
         assert row["difference_mean"] == pytest.approx(-gap * noise.mean())
         assert row["difference_sd"] == pytest.approx(gap * noise.std(ddof=1))
         assert row["rise_mean"] == pytest.approx(gap * (2 - noise.mean()))
+        assert row["rise_difference_mean"] == pytest.approx(-gap * noise.mean())  # nothing at the shortest gap
     limits = found.loc[("predrnnpp", 2), ["difference_low", "difference_high"]].to_list()
     assert limits == pytest.approx(stats.t.interval(0.95, 2, -2 * noise.mean(), stats.sem(2 * noise)))
     assert found.loc["convlstm", "difference_mean"].isna().all()
