@@ -6,6 +6,7 @@ import argcomplete
 
 from benchmark.config import PROTOCOLS, Protocol, load_protocol
 from benchmark.errors import UserError
+from benchmark.speed_files import known_speeds
 from benchmark.variants import BASELINE_SEED, BASELINES, VARIANTS
 from benchmark.verbs import VERBS
 
@@ -27,6 +28,11 @@ def complete(top: argparse.ArgumentParser) -> None:
 def protocols(**_: object) -> list[str]:
     """Names of the protocols here; where none begins as typed, shells offer files."""
     return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
+
+
+def speeds(**_: object) -> list[str]:
+    """Names of the measured speeds of training here; where none begins as typed, shells offer files."""
+    return list(known_speeds())
 
 
 def variants(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
@@ -57,5 +63,5 @@ def _protocol(options: argparse.Namespace) -> Protocol | None:
         return None
 
 
-OFFERS = {"protocol": protocols, "variant": variants, "seed": seeds}
+OFFERS = {"protocol": protocols, "variant": variants, "seed": seeds, "speed": speeds}
 """Option -> what completes its value, where argparse does not know it."""

@@ -1,6 +1,7 @@
-"""What is said where memory runs out, and how much a process took."""
+"""What is said where memory runs out, how much a process took, and how much there is."""
 
 import contextlib
+import os
 import resource
 from collections.abc import Iterator
 
@@ -14,6 +15,15 @@ def peak_mib(device: str) -> float:
 
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def memory_of(device: str) -> float:
+    """Memory of this machine, or of its GPU, in MiB."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_properties(0).total_memory / 2**20
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def shortage(title: str, batch_size: int, device: str) -> str:
