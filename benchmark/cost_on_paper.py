@@ -154,7 +154,7 @@ def totals(costs: list[VariantCost], device: Device) -> list[str]:
     parts = [f"{duration(train)} training", f"{duration(score)} test clips"]
     parts.append("without the probe" if probe is None else f"{duration(probe)} the probe")
     hours = train + score + (probe or 0)
-    lines.append(f"On {device.name}, one run after the other: {hours:,.3g} {unit} ({', '.join(parts)}).")
+    lines.append(f"On {device.name}, one run after the other: {hours:,.2f} {unit} ({', '.join(parts)}).")
     return [*lines, *side_by_side(costs, device)]
 
 
@@ -188,8 +188,11 @@ def notes(protocol: Protocol, costs: list[VariantCost], device: Device) -> list[
     if any(one.speed is None for one in costs):
         return [*found, missing(device, costs)]
     unknown = f" The probe is left out: no file of `speed --what probe` is of {device.name}."
-    process = ", and 0.9 GiB for a process with its libraries." if device.kind == "cpu" else ", as PyTorch counts it."
-    found += [f"{HOURS}{'' if costs[0].probe_speed else unknown}", *rates(costs), f"{MEMORY}{process}"]
+    process = ", and 0.9 GiB for a process with its libraries" if device.kind == "cpu" else ", as PyTorch counts it"
+    data = protocol.data
+    clips = data.test_clips * (data.context + data.horizon) * data.frame_size**2 / 2**20
+    scored = f"; to be scored, the test clips take {clips:,.0f} MiB of the machine's memory."
+    found += [f"{HOURS}{'' if costs[0].probe_speed else unknown}", *rates(costs), f"{MEMORY}{process}{scored}"]
     if protocol.training.device == "cuda" and device.kind == "cpu":
         found.append(
             "The protocol asks for cuda, and no CUDA device is visible here: hours and memory are those of"
@@ -199,14 +202,14 @@ def notes(protocol: Protocol, costs: list[VariantCost], device: Device) -> list[
 
 
 DISK = (
-    "Disk of a run: bytes of its arrays (weights twice and once more for each of probe.steps, scores and gradient norms"
-    " in 8 bytes a number, curves), with LPIPS; films and figures, a few MiB at most, and MLflow's copy are left out. At"
-    " most: with two checkpoints of weights and Adam's moments, which go when the run ends."
+    "Disk of a run: bytes of its arrays (weights twice and once more for each of probe.steps; scores and gradient norms"
+    " in 8 bytes a number; curves), with LPIPS. At most: with two checkpoints of weights and Adam's moments, which go"
+    " when the run ends. Left out: the data folder, films and figures (a few MiB at most), MLflow's copy."
 )
 HOURS = (
-    "Time: MACs x 2 over the FLOP/s that a measured training step reached; evaluation at the same rate. An estimate: the"
-    " rate holds for one size of network and one state of the machine. Left out: metrics and LPIPS, checkpoints, starts"
-    " of processes, tables and figures."
+    "Time: MACs x 2 over the FLOP/s that a measured training step reached; evaluation at the same rate. An estimate:"
+    " the rate holds for one size of network and one state of the machine. Left out: metrics and LPIPS, checkpoints,"
+    " starts of processes, tables and figures."
 )
 MEMORY = (
     "Memory of a run: the measured peak of that file, scaled by what the plain path keeps for the way back (counted),"
@@ -219,8 +222,8 @@ def how_counted(run: RunConfig) -> str:
     training, data = run.training, run.data
     twice = " x 2 (each batch again, reversed in time)" if training.reversed_second_step else ""
     return (
-        "MACs: multiply-accumulates of the convolutions, counted by torch's FLOP counter without running them; a clip is"
-        f" one forward pass over {data.context} + {data.horizon} frames. Training: {training.steps:,} steps x batch"
+        "MACs: multiply-accumulates of the convolutions, counted by torch's FLOP counter without running them; a clip"
+        f" is one forward pass over {data.context} + {data.horizon} frames. Training: {training.steps:,} steps x batch"
         f" {training.batch_size}{twice} = {clips_trained(run):,} clips x 3 passes (1 forward, 2 backward). Validation:"
         f" {data.validation_clips:,} clips at every look. Evaluation: {data.test_clips:,} test clips. Probe:"
         f" {run.probe.clips:,} clips, 7 passes a stage, roughly. ({run.variant}; others by their own keys.)"
@@ -284,7 +287,6 @@ def duration(hours: float | None) -> str:
     """Hours in the unit that suits them."""
     if hours is None:
         return MISSING
-    for unit, length in (("h", 2), ("min", 1 / 30), ("s", 0)):
-        if hours >= length:
-            break
-    return f"{hours * {'h': 1, 'min': 60, 's': 3600}[unit]:,.3g} {unit}"
+    if hours >= 2:
+        return f"{hours:,.0f} h" if hours >= 100 else f"{hours:.3g} h"
+    return f"{60 * hours:.3g} min" if 60 * hours >= 2 else f"{3600 * hours:.3g} s"
