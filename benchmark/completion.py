@@ -6,7 +6,6 @@ import argcomplete
 
 from benchmark.config import PROTOCOLS, Protocol, load_protocol
 from benchmark.errors import UserError
-from benchmark.speed_files import known_speeds
 from benchmark.variants import BASELINE_SEED, BASELINES, VARIANTS
 from benchmark.verbs import VERBS
 
@@ -32,6 +31,8 @@ def protocols(**_: object) -> list[str]:
 
 def speeds(**_: object) -> list[str]:
     """Names of the measured speeds of training here; where none begins as typed, shells offer files."""
+    from benchmark.speed_files import known_speeds
+
     return list(known_speeds())
 
 

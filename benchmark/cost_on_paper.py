@@ -9,7 +9,7 @@ import torch
 
 from benchmark.config import Protocol, RunConfig
 from benchmark.device import cuda_count
-from benchmark.estimate import Disk, Work, clips_trained, count_macs, hours, memory_mib, nearest, rate
+from benchmark.estimate import Disk, Work, clips_trained, count_macs, hours, memory_mib, nearest, rate, step_ratio
 from benchmark.memory import memory_of
 from benchmark.provenance import cpu_model
 from benchmark.rendering import MISSING
@@ -238,12 +238,12 @@ def rates(costs: list[VariantCost]) -> list[str]:
     lines = []
     for (name, mismatches), those in used.items():
         speed = those[0].speed
-        sizes = [count_macs(one.run.model, one.run.data.context, one.run.data.horizon) for one in those]
-        ratio = count_macs(speed.model, speed.context, speed.horizon) / max(sizes)
+        low, *_, high = sorted([step_ratio(speed, one.run) for one in those] * 2)
+        ratio = f"{low:.2g}" if f"{low:.2g}" == f"{high:.2g}" else f"{low:.2g} to {high:.2g}"
         other = f"; measured with {', '.join(mismatches)}" if mismatches else ""
         lines.append(
-            f"{name}: {rate(speed):.3g} FLOP/s, {speed.about()}, a clip of {ratio:.2g} times the MACs{other}. For"
-            f" {', '.join(one.run.variant for one in those)}."
+            f"{name}: {rate(speed):.3g} FLOP/s, {speed.about()}, {ratio} times the MACs in a time step of a"
+            f" batch{other}. For {', '.join(one.run.variant for one in those)}."
         )
     probes = {one.probe_speed.name: one.probe_speed for one in costs if one.probe_speed}
     return lines + [f"{name}: {rate(one):.3g} FLOP/s, {one.about()}. For the probe." for name, one in probes.items()]
@@ -277,7 +277,7 @@ def variant_like(run: RunConfig) -> str:
     return next(name for name, one in VARIANTS.items() if (one.cell, bool(one.slot)) == wanted)
 
 
-def quantity(value: float) -> str:
+def quantity(value: int) -> str:
     """A large number in three digits and a letter."""
     power = min(max(math.floor(math.log10(value)) // 3, 0), 6) if value else 0
     return f"{value / 1000**power:.4g} {' kMGTPE'[power]}".strip()

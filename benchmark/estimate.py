@@ -26,6 +26,8 @@ BYTES = 4
 """Of a weight."""
 ROW_BYTES = 8
 """Of a number in a table; the other columns repeat and are packed to next to nothing."""
+PROBE_BYTES = 10
+"""Of a row of probe.parquet, whose columns besides the norm take 2 bytes; measured."""
 LINE_BYTES = 310
 """Of a point in metrics.jsonl and timing.jsonl together; measured."""
 
@@ -79,7 +81,7 @@ class Disk:
         checkpoints = 2 * 3 * weights  # this one and the one before: weights and Adam's two moments
         copies = 2 + len(run.probe.steps)  # model.safetensors, .trained.pt
         points = math.ceil(run.training.steps / run.training.log_every)
-        kept = copies * weights + table_bytes(run, net) + probe_rows(run) * ROW_BYTES + points * LINE_BYTES
+        kept = copies * weights + table_bytes(run, net) + probe_rows(run) * PROBE_BYTES + points * LINE_BYTES
         return cls(kept=kept, most=kept + checkpoints)
 
 
@@ -116,13 +118,18 @@ def size(speed: Speed) -> int:
 
 
 def nearest(speeds: list[Speed], run: RunConfig) -> Speed | None:
-    """The one measured most like `run`: the fewest mismatches, then the nearest in MACs of a clip, then by name."""
-    macs = count_macs(run.model, run.data.context, run.data.horizon)
+    """The one measured most like `run`: the fewest mismatches, then the nearest by `step_ratio`, then by name."""
 
     def distance(speed: Speed) -> tuple[int, float, str]:
-        return len(speed.mismatches(run)), abs(math.log(size(speed) / macs)), speed.name
+        return len(speed.mismatches(run)), abs(math.log(step_ratio(speed, run))), speed.name
 
     return min(speeds, key=distance, default=None)
+
+
+def step_ratio(speed: Speed, run: RunConfig) -> float:
+    """MACs of one time step of a batch with `speed`, over those with `run`: what the rate of a device depends on."""
+    batch = run.training.batch_size if speed.what == "train" else run.probe.batch_size
+    return speed.batch * count_macs(speed.model, 1, 1) / (batch * count_macs(run.model, 1, 1))
 
 
 def hours(work: int, speed: Speed) -> float:

@@ -7,7 +7,6 @@ from benchmark.device import resolve_device
 from benchmark.errors import UserError, unknown
 from benchmark.memory import told
 from benchmark.options import OWN_CLIPS, device_of, folder_of, run_of, runs_of
-from benchmark.speed_files import named_speed
 from benchmark.variants import BASELINE_SEED, BASELINES
 from benchmark.verbs.verb import Verb
 
@@ -26,7 +25,11 @@ def plan(options: argparse.Namespace) -> None:
     """Count parameters and MACs of every variant, check that they are matched, and say what the protocol will cost."""
     if options.counts_only and options.speed:
         raise UserError("plan: --counts-only leaves out the hours that --speed is for; give one of them")
-    speed = named_speed(options.speed) if options.speed else None
+    speed = None
+    if options.speed:  # a wrong name is said before anything is counted
+        from benchmark.speed_files import named_speed
+
+        speed = named_speed(options.speed)
     from benchmark.plan import plan as write_plan
 
     print(write_plan(options.protocol, options.results_dir))
