@@ -29,6 +29,13 @@ def protocols(**_: object) -> list[str]:
     return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
 
 
+def speeds(**_: object) -> list[str]:
+    """Names of the measured speeds of training here; where none begins as typed, shells offer files."""
+    from benchmark.speed_files import known_speeds
+
+    return list(known_speeds())
+
+
 def variants(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
     """Variants of --protocol, or all where none is given; of a list with commas, for its last part."""
     protocol = _protocol(parsed_args)
@@ -57,5 +64,5 @@ def _protocol(options: argparse.Namespace) -> Protocol | None:
         return None
 
 
-OFFERS = {"protocol": protocols, "variant": variants, "seed": seeds}
+OFFERS = {"protocol": protocols, "variant": variants, "seed": seeds, "speed": speeds}
 """Option -> what completes its value, where argparse does not know it."""

@@ -14,11 +14,14 @@ def count_parameters(spec: ModelSpec) -> int:
 
 
 def count_macs(spec: ModelSpec, context: int, horizon: int) -> int:
-    """Multiply-accumulates of the convolutions in one forward pass over one clip (torch's FLOP counter, halved)."""
-    frames = torch.empty(1, context + horizon, spec.channels, spec.frame_size, spec.frame_size, device="meta")
+    """Multiply-accumulates of the convolutions in one forward pass over one clip (torch's FLOP counter, halved).
+
+    Every step has the same convolutions: one is counted, which takes as long for a long clip as for a short one.
+    """
+    frames = torch.empty(1, 2, spec.channels, spec.frame_size, spec.frame_size, device="meta")
     with torch.device("meta"):
         network = Predictor(spec)
     network.plain = True  # the convolutions of the equations, however a run computes them
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(frames, free_running_mask(1, context, horizon, frames))
-    return counter.get_total_flops() // 2
+        network(frames, free_running_mask(1, 1, 1, frames))
+    return counter.get_total_flops() // 2 * (context + horizon - 1)

@@ -16,6 +16,7 @@ from benchmark.config import Protocol
 from benchmark.data.digits import load_bank
 from benchmark.device import cuda_count
 from benchmark.errors import UserError
+from benchmark.memory import memory_of
 from benchmark.mlflow_store import look_at_store
 
 LOCK = provenance.ROOT / "requirements.lock"
@@ -79,7 +80,7 @@ def processor() -> Finding:
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    memory = memory_of("cpu") / 2**10
     capability = torch.backends.cpu.get_cpu_capability()
     return Finding("ok", "cpu", f"{provenance.cpu_model()}, {cores} cores, {capability}, {memory:.0f} GiB of memory")
 

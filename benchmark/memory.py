@@ -1,4 +1,4 @@
-"""What is said where memory runs out, and how much a process took."""
+"""What is said where memory runs out, how much a process took, and how much there is."""
 
 import contextlib
 import multiprocessing
@@ -27,6 +27,15 @@ def resident(field: str) -> float:
     """A field of the kernel's status, such as VmRSS, summed over `processes`, in MiB."""
     lines = [line for one in processes() for line in Path(f"/proc/{one}/status").read_text().splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 2**10
+
+
+def memory_of(device: str) -> float:
+    """Memory of this machine, or of its GPU, in MiB."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_properties(0).total_memory / 2**20
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def shortage(title: str, batch_size: int, device: str) -> str:

@@ -102,6 +102,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "resume_only": {"action": "store_true", "help": "it is an error if there is no checkpoint to go on from"},
     "reuse": {"action": "store_true", "help": "take runs of this very config from their published records"},
     "records_only": {"action": "store_true", "help": "only the records, of those runs that are finished"},
+    "speed": {
+        "metavar": "NAME|FILE",
+        "help": "measured speed: a name in results/reference/speed, or a file of `speed --json`; default: the nearest"
+        " of the device at hand",
+    },
+    "counts_only": {"action": "store_true", "help": "parameters and MACs alone, as the workflow needs them"},
     "once": {"action": "store_true", "help": "print it once, also on a terminal"},
     "skip_trained": {"action": "store_true", "help": "leave alone what this config and code have trained to its end"},
 } | {f"speed {name}": settings for name, settings in SPEED.items()}

@@ -20,7 +20,8 @@ from benchmark.statistics import Summary, summarise
 PUBLISHED = Path(__file__).parent / "published" / "published.csv"
 VARIANT_OF = {"ConvLSTM": "convlstm", "ConvLSTM-S": "convlstm", "PredRNN": "predrnn", "PredRNN++": "predrnnpp"}
 """Model as published -> the variant of ours that is this model; others have none."""
-CLIPS_OF = {"moving-mnist-2": {"num_digits": 2, "digits": "mnist", "digit_size": 28, "frame_size": 64, "gaps": ()}}
+_MNIST = {"digits": "mnist", "digit_size": 28, "frame_size": 64, "gaps": ()}
+CLIPS_OF = {f"moving-mnist-{count}": _MNIST | {"num_digits": count} for count in (2, 3)}
 """Data set as published -> what our clips must be; others are not in this benchmark."""
 COLUMN_OF = {
     ("mse", "clipped"): "mse",
@@ -69,6 +70,8 @@ class Comparison:
     ours: Ours | None
     found: Summary
     reasons: tuple[Reason, ...]
+    rolled_out: bool
+    """Ours is of the roll-out beyond the horizon that the networks were trained for."""
 
     @property
     def convention(self) -> str:
@@ -124,7 +127,8 @@ def compare_row(
     """Hold the numbers of one published row against ours."""
     variant = VARIANT_OF.get(row["model"])
     one = ours.get(variant) if variant else None
-    against_row = data_reasons(row, protocol.data) + model_reasons(variant, one, protocol.name)
+    rolled_out = is_beyond(row, protocol)
+    against_row = data_reasons(row, scored_on(row, protocol)) + model_reasons(variant, one, protocol.name)
     found = []
     for metric in (metric for metric in HEADS if row[metric]):
         convention = row[f"{metric}_convention"]
@@ -133,10 +137,33 @@ def compare_row(
         if column is None:
             reasons.append(Reason(f"{metric.upper()} convention {convention or 'not given'}"))
         if not reasons:
+            reasons = beyond_reasons(column) if rolled_out else []
+        if not reasons:
             reasons = score_reasons(column, one, lpips)
-        scores = {} if reasons else one.group.scores(column)
-        found.append(Comparison(row, metric, one, summarise(list(scores.values())), tuple(reasons)))
+        if reasons:
+            scores = []
+        elif rolled_out:
+            scores = [float(run.beyond[column].mean()) for run in one.group.kept]
+        else:
+            scores = list(one.group.scores(column).values())
+        found.append(Comparison(row, metric, one, summarise(scores), tuple(reasons), rolled_out))
     return found
+
+
+def is_beyond(row: dict[str, str], protocol: Protocol) -> bool:
+    """Whether the row is of as many frames as ours are rolled out to beyond their horizon."""
+    return int(row["setting"].split("->")[1]) == protocol.evaluation.beyond
+
+
+def scored_on(row: dict[str, str], protocol: Protocol) -> DataConfig:
+    """What our clips are on which the row would be compared."""
+    longer = {"horizon": protocol.evaluation.beyond} if is_beyond(row, protocol) else {}
+    return protocol.data.model_copy(update=longer)
+
+
+def beyond_reasons(column: str) -> list[Reason]:
+    """Why the roll-out beyond the horizon has no score under `column`; empty if it has."""
+    return [] if column in HEADLINE else [Reason(f"beyond the horizon {column} is not measured")]
 
 
 def data_reasons(row: dict[str, str], data: DataConfig) -> list[Reason]:
@@ -216,7 +243,7 @@ def values_of(one: Comparison, protocol: Protocol, test_set: str) -> dict[str, A
         "low": one.found.low,
         "high": one.found.high,
         "difference": one.difference,
-        "data_matches": "no" if data_reasons(row, protocol.data) else "yes",
+        "data_matches": "no" if data_reasons(row, scored_on(row, protocol)) else "yes",
         "test_set": test_set,
         "budget_matches": budget_matches(row, ours),
         "clips_published": theirs,
@@ -281,11 +308,19 @@ def notes_on_comparison(
 ) -> list[str]:
     """What is compared, what the signs mean, and in full why the rest is not."""
     compared = sum(not one.reasons for one in every)
+    rolled_out = any(one.rolled_out for one in every if not one.reasons)
     notes = [
         f"{compared} of {len(every)} published numbers are compared. All are from benchmark/published/published.csv;"
         f" {MARKS['second-hand']} = second-hand, read where others quote the source; {MISSING} = not given.",
         *(f"{full}." for full in dict.fromkeys(reason.full for one in every for reason in one.reasons) if full),
     ]
+    if rolled_out:
+        data, beyond = protocol.data, protocol.evaluation.beyond
+        notes.append(
+            f"{data.context}->{beyond}: ours are the networks trained to predict {data.horizon} frames, rolled out to"
+            f" {beyond} on the same test clips as they go on. How long the clips were that theirs were trained on,"
+            " published.csv does not say."
+        )
     if compared:
         fixed = protocol.data.train_clips
         trained = f"{fixed:,} clips again and again" if fixed else "an endless stream of clips"

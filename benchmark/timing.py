@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmark import engine
 from benchmark.cost import count_macs
 from benchmark.data.stream import ClipStream, to_float
-from benchmark.memory import processes, resident
+from benchmark.memory import memory_of, processes, resident
 from benchmark.metrics import HEADLINE, score
 from benchmark.provenance import cpu_model
 from benchmark.sections import TrainingConfig
@@ -44,6 +44,7 @@ def measure(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[s
         "what": options.what,
         "device": device,
         "accelerator": torch.cuda.get_device_name() if device == "cuda" else cpu_model(),
+        "device_memory_mib": memory_of(device),
         "torch": torch.__version__,
         "tf32": "on" if torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32 else "off",
         "variant": options.variant,

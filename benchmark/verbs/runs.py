@@ -22,10 +22,21 @@ def init_store(options: argparse.Namespace) -> None:
 
 
 def plan(options: argparse.Namespace) -> None:
-    """Count parameters and MACs of every variant and check that they are matched."""
+    """Count parameters and MACs of every variant, check that they are matched, and say what the protocol will cost."""
+    if options.counts_only and options.speed:
+        raise UserError("plan: --counts-only leaves out the hours that --speed is for; give one of them")
+    speed = None
+    if options.speed:  # a wrong name is said before anything is counted
+        from benchmark.speed_files import named_speed
+
+        speed = named_speed(options.speed)
     from benchmark.plan import plan as write_plan
 
     print(write_plan(options.protocol, options.results_dir))
+    if not options.counts_only:
+        from benchmark.cost_on_paper import cost_on_paper
+
+        print(f"\n{cost_on_paper(options.protocol, speed)}")
 
 
 def data(options: argparse.Namespace) -> None:
@@ -141,7 +152,11 @@ def status(options: argparse.Namespace) -> None:
 RUN = ("protocol", "variant", "seed", "results_dir", "data_dir", "device?")
 _QUICK = "--protocol quick --variant predrnnpp --seed 1"
 VERBS = {
-    "plan": Verb(plan, ("protocol", "results_dir"), ("--protocol quick",)),
+    "plan": Verb(
+        plan,
+        ("protocol", "results_dir", "speed?", "counts_only"),
+        ("--protocol quick", "--protocol paper --speed cpu-64x4-fp32"),
+    ),
     "init-store": Verb(init_store, ("protocol",), ("--protocol quick",)),
     "data": Verb(
         data,

@@ -11,7 +11,7 @@ import yaml
 from benchmark.config import load_protocol, run_path
 from benchmark.data.prepared import prepare
 from benchmark.files import append_json_line, write_json
-from benchmark.metrics import columns
+from benchmark.metrics import HEADLINE, columns
 from benchmark.mlflow_store import create_store
 from benchmark.parquet import write_parquet
 from benchmark.variants import BASELINE_SEED
@@ -141,7 +141,7 @@ def write_finished(tmp_path):
         names = columns(net if lpips else None, conventions=True)
         for run in protocol.runs():
             where = run.path(results_dir)
-            write_scores(where, run.variant, run.seed, names, protocol.data)
+            write_scores(where, run.variant, run.seed, names, protocol)
             write_norms(where, run.data)
             state = "diverged" if (run.variant, run.seed) in diverged else "finished"
             write_json(where / "status.json", {"state": state, "step": 4, "steps": run.training.steps})
@@ -155,7 +155,7 @@ def write_finished(tmp_path):
                 append_json_line(where / "metrics.jsonl", {"step": step, "train/loss": 1 / step})
         for name in protocol.baselines:
             where = run_path(results_dir, protocol.name, name, BASELINE_SEED)
-            write_scores(where, name, BASELINE_SEED, names, protocol.data)
+            write_scores(where, name, BASELINE_SEED, names, protocol)
         plan = [(entry.id, 1000 + place, 50_000) for place, entry in enumerate(protocol.variants)]
         table = pd.DataFrame(plan, columns=["variant", "parameters", "macs"])
         table.to_csv(results_dir / protocol.name / "plan.csv", index=False)
@@ -196,15 +196,21 @@ def write_norms(folder, data):
     write_parquet(folder / "probe.parquet", pd.DataFrame(places, columns=columns))
 
 
-def write_scores(folder, variant, seed, names, data):
-    random = np.random.default_rng([seed, *variant.encode()])
-    clips, frames = np.arange(1, data.test_clips + 1), np.arange(1, data.horizon + 1)
-    places = [(variant, seed, clip, frame) for clip in clips for frame in frames]
-    table = pd.DataFrame(places, columns=["variant", "seed", "clip", "frame"])
-    for name in names:
-        table[name] = random.uniform(10, 20, len(table)) * table["frame"]
+def write_scores(folder, variant, seed, names, protocol):
+    data, beyond = protocol.data, protocol.evaluation.beyond
     folder.mkdir(parents=True)
-    write_parquet(folder / "frames.parquet", table)
+    for name, frames, metrics in (("frames", data.horizon, names), ("beyond", beyond, HEADLINE)):
+        if frames:
+            write_parquet(folder / f"{name}.parquet", made_scores(variant, seed, metrics, data.test_clips, frames))
     films = {"context": data.context, "truth": data.horizon, "prediction": data.horizon}
     films = {name: np.zeros((1, count, 2, 2, 1), np.uint8) for name, count in films.items()}
     np.savez(folder / "examples.npz", clip=[1], **films)
+
+
+def made_scores(variant, seed, names, clips, frames):
+    random = np.random.default_rng([seed, *variant.encode()])
+    places = [(variant, seed, clip, frame) for clip in range(1, clips + 1) for frame in range(1, frames + 1)]
+    table = pd.DataFrame(places, columns=["variant", "seed", "clip", "frame"])
+    for name in names:
+        table[name] = random.uniform(10, 20, len(table)) * table["frame"]
+    return table

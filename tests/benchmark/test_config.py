@@ -366,6 +366,28 @@ def test_protocols_of_the_design_are_there():
     assert planned - set(SHIPPED) == set()
 
 
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("paper-3digits", {"data.num_digits": (2, 3), "data.public_test": (True, False)}),
+        (
+            "paper-30",
+            {"data.horizon": (10, 30), "data.public_test": (True, False), "probe.batch_size": (20, 10)},
+        ),
+    ],
+)
+def test_rows_of_the_paper_differ_from_protocol_paper_in_what_they_name_alone(name, other):
+    def flat(values, key=""):
+        if not isinstance(values, dict):
+            return {key: values}
+        parts = (flat(value, f"{key}.{part}".lstrip(".")) for part, value in values.items())
+        return {inner: value for part in parts for inner, value in part.items()}
+
+    ours, theirs = (flat(load_protocol(one).model_dump(exclude={"name", "about"})) for one in (name, "paper"))
+    assert ours.keys() == theirs.keys()
+    assert {key: (theirs[key], ours[key]) for key in ours if ours[key] != theirs[key]} == other
+
+
 MAIN_TABLE = {
     "convlstm",
     "convlstm-ghu",

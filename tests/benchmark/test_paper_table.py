@@ -209,6 +209,62 @@ def test_other_clips_give_no_difference_and_say_what_is_other(write, data, said)
     assert "0 of 79 published numbers are compared" in notes
 
 
+@pytest.mark.parametrize(
+    ("row", "data"),
+    [
+        ({"dataset": "moving-mnist-3"}, {"num_digits": 3}),
+        ({"setting": "10->30"}, {"horizon": 30}),
+        ({"dataset": "moving-mnist-3", "setting": "10->30"}, {"num_digits": 3, "horizon": 30}),
+    ],
+)
+def test_rows_of_three_digits_and_of_longer_clips_are_compared_with_a_protocol_on_such_clips(
+    write, publish, tmp_path, row, data
+):
+    publish(**row, mse="50.0", mse_convention="clipped")
+    table, cells, notes = write(data=data)
+    (ours,) = means(tmp_path, "predrnn", "mse")
+    assert table["difference"].tolist() == [pytest.approx(ours - 50)]
+    assert table["data_matches"].tolist() == ["yes"]
+    assert cells["Compared"][0] == "yes"
+    assert "rolled out" not in notes
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"dataset": "moving-mnist-3"}, "moving-mnist-3 is 3 digits (mnist) of 28 pixels on 64x64, 10 -> 10 frames"),
+        ({"setting": "10->30"}, "moving-mnist-2 is 2 digits (mnist) of 28 pixels on 64x64, 10 -> 30 frames"),
+    ],
+)
+def test_rows_of_three_digits_and_of_longer_clips_say_why_other_protocols_are_not_compared(write, publish, row, said):
+    publish(**row, mse="50.0", mse_convention="clipped")
+    table, _, notes = write()
+    here = "here 2 digits (mnist) of 28 pixels on 64x64, 10 -> 10 frames"
+    assert table["why_not_compared"].tolist() == [f"other clips: {said}; {here}"]
+    assert f"other clips: {said}; {here}." in notes
+
+
+def test_row_of_longer_clips_is_compared_with_a_roll_out_beyond_the_horizon(write, publish, tmp_path):
+    publish(setting="10->30", mse="50.0", mse_convention="clipped", mae="90.0", mae_convention="unclipped")
+    table, cells, notes = write(seeds=SEEDS, protocol={"evaluation": ALEX | {"beyond": 30}}, diverged={("predrnn", 2)})
+    folder = tmp_path / "results" / "tiny" / "runs" / "predrnn"
+    ours = [pd.read_parquet(folder / f"seed={seed}" / "beyond.parquet")["mse"].mean() for seed in (1, 3)]
+    assert table["ours"].tolist() == [pytest.approx(np.mean(ours)), pytest.approx(math.nan, nan_ok=True)]
+    assert np.mean(ours) != pytest.approx(np.mean(means(tmp_path, "predrnn", "mse", (1, 3))))
+    assert table["why_not_compared"][1] == "beyond the horizon mae_unclipped is not measured"
+    assert cells["Compared"][0] == "yes; beyond the horizon mae_unclipped is not measured"
+    assert (
+        "10->30: ours are the networks trained to predict 10 frames, rolled out to 30 on the same test clips" in notes
+    )
+
+
+def test_row_of_the_horizon_is_compared_as_ever_where_there_is_a_longer_roll_out(write, publish, tmp_path):
+    publish(mse="50.0", mse_convention="clipped")
+    table, _, notes = write(protocol={"evaluation": ALEX | {"beyond": 30}})
+    assert table["ours"].tolist() == [pytest.approx(*means(tmp_path, "predrnn", "mse"))]
+    assert "rolled out" not in notes
+
+
 def test_clips_with_a_bar_are_other_clips(publish, make_protocol):
     publish(mse="50.0", mse_convention="clipped")
     (row,) = paper_table.published_rows()

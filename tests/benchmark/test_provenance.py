@@ -49,7 +49,7 @@ seeds: [1]
 SPEC = ModelSpec(cell="causal_lstm", hidden_channels=(3, 3), frame_size=12, highway_slot=1)
 RUN = ["--variant", "predrnnpp", "--seed", "1"]
 CHAIN = [
-    ("plan", []),
+    ("plan", ["--counts-only"]),
     ("data", []),
     ("backbone", []),
     ("train", RUN),

@@ -40,7 +40,7 @@ rule plan:
         frames=[PROTOCOL.data.context, PROTOCOL.data.horizon],
         target=PROTOCOL.target_parameters,
     shell:
-        "python -m benchmark plan {params.options} > {log:q} 2>&1"
+        "python -m benchmark plan {params.options} --counts-only > {log:q} 2>&1"
 
 
 rule data:

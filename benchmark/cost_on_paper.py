@@ -1,0 +1,292 @@
+"""What a protocol will cost, before anything runs, and how each figure was got: the words of the verb `plan`."""
+
+import math
+import os
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+
+from benchmark.config import Protocol, RunConfig
+from benchmark.device import cuda_count
+from benchmark.estimate import Disk, Work, clips_trained, count_macs, hours, memory_mib, nearest, rate, step_ratio
+from benchmark.memory import memory_of
+from benchmark.provenance import cpu_model
+from benchmark.rendering import MISSING
+from benchmark.speed_files import Speed, speeds_of
+from benchmark.variants import VARIANTS
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the runs are thought to be made on."""
+
+    kind: str
+    """`cpu` or `cuda`."""
+    name: str
+    memory_mib: float | None
+    """None where it is another machine's and its file does not tell."""
+    cores: int | None
+
+    @classmethod
+    def here(cls, kind: str) -> "Device":
+        """That of this machine."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        name = torch.cuda.get_device_name() if kind == "cuda" else cpu_model()
+        return cls(kind, name, memory_of(kind), cores)
+
+    @classmethod
+    def of(cls, speed: Speed) -> "Device":
+        """That on which `speed` was measured; this machine's if it has the same."""
+        if speed.device == "cpu" or cuda_count():
+            here = cls.here(speed.device)
+            if here.name == speed.accelerator:
+                return here
+        return cls(speed.device, speed.accelerator, speed.device_memory_mib, None)
+
+
+@dataclass(frozen=True)
+class VariantCost:
+    """What the runs of a variant will cost; hours and memory are None where no measured speed tells."""
+
+    run: RunConfig
+    """The first of them."""
+    runs: int
+    work: Work
+    disk: Disk
+    speed: Speed | None
+    probe_speed: Speed | None
+
+    @property
+    def train_h(self) -> float | None:
+        """Hours of one training."""
+        return hours(self.work.trained, self.speed) if self.speed else None
+
+    @property
+    def score_h(self) -> float | None:
+        """Hours of the roll-outs that are scored, at the rate of training."""
+        return hours(self.work.evaluation, self.speed) if self.speed else None
+
+    @property
+    def probe_h(self) -> float | None:
+        """Hours of one run's probe."""
+        return hours(self.work.probe, self.probe_speed) if self.probe_speed else None
+
+    @property
+    def memory_mib(self) -> float | None:
+        """Peak of one training."""
+        return memory_mib(self.run, self.speed) if self.speed else None
+
+
+def cost_on_paper(protocol: Protocol, named: Speed | None = None) -> str:
+    """The cost of `protocol` on the device at hand, or on that of the measured speed `named`.
+
+    Raises:
+        UserError: a file of measured speeds is damaged.
+    """
+    wanted = protocol.training.device
+    device = Device.of(named) if named else Device.here("cuda" if wanted != "cpu" and cuda_count() else "cpu")
+    speeds, probes = [named] if named else speeds_of(device.name, "train"), speeds_of(device.name, "probe")
+    costs = []
+    for entry in protocol.variants:
+        run = protocol.first_run(entry.id)
+        costs.append(
+            VariantCost(
+                run=run,
+                runs=len(protocol.seeds_of(entry.id)),
+                work=Work.of(run),
+                disk=Disk.of(run, run.evaluation.lpips_backbone),
+                speed=nearest(speeds, run),
+                probe_speed=nearest(probes, run),
+            )
+        )
+    lines = [heading(protocol), "", table(costs).to_string(index=False), "", *totals(costs, device)]
+    lines += ["", "How each figure was got:", *(f"* {note}" for note in notes(protocol, costs, device))]
+    return "\n".join(lines)
+
+
+def heading(protocol: Protocol) -> str:
+    """How many runs there are."""
+    runs, variants = len(protocol.runs()), len(protocol.variants)
+    return f"{protocol.name}: {runs} runs ({variants} variants), {len(protocol.baselines)} baselines without training"
+
+
+def table(costs: list[VariantCost]) -> pd.DataFrame:
+    """A row a variant: work, hours, memory and disk of one of its runs."""
+    rows = []
+    for one in costs:
+        run, work = one.run, one.work
+        rows.append(
+            {
+                "variant": run.variant,
+                "runs": one.runs,
+                "MACs a clip": quantity(count_macs(run.model, run.data.context, run.data.horizon)),
+                "training": quantity(work.training),
+                "validation": quantity(work.validation),
+                "evaluation": quantity(work.evaluation),
+                "probe": quantity(work.probe),
+                "train": duration(one.train_h),
+                "evaluate": duration(one.score_h),
+                "measure": duration(one.probe_h),
+                "memory GiB": MISSING if one.memory_mib is None else f"{one.memory_mib / 2**10:,.1f}",
+                "disk MiB": f"{one.disk.kept / 2**20:,.1f}",
+                "at most": f"{one.disk.most / 2**20:,.1f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def totals(costs: list[VariantCost], device: Device) -> list[str]:
+    """The sums over all runs, and what fits side by side."""
+    macs = sum(one.runs * sum(vars(one.work).values()) for one in costs)
+    trained = sum(one.runs * one.work.training for one in costs)
+    kept = sum(one.runs * one.disk.kept for one in costs)
+    lines = [f"All runs: {quantity(macs)} MACs, {quantity(trained)} of them training; {kept / GIB:,.2f} GiB of disk"]
+    train, score, probe = (
+        total(costs, [getattr(one, name) for one in costs]) for name in ("train_h", "score_h", "probe_h")
+    )
+    lines[0] += f", and {max(one.disk.most - one.disk.kept for one in costs) / 2**20:,.0f} MiB for each that trains."
+    if train is None:
+        return lines
+    unit = "GPU-hours" if device.kind == "cuda" else "hours"
+    parts = [f"{duration(train)} training", f"{duration(score)} test clips"]
+    parts.append("without the probe" if probe is None else f"{duration(probe)} the probe")
+    hours = train + score + (probe or 0)
+    lines.append(f"On {device.name}, one run after the other: {hours:,.2f} {unit} ({', '.join(parts)}).")
+    return [*lines, *side_by_side(costs, device)]
+
+
+def total(costs: list[VariantCost], one_run: list[float | None]) -> float | None:
+    """The sum over all runs of what one run of each variant takes; None where it is not known."""
+    if None in one_run:
+        return None
+    return sum(one.runs * value for one, value in zip(costs, one_run, strict=True))
+
+
+def side_by_side(costs: list[VariantCost], device: Device) -> list[str]:
+    """How many of the largest runs fit on the device at once."""
+    memories = [one.memory_mib for one in costs]
+    if None in memories or device.memory_mib is None:
+        return ["Side by side: not known, as nothing tells the memory of a run and of the device; measure there."]
+    by_memory, threads = int(device.memory_mib / max(memories)), costs[0].run.training.threads
+    room = f"{device.memory_mib / 2**10:,.1f} GiB hold {by_memory} of the largest run"
+    if device.kind == "cuda":
+        return [f"Side by side: {room}; the workflow gives a GPU to one job at a time (`cohort` puts more into a job)."]
+    if device.cores is None:
+        return [f"Side by side: {room}; its cores are not known."]
+    by_cores = device.cores // threads
+    fit = min(by_memory, by_cores)
+    cores = f"{device.cores} core(s) carry {by_cores} of {threads} thread(s)"
+    return [f"Side by side: {room}, {cores}: snakemake --cores {device.cores} makes {max(fit, 1)} at a time."]
+
+
+def notes(protocol: Protocol, costs: list[VariantCost], device: Device) -> list[str]:
+    """How each figure was got, and what is left out."""
+    found = [how_counted(costs[0].run), DISK]
+    if any(one.speed is None for one in costs):
+        return [*found, missing(device, costs)]
+    unknown = f" The probe is left out: no file of `speed --what probe` is of {device.name}."
+    process = ", and 0.9 GiB for a process with its libraries" if device.kind == "cpu" else ", as PyTorch counts it"
+    data = protocol.data
+    clips = data.test_clips * (data.context + data.horizon) * data.frame_size**2 / 2**20
+    scored = f"; to be scored, the test clips take {clips:,.0f} MiB of the machine's memory."
+    found += [f"{HOURS}{'' if costs[0].probe_speed else unknown}", *rates(costs), f"{MEMORY}{process}{scored}"]
+    if protocol.training.device == "cuda" and device.kind == "cpu":
+        found.append(
+            "The protocol asks for cuda, and no CUDA device is visible here: hours and memory are those of"
+            f" {device.name}. Name a GPU's file with --speed, or measure on one: {measuring(costs[0].run, 'cuda')}"
+        )
+    return found
+
+
+DISK = (
+    "Disk of a run: bytes of its arrays (weights twice and once more for each of probe.steps; scores and gradient norms"
+    " in 8 bytes a number; curves), with LPIPS. At most: with two checkpoints of weights and Adam's moments, which go"
+    " when the run ends. Left out: the data folder, films and figures (a few MiB at most), MLflow's copy."
+)
+HOURS = (
+    "Time: MACs x 2 over the FLOP/s that a measured training step reached; evaluation at the same rate. An estimate:"
+    " the rate holds for one size of network and one state of the machine. Left out: metrics and LPIPS, checkpoints,"
+    " starts of processes, tables and figures."
+)
+MEMORY = (
+    "Memory of a run: the measured peak of that file, scaled by what the plain path keeps for the way back (counted),"
+    " with weights and Adam's moments"
+)
+
+
+def how_counted(run: RunConfig) -> str:
+    """How the MACs of a protocol were counted, with the numbers of `run`."""
+    training, data = run.training, run.data
+    twice = " x 2 (each batch again, reversed in time)" if training.reversed_second_step else ""
+    return (
+        "MACs: multiply-accumulates of the convolutions, counted by torch's FLOP counter without running them; a clip"
+        f" is one forward pass over {data.context} + {data.horizon} frames. Training: {training.steps:,} steps x batch"
+        f" {training.batch_size}{twice} = {clips_trained(run):,} clips x 3 passes (1 forward, 2 backward). Validation:"
+        f" {data.validation_clips:,} clips at every look. Evaluation: {data.test_clips:,} test clips. Probe:"
+        f" {run.probe.clips:,} clips, 7 passes a stage, roughly. ({run.variant}; others by their own keys.)"
+    )
+
+
+def rates(costs: list[VariantCost]) -> list[str]:
+    """Which measured speeds were taken, for what, and how they differ from it."""
+    used: dict[tuple[str, tuple[str, ...]], list[VariantCost]] = {}
+    for one in costs:
+        used.setdefault((one.speed.name, tuple(one.speed.mismatches(one.run))), []).append(one)
+    lines = []
+    for (name, mismatches), those in used.items():
+        speed = those[0].speed
+        low, *_, high = sorted([step_ratio(speed, one.run) for one in those] * 2)
+        ratio = f"{low:.2g}" if f"{low:.2g}" == f"{high:.2g}" else f"{low:.2g} to {high:.2g}"
+        other = f"; measured with {', '.join(mismatches)}" if mismatches else ""
+        lines.append(
+            f"{name}: {rate(speed):.3g} FLOP/s, {speed.about()}, {ratio} times the MACs in a time step of a"
+            f" batch{other}. For {', '.join(one.run.variant for one in those)}."
+        )
+    probes = {one.probe_speed.name: one.probe_speed for one in costs if one.probe_speed}
+    return lines + [f"{name}: {rate(one):.3g} FLOP/s, {one.about()}. For the probe." for name, one in probes.items()]
+
+
+def missing(device: Device, costs: list[VariantCost]) -> str:
+    """What to do where no speed of the device was measured."""
+    return (
+        f"Hours, memory and what fits side by side: not known, as no training step was measured on {device.name}"
+        f" (results/reference/speed). Measure one, in minutes, and give its file with --speed:"
+        f" {measuring(costs[0].run, device.kind)}"
+    )
+
+
+def measuring(run: RunConfig, kind: str) -> str:
+    """The command that measures the training step of `run`."""
+    model, training = run.model, run.training
+    widths = ",".join(map(str, model.hidden_channels))
+    threads = f" --threads {training.threads}" if kind == "cpu" else ""
+    return (
+        f"python -m benchmark speed --device {kind} --variant {variant_like(run)} --hidden-channels {widths} --norm"
+        f" {model.norm} --frame-size {model.frame_size} --patch-size {model.patch_size} --kernel-size"
+        f" {model.kernel_size} --batch-size {training.batch_size} --context {run.data.context} --horizon"
+        f" {run.data.horizon} --precision {training.precision}{threads} --json speed.json"
+    )
+
+
+def variant_like(run: RunConfig) -> str:
+    """A registered variant of the cell of `run`, with a highway if it has one."""
+    wanted = run.model.cell, bool(run.model.highway_slot)
+    return next(name for name, one in VARIANTS.items() if (one.cell, bool(one.slot)) == wanted)
+
+
+def quantity(value: int) -> str:
+    """A large number in three digits and a letter."""
+    power = min(max(math.floor(math.log10(value)) // 3, 0), 6) if value else 0
+    return f"{value / 1000**power:.4g} {' kMGTPE'[power]}".strip()
+
+
+def duration(hours: float | None) -> str:
+    """Hours in the unit that suits them."""
+    if hours is None:
+        return MISSING
+    if hours >= 2:
+        return f"{hours:,.0f} h" if hours >= 100 else f"{hours:.3g} h"
+    return f"{60 * hours:.3g} min" if 60 * hours >= 2 else f"{3600 * hours:.3g} s"

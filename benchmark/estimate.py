@@ -1,0 +1,182 @@
+"""What a run will cost before it is made: MACs, hours, memory and disk, from sizes and measured speeds."""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+from benchmark import cost
+from benchmark.config import RunConfig
+from benchmark.metrics import HEADLINE, columns
+from benchmark.speed_files import Speed
+from models.predictor import Predictor, free_running_mask
+from models.spec import ModelSpec
+
+PASSES = {"train": 3, "probe": 2}
+"""Forward passes' worth of work for a clip: a training step goes back to states and weights, the probe to states."""
+PROCESS_MIB = 900
+"""Resident memory of a training process on a CPU before its first step: Python, PyTorch, MLflow (docs/speed.md)."""
+PROBE_STAGES = 2
+"""Before and after training."""
+STAGE_PASSES, STEP_PASSES = 3 + 4, 1 + 2
+"""Passes of the probe: three roll-outs with four ways back in a stage, one with two at a step between."""
+STAGE_MEASURES, STEP_MEASURES = 4, 2
+BYTES = 4
+"""Of a weight."""
+ROW_BYTES = 8
+"""Of a number in a table; the other columns repeat and are packed to next to nothing."""
+PROBE_BYTES = 10
+"""Of a row of probe.parquet, whose columns besides the norm take 2 bytes; measured."""
+LINE_BYTES = 310
+"""Of a point in metrics.jsonl and timing.jsonl together; measured."""
+
+count_macs, count_parameters = cache(cost.count_macs), cache(cost.count_parameters)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Multiply-accumulates of the convolutions in one run."""
+
+    training: int
+    validation: int
+    evaluation: int
+    probe: int
+
+    @classmethod
+    def of(cls, run: RunConfig) -> "Work":
+        """Counted without running anything."""
+        data, training = run.data, run.training
+        macs = count_macs(run.model, data.context, data.horizon)
+        scored = data.test_clips * max(1, len(data.gaps)) * macs
+        if run.evaluation.beyond:
+            scored += data.test_clips * count_macs(run.model, data.context, run.evaluation.beyond)
+        passes = PROBE_STAGES * STAGE_PASSES + len(run.probe.steps) * STEP_PASSES
+        return cls(
+            training=PASSES["train"] * clips_trained(run) * macs,
+            validation=math.ceil(training.steps / training.validate_every) * data.validation_clips * macs,
+            evaluation=scored,
+            probe=passes * run.probe.clips * macs,
+        )
+
+    @property
+    def trained(self) -> int:
+        """What a training does, its looks at the validation clips among it."""
+        return self.training + self.validation
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes of a run folder, MLflow's copy left out."""
+
+    kept: int
+    """Once it is finished."""
+    most: int
+    """While it is trained, when checkpoints come on top."""
+
+    @classmethod
+    def of(cls, run: RunConfig, net: str | None) -> "Disk":
+        """From the sizes of its arrays; `net`: the backbone under LPIPS, None where it is not measured."""
+        weights = BYTES * count_parameters(run.model)
+        checkpoints = 2 * 3 * weights  # this one and the one before: weights and Adam's two moments
+        copies = 2 + len(run.probe.steps)  # model.safetensors, .trained.pt
+        points = math.ceil(run.training.steps / run.training.log_every)
+        kept = copies * weights + table_bytes(run, net) + probe_rows(run) * PROBE_BYTES + points * LINE_BYTES
+        return cls(kept=kept, most=kept + checkpoints)
+
+
+def clips_trained(run: RunConfig) -> int:
+    """Clips that a training sees, repeated and reversed ones counted again."""
+    return run.training.steps * run.training.batch_size * (2 if run.training.reversed_second_step else 1)
+
+
+def table_bytes(run: RunConfig, net: str | None) -> int:
+    """Bytes of frames.parquet and beyond.parquet."""
+    data, names = run.data, columns(net, conventions=True)
+    scores = max(1, len(data.gaps)) * data.horizon * (len(names) + bool(data.gaps))
+    longer = (run.evaluation.beyond or 0) * len(HEADLINE)
+    return data.test_clips * (scores + longer) * ROW_BYTES
+
+
+def probe_rows(run: RunConfig) -> int:
+    """Rows of probe.parquet: a norm of the context and of every state, by measure, clip and step."""
+    spec, data = run.model, run.data
+    states = (2 if spec.cell == "convlstm" else 3) * spec.layers + bool(spec.highway_slot)
+    steps = data.context + data.horizon - 1
+    measures = PROBE_STAGES * STAGE_MEASURES + len(run.probe.steps) * STEP_MEASURES
+    return measures * run.probe.clips * (data.context + states * steps)
+
+
+def rate(speed: Speed) -> float:
+    """FLOP/s that `speed` reached, a MAC counted as two; recomputation is not counted as work."""
+    return 2 * PASSES[speed.what] * size(speed) * speed.clips_per_s
+
+
+def size(speed: Speed) -> int:
+    """MACs of a forward pass over a clip of its network."""
+    return count_macs(speed.model, speed.context, speed.horizon)
+
+
+def nearest(speeds: list[Speed], run: RunConfig) -> Speed | None:
+    """The one measured most like `run`: the fewest mismatches, then the nearest by `step_ratio`, then by name."""
+
+    def distance(speed: Speed) -> tuple[int, float, str]:
+        return len(speed.mismatches(run)), abs(math.log(step_ratio(speed, run))), speed.name
+
+    return min(speeds, key=distance, default=None)
+
+
+def step_ratio(speed: Speed, run: RunConfig) -> float:
+    """MACs of one time step of a batch with `speed`, over those with `run`: what the rate of a device depends on."""
+    batch = run.training.batch_size if speed.what == "train" else run.probe.batch_size
+    return speed.batch * count_macs(speed.model, 1, 1) / (batch * count_macs(run.model, 1, 1))
+
+
+def hours(work: int, speed: Speed) -> float:
+    """Hours for so many MACs at the rate of `speed`."""
+    return 2 * work / rate(speed) / 3600
+
+
+def memory_mib(run: RunConfig, speed: Speed) -> float | None:
+    """Peak memory of a training: that of `speed`, scaled by what is kept for the way back; with weights and Adam.
+
+    None where `speed` does not tell.
+    """
+    if speed.peak_memory_mib is None:
+        return None
+    ours = run.training.batch_size * kept_numbers(run.model, run.data.context + run.data.horizon - 1)
+    theirs = speed.batch * kept_numbers(speed.model, speed.context + speed.horizon - 1)
+    held = 3 * BYTES * count_parameters(run.model) / 2**20
+    return speed.peak_memory_mib * ours / theirs + held + (PROCESS_MIB if speed.device == "cpu" else 0)
+
+
+@cache
+def kept_numbers(spec: ModelSpec, steps: int) -> int:
+    """Numbers that the plain path keeps of one clip for the way back, counted without running it.
+
+    Every step after the second keeps the same, so that short roll-outs say what long ones keep.
+    """
+    if steps <= 3:
+        return _kept_numbers(spec, steps)
+    two, three = _kept_numbers(spec, 2), _kept_numbers(spec, 3)
+    return two + (steps - 2) * (three - two)
+
+
+def _kept_numbers(spec: ModelSpec, steps: int) -> int:
+    """As `kept_numbers`, of all these steps."""
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage  # held here, so that no other takes its place
+        return tensor
+
+    frames = torch.empty(1, steps + 1, spec.channels, spec.frame_size, spec.frame_size, device="meta")
+    with torch.device("meta"):
+        network = Predictor(spec)
+    network.plain = True
+    weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        graph = network(frames, free_running_mask(1, 1, steps, frames))
+    del graph
+    return sum(storage.nbytes() for key, storage in kept.items() if key not in weights) // frames.element_size()
