@@ -46,6 +46,7 @@ lint: .venv/installed
 	$(IN_VENV) ruff format --check
 	$(IN_VENV) snakefmt --check Snakefile workflows
 	$(IN_VENV) snakemake --lint
+	$(IN_VENV) basedpyright
 
 SPEED := timeout 60 .venv/bin/python -m benchmark speed --device cuda
 GPU_RESULTS := results/reference/speed

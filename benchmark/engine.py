@@ -26,7 +26,7 @@ def prepare_device(device: str, threads: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a help in finding faults that costs 3 % of a step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a help in finding faults that costs 3 % of a step  # pyright: ignore[reportAttributeAccessIssue]  # set by torch in a way that hides it
     if device == "cuda":
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.allow_tf32 = False
@@ -85,8 +85,8 @@ def update(
     for parameter, *gradients in zip(parameters, *(gradients for _, gradients in found), strict=True):
         parameter.grad = sum(gradients)  # a tensor of its own even for one part: autograd's may share memory
     norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm or float("inf"))
-    take_step(optimizer, loss, norm)
-    return loss, norm
+    take_step(optimizer, loss, norm)  # pyright: ignore[reportArgumentType]  # a sum of tensors
+    return loss, norm  # pyright: ignore[reportReturnType]  # a sum of tensors
 
 
 def on_parts(network: Predictor, work: Callable[..., T], *batch: Float[Tensor, "B ..."] | None) -> list[T]:
@@ -96,9 +96,9 @@ def on_parts(network: Predictor, work: Callable[..., T], *batch: Float[Tensor, "
     The plain path, a GPU and parts that would be too small take the batch as a whole: between operations on few
     numbers, threads wait for Python.
     """
-    threads = min(torch.get_num_threads(), len(batch[0]))
-    part = len(batch[0]) // threads * network.spec.patches**2 * max(network.spec.hidden_channels)
-    if threads == 1 or batch[0].is_cuda or network.plain or part < SMALLEST_PART:
+    threads = min(torch.get_num_threads(), len(batch[0]))  # pyright: ignore[reportArgumentType]  # the first are the frames
+    part = len(batch[0]) // threads * network.spec.patches**2 * max(network.spec.hidden_channels)  # pyright: ignore[reportArgumentType]  # the first are the frames
+    if threads == 1 or batch[0].is_cuda or network.plain or part < SMALLEST_PART:  # pyright: ignore[reportOptionalMemberAccess]  # the first are the frames
         return [work(*batch)]
     parts = ([None] * threads if tensor is None else tensor.tensor_split(threads) for tensor in batch)
     return list(_workers(threads).map(work, *parts))
@@ -138,10 +138,10 @@ class CapturedStep:
             self._capture(frames, feed_mask, inputs)
         for held, given in zip(self.batch, (frames, feed_mask, inputs), strict=True):
             if held is not None:
-                held.copy_(given)
+                held.copy_(given)  # pyright: ignore[reportArgumentType]  # given where one is held
         for rate, group in zip(self.rates, self.optimizer.param_groups, strict=True):
             rate.fill_(group["lr"])
-        self.graph.replay()
+        self.graph.replay()  # pyright: ignore[reportOptionalMemberAccess]  # captured above
         return self.loss.clone(), self.norm.clone()
 
     def _capture(self, *batch: Tensor | None) -> None:
@@ -153,11 +153,11 @@ class CapturedStep:
         self.batch = [None if part is None else part.clone() for part in batch]
         groups = self.optimizer.param_groups
         floats = [group["lr"] for group in groups]
-        self.rates = [torch.tensor(float(rate), device=batch[0].device) for rate in floats]
+        self.rates = [torch.tensor(float(rate), device=batch[0].device) for rate in floats]  # pyright: ignore[reportOptionalMemberAccess]  # the first are the frames
         for group, rate in zip(groups, self.rates, strict=True):
             group["lr"] = rate  # the graph reads this tensor, the schedule keeps its float
         frames, mask, inputs = self.batch
-        step = partial(update, self.network, self.optimizer, frames, mask, self.training, inputs)
+        step = partial(update, self.network, self.optimizer, frames, mask, self.training, inputs)  # pyright: ignore[reportArgumentType]  # only inputs may be None
         try:
             restore = remember(self.network, self.optimizer)
             stream = torch.cuda.Stream()

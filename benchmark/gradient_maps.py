@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -107,7 +108,7 @@ def draw_map(
     axes: Axes, one: pd.DataFrame, label: str, rows: int, setting: Setting, scale: BoundaryNorm, colors: Colormap
 ) -> None:
     """Draw the rows of `one` from the bottom of a panel that has room for `rows`, and `label` above them."""
-    times = np.arange(one.columns[0] - 0.5, one.columns[-1] + 1)
+    times = np.arange(one.columns[0] - 0.5, one.columns[-1] + 1)  # pyright: ignore[reportOperatorIssue]  # columns are times
     axes.pcolormesh(times, np.arange(len(one) + 1), one.to_numpy(), norm=scale, cmap=colors, rasterized=False)
     axes.grid(visible=False)
     time_axis(axes, 1, setting.frames - 1)
@@ -141,10 +142,10 @@ def gradient_paths(runs: Sequence[FinishedRun], setting: Setting, paths: Sequenc
             last = table.xs("residual", level="measure")[setting.context]
             relative = table.sub(last, axis=0, level="seed")
             for measure, (_, style) in PATHS.items():
-                drawn += draw_path(axes, relative.xs(measure, level="measure"), style)
+                drawn += draw_path(axes, relative.xs(measure, level="measure"), style)  # pyright: ignore[reportArgumentType]  # one level of two leaves a table
             axes.set_yscale("log", nonpositive="mask")
             time_axis(axes, 1, setting.context)
-            if axes.get_subplotspec().is_first_col():
+            if axes.get_subplotspec().is_first_col():  # pyright: ignore[reportOptionalMemberAccess]  # made by a grid
                 axes.set_ylabel(f"norm at t / all at t = {setting.context}")
         cut = limit_decades(axes, drawn)
         what = gradient_note(setting.frames, "geometric mean over clips").removesuffix(HORIZON_NOTE).strip()
@@ -159,12 +160,12 @@ def gradient_paths(runs: Sequence[FinishedRun], setting: Setting, paths: Sequenc
         finish(figure, title, notes, legend)
 
 
-def marked(style: dict[str, object]) -> dict[str, object]:
+def marked(style: dict[str, Any]) -> dict[str, Any]:
     """`style` with hollow markers, which hide no line below them."""
     return style | {"markerfacecolor": "white"}
 
 
-def draw_path(axes: Axes, logs: pd.DataFrame, style: dict[str, object]) -> list[float]:
+def draw_path(axes: Axes, logs: pd.DataFrame, style: dict[str, Any]) -> list[float]:
     """Geometric mean over seeds and, where there are enough, its interval: one row a seed, one column a time.
 
     Returns:

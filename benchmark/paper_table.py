@@ -109,7 +109,7 @@ def paper_table(
 
 def published_rows() -> list[dict[str, str]]:
     """The rows of `published.csv` as text, to be shown with the digits that were published."""
-    return pd.read_csv(PUBLISHED, dtype=str, keep_default_na=False).to_dict("records")
+    return pd.read_csv(PUBLISHED, dtype=str, keep_default_na=False).to_dict("records")  # pyright: ignore[reportReturnType]  # columns are named by text
 
 
 def ours_of(group: VariantRuns, costs: pd.DataFrame) -> Ours:
@@ -133,8 +133,8 @@ def compare_row(
         if column is None:
             reasons.append(Reason(f"{metric.upper()} convention {convention or 'not given'}"))
         if not reasons:
-            reasons = score_reasons(column, one, lpips)
-        scores = {} if reasons else one.group.scores(column)
+            reasons = score_reasons(column, one, lpips)  # pyright: ignore[reportArgumentType]  # without a reason both are known
+        scores = {} if reasons else one.group.scores(column)  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]  # without a reason both are known
         found.append(Comparison(row, metric, one, summarise(list(scores.values())), tuple(reasons)))
     return found
 
@@ -250,6 +250,7 @@ def lines_of(group: list[Comparison], conventions: list[tuple[str, str]], remark
         published[HEADS[one.metric]] = f"{row[one.metric]}{MARKS[row['confirmed']]} ({sign})"
     if not compared:
         return [published]
+    assert ours is not None, "compared with none of ours"
     matches, theirs = budget_matches(row, ours), clips_trained(row)
     mine = dict.fromkeys(published, "") | {"From": f"ours, n = {seeds_cell(ours.group)}", "Clips": "same kind"}
     mine |= {

@@ -168,7 +168,7 @@ def stream_of(options: argparse.Namespace, device: str) -> ClipStream:
 
 def step_of(options: argparse.Namespace, spec: ModelSpec, device: str, plain: bool) -> Callable[[Tensor], Any]:
     """A training step of its own network; the plain one is eager and in single precision."""
-    training = TrainingConfig(
+    training = TrainingConfig(  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
         steps=1,
         batch_size=options.batch_size,
         learning_rate=1e-3,

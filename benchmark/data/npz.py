@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def _read(archive: zipfile.ZipFile, name: str, most_bytes: int) -> np.ndarray:
     return array
 
 
-def _check_header(file: zipfile.ZipExtFile, entry: zipfile.ZipInfo) -> None:
+def _check_header(file: IO[bytes], entry: zipfile.ZipInfo) -> None:
     """Raise ValueError if an array holds objects or says another size than it has, before memory is taken for it."""
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
