@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmark.config import Protocol
-from benchmark.metrics import HEADLINE, METRICS
+from benchmark.metrics import METRICS
 from benchmark.notes import diverged_notes, seed_note
 from benchmark.rendering import MINUS, MISSING, Table, interval, number, thousands
 from benchmark.runs import FinishedRun, VariantRuns, by_variant
@@ -35,7 +35,7 @@ COLUMN_OF = {
     ("lpips", "alex [-1 1]"): "lpips_alex",
 }
 """Metric and convention as published -> our column."""
-HEADS = {metric: METRICS[metric].head for metric in HEADLINE} | {"lpips": "LPIPS ↓"}
+HEADS = {metric: METRICS[metric].head for metric in ("mse", "mae", "psnr", "ssim")} | {"lpips": "LPIPS ↓"}
 """Metric as published -> column head."""
 MARKS = {"confirmed": "", "second-hand": "†"}
 OTHER_BUDGET = "‡"

@@ -38,7 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "N,N,...",
         "type": widths,
         "default": (16,) * 4,
-        "help": "width of every layer, bottom first",
+        "help": "width of every layer, bottom first; default: 16,16,16,16",
     },
     "norm": {"choices": ("none", "channel", "element"), "default": "none", "help": "layer norm; default: none"},
     "frame_size": {"metavar": "N", "type": whole, "default": 64, "help": "side of a frame; default: 64"},
@@ -50,7 +50,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "precision": {
         "choices": ("fp32", "bf16"),
         "default": "fp32",
-        "help": "of the fast path; the plain one is always fp32",
+        "help": "of the fast path; the plain one is always fp32, which is the default",
     },
     "recompute": {"action": "store_true", "help": "the fast path keeps the states only and computes the rest twice"},
     "device": {"choices": ("auto", "cpu", "cuda"), "default": "auto", "help": "default: auto"},

@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmark import engine
 from benchmark.cost import count_macs
 from benchmark.data.stream import ClipStream, to_float
-from benchmark.metrics import HEADLINE, score
+from benchmark.metrics import score
 from benchmark.provenance import cpu_model
 from benchmark.sections import TrainingConfig
 from models.predictor import Predictor, build, free_running_mask
@@ -155,7 +155,7 @@ def by_frame(prediction: Tensor, truth: Tensor) -> dict[str, np.ndarray]:
         bytes_of = np.uint8(255 * ours), np.uint8(255 * true)
         row = np.square(ours - true, dtype=np.float64).sum(), np.abs(ours - true, dtype=np.float64).sum()
         rows.append((*row, peak_signal_noise_ratio(*bytes_of[::-1]), structural_similarity(*bytes_of)))
-    return dict(zip(HEADLINE, np.array(rows).T, strict=True))
+    return dict(zip(("mse", "mae", "psnr", "ssim"), np.array(rows).T, strict=True))
 
 
 def stream_of(options: argparse.Namespace, device: str) -> ClipStream:
