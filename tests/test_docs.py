@@ -1,4 +1,4 @@
-"""What the documentation tells a person to type works: every command is run in a copy of the checkout, or checked.
+"""What docs and help tell a person to type works: every command is run in a copy of the checkout, or checked.
 
 What takes seconds is run. Of the rest, `python -m benchmark` is parsed, Snakemake plans, make says what it would do;
 what needs another machine, a server or a person stands in `NOT_HERE` with the reason. A command that is none of these
@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -28,7 +29,7 @@ from benchmark.verbs import VERBS
 from models.predictor import build
 from models.spec import ModelSpec
 from tests.checkout import ROOT, copy_checkout
-from tests.documented import SHELL, Command, blocks, commands, pages
+from tests.documented import SHELL, Command, blocks, commands, lines, pages
 
 FOLLOWED = {
     "docs/adding_a_cell.md": "tests/test_your_own.py",
@@ -65,7 +66,12 @@ STAND_INS = {
 NO_PROTOCOL: dict[str, str] = {}
 """First key of a YAML block that is no piece of a protocol -> what checks it."""
 
-COMMANDS = list(dict.fromkeys(commands()))
+EXAMPLES = [
+    Command(f"{name} --help", f"python -m benchmark {name} {words}".rstrip())
+    for name, verb in VERBS.items()
+    for words in verb.examples
+]
+COMMANDS = list(dict.fromkeys([*commands(), *EXAMPLES]))
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +86,7 @@ def checkout(tmp_path_factory):
     assert main(["export-weights", "--to", "openstl", *files]) == 0
     frames = np.random.default_rng(1).integers(0, 256, (20, 2, 64, 64), dtype=np.uint8)
     np.save(folder / "mnist_test_seq.npy", frames)
+    np.save(folder / "clips.npy", frames.swapaxes(0, 1))
     first, *rest = (Image.fromarray(frame) for frame in frames[:, 0])
     first.save(folder / "clip.gif", save_all=True, append_images=rest)
     for name in ("frames", "clips/1", "clips/2"):
@@ -137,10 +144,9 @@ def check_verb(words: list[str], whole: bool) -> None:
 
 
 def check_snakemake(words: list[str], whole: bool, folder) -> None:
-    """Take the options apart as Snakemake does, and plan what is a whole command; plans of shipped protocols are tested
-    in tests/workflow."""
+    """Take the options apart as Snakemake does; plan a whole command, unless tests/workflow plans its protocol."""
     _, options = parse_args(words)
-    config = WorkflowConfig.model_validate(dict(pair.split("=", 1) for pair in options.config))
+    config = WorkflowConfig.model_validate(dict(pair.split("=", 1) for pair in options.config or ()))
     load_protocol(config.protocol)
     if not whole or options.dryrun or (PROTOCOLS / f"{config.protocol}.yaml").exists():
         return
@@ -151,6 +157,8 @@ def check_snakemake(words: list[str], whole: bool, folder) -> None:
 
 def check_make(words: list[str], folder) -> None:
     """make knows the target and what it needs."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     done = subprocess.run(["make", "--dry-run", *words], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -158,6 +166,11 @@ def check_make(words: list[str], folder) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.place}-{command.text}"[:100])
 def test_command(command, inside):
+    check(command, inside)
+
+
+def check(command: Command, folder) -> None:
+    """Run `command` or what stands for it, or know why not."""
     if page_of(command) in FOLLOWED or any(command.text.startswith(start) for start in NOT_HERE):
         return
     text = with_stand_ins(command.text)
@@ -165,9 +178,9 @@ def test_command(command, inside):
     if text.startswith("python -m benchmark"):
         check_verb(words[2:], command.whole)
     elif program == "snakemake":
-        check_snakemake(words, command.whole, inside)
+        check_snakemake(words, command.whole, folder)
     elif program == "make":
-        check_make(words, inside)
+        check_make(words, folder)
     elif program == "pytest":
         assert [word for word in words if "/" in word and "..." not in word and not (ROOT / word).exists()] == []
     else:
@@ -175,6 +188,16 @@ def test_command(command, inside):
             f"{command.place}: `{command.text}` is not known here: name in tests/test_docs.py the test that follows its"
             " page (FOLLOWED), or the reason why it cannot be run (NOT_HERE)"
         )
+
+
+def test_a_command_that_is_not_known_fails_with_what_to_do(tmp_path):
+    unknown = Command("docs/new.md:3", "frobnicate --hard")
+    with pytest.raises(pytest.fail.Exception, match=r"docs/new.md:3: `frobnicate --hard` is not known .* \(NOT_HERE\)"):
+        check(unknown, tmp_path)
+
+
+def test_lines_of_a_block_are_commands_without_prompts_comments_and_breaks():
+    assert lines("$ a b  # why\n\n# only words\nc \\\n    d 'e  f'\n") == ["a b", "c d 'e  f'"]
 
 
 def test_pages_that_another_test_follows_are_named_there():
