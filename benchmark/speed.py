@@ -32,7 +32,11 @@ def widths(text: str) -> tuple[int, ...]:
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "what": {"choices": tuple(WHAT), "default": "train", "help": "; ".join(f"{k}: {v}" for k, v in WHAT.items())},
+    "what": {
+        "choices": tuple(WHAT),
+        "default": "train",
+        "help": f"{'; '.join(f'{k}: {v}' for k, v in WHAT.items())}; default: train",
+    },
     "variant": {"metavar": "ID", "default": "predrnnpp", "help": f"one of {', '.join(VARIANTS)}; default: predrnnpp"},
     "hidden_channels": {
         "metavar": "N,N,...",
