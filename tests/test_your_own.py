@@ -72,19 +72,18 @@ def test_contract_tests_run_on_the_new_cell_by_themselves(with_cell):
     assert not re.search("failed|error|skipped", shown(with_cell, "pytest").splitlines()[-1])
 
 
-def test_the_new_cell_has_rows_in_the_tables_and_no_false_vanishing_of_a_state_it_lacks(with_cell, checkout):
+def test_the_new_cell_has_a_row_in_the_tables_and_no_false_vanishing_of_a_state_it_lacks(with_cell, checkout):
     table = shown(with_cell, "cat")
     assert re.search(r"^\| ConvGRU +\| 1 +\|", table, re.MULTILINE)
-    assert re.search(r"^\| ConvGRU \+ GHU +\| 1 +\|", table, re.MULTILINE)
     values = pd.read_csv(checkout / "results" / "tiny" / "tables" / "main.csv").set_index("variant")
     assert values["mse_mean"].between(1, 100).all()
     assert values.loc["conv-gru", "parameters"] < values.loc["convlstm", "parameters"]
     states = {}
-    for variant in ("convlstm", "conv-gru", "conv-gru-ghu"):
+    for variant in ("convlstm", "conv-gru"):
         norms = pd.read_parquet(checkout / "results" / "tiny" / "runs" / variant / "seed=1" / "probe.parquet")
         states[variant] = set(norms["state"])
         assert (norms[norms["t"] == 1]["norm"] > 0).all()
-    assert states == {"convlstm": {"X", "H", "C"}, "conv-gru": {"X", "H"}, "conv-gru-ghu": {"X", "H", "Z"}}
+    assert states == {"convlstm": {"X", "H", "C"}, "conv-gru": {"X", "H"}}
 
 
 def test_a_new_metric_is_a_column_with_head_and_definition_and_trains_nothing_again(with_metric, checkout):
@@ -98,7 +97,7 @@ def test_a_new_metric_is_a_column_with_head_and_definition_and_trains_nothing_ag
     assert found == pytest.approx(scores["gradient_difference"].mean())
     assert f"{found:.1f}" in table
     assert trained == {path: path.stat().st_mtime_ns for path in weights(checkout)}
-    assert len(trained) == 3
+    assert len(trained) == 2
     assert "gradient_difference" in read_json(checkout / "results/tiny/runs/convlstm/seed=1/record.json")["per_clip"]
 
 
