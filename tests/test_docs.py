@@ -42,6 +42,7 @@ RUN |= {"import-weights": (0,), "export-weights": (0,)}
 take minutes, or need finished runs, which tests/workflow makes."""
 NOT_HERE = {
     "python -m benchmark evaluate --weights convlstm.safetensors --protocol gpu": "needs the digits of MNIST",
+    "python -m benchmark evaluate --protocol quick": "needs a finished training; tests/workflow has some",
     "python -m benchmark.coverage": "takes 10 minutes; tests/benchmark/test_coverage.py runs it with fewer draws",
     "python tests/mutation_check.py": "takes minutes; `make test-all` runs it",
     "conda env create": "needs conda; tests/test_setup.py holds environment.yml against the lock",
