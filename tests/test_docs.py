@@ -36,7 +36,7 @@ FOLLOWED = {
     "docs/adding_a_metric.md": "tests/test_your_own.py",
 }
 """Pages that another test follows from the first command to the last."""
-RUN = {"doctor": (0, 1), "plan": (0,), "status": (0,), "verify": (0,), "predict": (0,), "evaluate": (0,)}
+RUN = {"doctor": (0, 1), "status": (0,), "verify": (0,), "predict": (0,), "evaluate": (0,)}
 RUN |= {"import-weights": (0,), "export-weights": (0,)}
 """Verbs that are run -> how they may end: `doctor` finds a problem where there are no data. The rest are parsed: they
 take minutes, or need finished runs, which tests/workflow makes."""
