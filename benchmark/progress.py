@@ -5,10 +5,10 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any
 
 
-def say(line: str, file: TextIO | None = None, end: str = "\n") -> None:
+def say(line: str, file: Any = None, end: str = "\n") -> None:
     """Print `line` at once; where nobody listens any more (a terminal or `tee` that is gone), that stops nothing."""
     stream = file or sys.stdout
     try:
