@@ -46,6 +46,7 @@ lint: .venv/installed
 	$(IN_VENV) ruff format --check
 	$(IN_VENV) snakefmt --check Snakefile workflows
 	$(IN_VENV) snakemake --lint
+	$(IN_VENV) basedpyright
 
 # At most 120 s for the tests, 30 for a call and 60 for the one that compiles; one that a GPU fails stops no other.
 GPU_RESULTS := results/reference/speed

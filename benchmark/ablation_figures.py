@@ -133,9 +133,9 @@ def errors(setting: Setting) -> list[Measure]:
     return [ERROR] if "trained" in setting.stages else []
 
 
-def slot_words(found: Sequence[Series]) -> dict[int, str]:
+def slot_words(found: Sequence[Series]) -> dict[int | float, str]:
     """Slot -> what stands below it on the axis: its number and, where that is the same in all series, its name."""
-    words: dict[int, str] = {}
+    words: dict[int | float, str] = {}
     for slot in sorted({slot for one in found for slot in one.numbers}):
         names = {place(replace(one.spec, highway_slot=slot, highway_channels=None)) for one in found}
         words[slot] = "none" if not slot else f"{slot}\n{names.pop()}" if len(names) == 1 else str(slot)

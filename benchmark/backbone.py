@@ -93,7 +93,7 @@ def load_lpips(record: dict[str, str], data_dir: Path | None, device: torch.devi
     if _sha256(path) != record["sha256"]:
         raise UserError(f"{path}: SHA-256 is not {record['sha256']} as recorded: run the verb backbone again")
     network = _untrained_lpips(record["net"])
-    network.net.load_state_dict(_slice_weights(path, record["net"], network.net.state_dict()), strict=True)
+    network.net.load_state_dict(_slice_weights(path, record["net"], network.net.state_dict()), strict=True)  # pyright: ignore[reportAttributeAccessIssue]  # a module
     return network.requires_grad_(False).eval().to(device)
 
 

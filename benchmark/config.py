@@ -26,7 +26,7 @@ from benchmark.sections import (
     VariantEntry,
     no_repeats,
 )
-from benchmark.variants import BASELINES, SLOTS, VARIANTS
+from benchmark.variants import BASELINES, SLOTS
 from models.spec import ModelSpec
 
 BaselineName = Literal["last-frame", "context-mean", "black"]
@@ -73,7 +73,7 @@ class RunConfig(Strict):
 class Protocol(Strict):
     """One YAML file of `workflows/protocols`; its name, if not given, is that of the file."""
 
-    model_config = ConfigDict(json_schema_extra=lambda schema: schema["required"].remove("name"))
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema["required"].remove("name"))  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]  # a list of names
 
     name: Identifier
     about: str = Field(
@@ -85,9 +85,9 @@ class Protocol(Strict):
     evaluation: EvaluationConfig
     probe: ProbeConfig
     variants: tuple[ShortOrLong, ...] = Field(min_length=1, strict=False)
-    baselines: Annotated[tuple[BaselineName, ...], AfterValidator(no_repeats)] = Field(tuple(BASELINES), strict=False)
+    baselines: Annotated[tuple[BaselineName, ...], AfterValidator(no_repeats)] = Field(tuple(BASELINES), strict=False)  # pyright: ignore[reportAssignmentType]  # BaselineName lists them
     seeds: Seeds
-    primary: PrimaryConfig = PrimaryConfig()
+    primary: PrimaryConfig = PrimaryConfig()  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
     target_parameters: int | None = Field(None, ge=1, le=10**12, description="Matched within 7 %; null = not matched.")
     cohort: int = Field(
         1, ge=1, le=1000, description="Variants of a seed that one job trains side by side; changes no result."
@@ -144,8 +144,7 @@ class Protocol(Strict):
         ids = [entry.id for entry in self.variants]
         found = dict(self.primary.pairs)
         for entry in self.variants:
-            registered = VARIANTS[entry.base or entry.id].reference
-            usual = [name for name in (entry.base, registered) if name in ids and name != entry.id]
+            usual = [name for name in (entry.base, entry.registered.reference) if name in ids and name != entry.id]
             reference = entry.reference or next(iter(usual), None)
             if reference:
                 found.setdefault(entry.id, reference)
@@ -159,7 +158,7 @@ class Protocol(Strict):
         if seed not in self.seeds_of(variant):
             raise ValueError(f"seed {seed} is not one of {', '.join(map(str, self.seeds_of(variant)))}")
         entry = entries[variant]
-        known = VARIANTS[entry.base or entry.id]
+        known = entry.registered
         try:
             model = self._spec(entry)
             training = TrainingConfig.model_validate(merge(self.training.model_dump(), entry.training))
@@ -198,7 +197,7 @@ class Protocol(Strict):
         return [ids[first : first + n] for ids in alike.values() for first in range(0, len(ids), n)]
 
     def _spec(self, entry: VariantEntry) -> ModelSpec:
-        known = VARIANTS[entry.base or entry.id]
+        known = entry.registered
         fields = (
             self.model.given() | {"cell": known.cell, "highway_slot": known.slot or 0} | known.model | entry.given()
         )

@@ -31,21 +31,21 @@ def decay(norms: pd.DataFrame) -> dict[str, Any]:
     empty = dict.fromkeys(("reach", "slope", "slope_low", "slope_high", "r2", "half_life"))
     values = norms.to_numpy()
     if not (np.isfinite(values).all() and (values > 0).all()):
-        return empty
+        return empty  # pyright: ignore[reportReturnType]  # all None
     log2 = np.log2(values).mean(axis=0)  # (K,)
     reach = float(2.0 ** (log2[0] - log2[-1]))
     if len(log2) < 3:
         return empty | {"reach": reach}
     age = len(log2) - np.arange(1, len(log2) + 1)
     fit = stats.linregress(age, log2)
-    margin = float(stats.t.ppf(0.975, len(log2) - 2) * fit.stderr)
-    low, high = fit.slope - margin, fit.slope + margin
+    margin = float(stats.t.ppf(0.975, len(log2) - 2) * fit.stderr)  # pyright: ignore[reportAttributeAccessIssue]  # of a named tuple that scipy makes
+    low, high = fit.slope - margin, fit.slope + margin  # pyright: ignore[reportAttributeAccessIssue]  # of a named tuple that scipy makes
     found = {
         "reach": reach,
-        "slope": fit.slope,
+        "slope": fit.slope,  # pyright: ignore[reportAttributeAccessIssue]  # of a named tuple that scipy makes
         "slope_low": low,
         "slope_high": high,
-        "r2": fit.rvalue**2,
-        "half_life": -1.0 / fit.slope if high < 0 else None,
+        "r2": fit.rvalue**2,  # pyright: ignore[reportAttributeAccessIssue]  # of a named tuple that scipy makes
+        "half_life": -1.0 / fit.slope if high < 0 else None,  # pyright: ignore[reportAttributeAccessIssue]  # of a named tuple that scipy makes
     }
     return {key: None if value is None else float(value) for key, value in found.items()}

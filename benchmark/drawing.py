@@ -130,7 +130,7 @@ def looks_of(shown: Mapping[str, tuple[str, ModelSpec]]) -> dict[str, Look]:
 def shade(color: str, place: int, members: int) -> str:
     """The shade of `color` for one of `members`, from dark (place 0) to light; further apart the more there are."""
     tone = (2 * place - members + 1) / members  # in (-1, 1)
-    return lighten(color, 0.55 * tone) if tone > 0 else to_hex([(1 + 0.5 * tone) * value for value in to_rgb(color)])
+    return lighten(color, 0.55 * tone) if tone > 0 else to_hex([(1 + 0.5 * tone) * value for value in to_rgb(color)])  # pyright: ignore[reportArgumentType]  # red, green, blue
 
 
 def highway_line(spec: ModelSpec) -> LineStyle:
@@ -144,7 +144,7 @@ def highway_line(spec: ModelSpec) -> LineStyle:
 
 def lighten(color: str, by: float) -> str:
     """`color` moved towards white; 0 leaves it, 1 is white."""
-    return to_hex([value + (1 - value) * by for value in to_rgb(color)])
+    return to_hex([value + (1 - value) * by for value in to_rgb(color)])  # pyright: ignore[reportArgumentType]  # red, green, blue
 
 
 @contextlib.contextmanager
@@ -168,13 +168,13 @@ def finish(figure: Figure, title: str, notes: Sequence[str], handles: Sequence[A
         text = text.replace(words, words.replace(" ", "\N{NO-BREAK SPACE}"))
     lines = textwrap.wrap(text, int(width * 19.5))
     above, legend_at = 0.26, 0.06 + 0.135 * len(lines)
-    columns = int(width * 17 / (9 + max((len(handle.get_label()) for handle in handles), default=0))) or 1
+    columns = int(width * 17 / (9 + max((len(handle.get_label()) for handle in handles), default=0))) or 1  # pyright: ignore[reportArgumentType]  # labels are text
     below = legend_at + 0.145 * math.ceil(len(handles) / columns) + 0.05 * bool(handles)
     height = body + above + below
     figure.set_size_inches(width, height)
     figure.text(0.008, 1 - 0.05 / height, title, va="top", fontsize=9, fontweight="bold")
     figure.text(0.008, 0.05 / height, "\n".join(lines), va="bottom", fontsize=7, color=NOTE, linespacing=1.25)
-    figure.get_layout_engine().set(rect=(0, below / height, 1, body / height))
+    figure.get_layout_engine().set(rect=(0, below / height, 1, body / height))  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]  # the style sets a constrained layout
     if handles:
         place = (0.5, legend_at / height)
         legend = figure.legend(handles=handles, loc="lower center", bbox_to_anchor=place, ncols=columns, borderpad=0.2)

@@ -49,7 +49,7 @@ def explain(error: ValueError, model: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         message = unknown("key", first["loc"][-1], section.model_fields if section else ())
     elif first["type"] == "value_error":
-        message = str(first["ctx"]["error"])
+        message = str(first["ctx"]["error"])  # pyright: ignore[reportTypedDictNotRequiredAccess]  # there for this type
     elif first["type"] == "missing":
         message = "is missing"
     elif first["type"] in {"model_type", "dict_type"}:

@@ -66,7 +66,7 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
         table = score_beyond(forecast_of(longer.horizon), clips, stream, protocol, device)
         write_scores(folder / "beyond.parquet", table, variant, seed)
     with atomic_buffer(folder / "examples.npz") as file:
-        np.savez_compressed(file, **examples)
+        np.savez_compressed(file, **examples)  # pyright: ignore[reportArgumentType]  # no array has the name of the flag
     film_strip(examples, title, folder / "film.png")
     film_animation(examples, folder / "film.gif")
 

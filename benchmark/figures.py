@@ -162,7 +162,7 @@ def mse_per_frame(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence
             legend += every.plot(curves[run.variant, run.seed], color=GREY, linestyle=line, label=run.label)
         for number, (variant, look) in enumerate(setting.looks.items()):
             for axes in (every, alone):
-                draw_seeds(axes, curves[variant].T, look, number)
+                draw_seeds(axes, curves[variant].T, look, number)  # pyright: ignore[reportArgumentType]  # a column of the first level is a table
         every.set_title("with the baselines")
         every.set_ylim(bottom=0)
         every.set_ylabel("MSE per frame ↓\n(squared error summed over pixels)")
@@ -192,7 +192,7 @@ def openness(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path
             curves = pd.DataFrame({(run.variant, run.seed): run.probe[stage]["openness"] for run in runs})
             curves.index += 1
             for number, (variant, look) in enumerate(shown.items()):
-                draw_seeds(axes, curves[variant].T, look, number)
+                draw_seeds(axes, curves[variant].T, look, number)  # pyright: ignore[reportArgumentType]  # a column of the first level is a table
             axes.set_title(words)
             axes.set_xlabel("frame t")
             time_axis(axes, 1, setting.frames - 1, setting.context)
@@ -239,7 +239,7 @@ def film(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -
     for run in (first[variant] for variant in dict.fromkeys(run.variant for run in runs)):
         clip, context, truth, prediction = (run.film[name] for name in ("clip", "context", "truth", "prediction"))
         mse = run.per_clip.at[clip, "mse"]
-        rows.append(FilmRow(run.label, prediction, mse, baseline=run.config is None))
+        rows.append(FilmRow(run.label, prediction, mse, baseline=run.config is None))  # pyright: ignore[reportArgumentType]  # a number
     notes = [
         "The first of the clips that the protocol names, so not chosen by its result.",
         "MSE: squared error summed over the pixels of a frame, mean over the predicted frames of this clip, prediction"

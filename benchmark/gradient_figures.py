@@ -103,7 +103,7 @@ def gradient_norm_layers(norms: pd.DataFrame, setting: Setting, paths: Sequence[
                 axes.plot(points.index, np.exp(points), **style)
             axes.set_yscale("log", nonpositive="mask")
             time_axis(axes, 1, setting.frames - 1, setting.context)
-            if axes.get_subplotspec().is_first_col():
+            if axes.get_subplotspec().is_first_col():  # pyright: ignore[reportOptionalMemberAccess]  # made by a grid
                 axes.set_ylabel("gradient norm")
         finish(
             figure,
@@ -133,8 +133,8 @@ def probe_figure(norms: pd.DataFrame, title: str, path: Path, context: int) -> N
         for axes, state in zip(row, states, strict=True):
             rows = norms[norms["state"] == state]
             for (stage, layer), group in rows.groupby(["stage", "layer"]):
-                quartiles = group.groupby("t")["norm"].quantile([0.25, 0.5, 0.75]).unstack()
-                style = layer_style(state, layer, layers, stage if both else "trained")
+                quartiles = group.groupby("t")["norm"].quantile([0.25, 0.5, 0.75]).unstack()  # pyright: ignore[reportArgumentType]  # pandas takes a list
+                style = layer_style(state, layer, layers, stage if both else "trained")  # pyright: ignore[reportArgumentType]  # keys of a group
                 axes.plot(quartiles.index, quartiles[0.5], **style)
                 axes.fill_between(
                     quartiles.index, quartiles[0.25], quartiles[0.75], color=style["color"], alpha=0.15, linewidth=0

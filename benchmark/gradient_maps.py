@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -107,7 +108,7 @@ def draw_map(
     axes: Axes, one: pd.DataFrame, label: str, rows: int, setting: Setting, scale: BoundaryNorm, colors: Colormap
 ) -> None:
     """Draw the rows of `one` from the bottom of a panel that has room for `rows`, and `label` above them."""
-    times = np.arange(one.columns[0] - 0.5, one.columns[-1] + 1)
+    times = np.arange(one.columns[0] - 0.5, one.columns[-1] + 1)  # pyright: ignore[reportOperatorIssue]  # columns are times
     axes.pcolormesh(times, np.arange(len(one) + 1), one.to_numpy(), norm=scale, cmap=colors, rasterized=False)
     axes.grid(visible=False)
     time_axis(axes, 1, setting.frames - 1)
@@ -144,7 +145,7 @@ def gradient_paths(runs: Sequence[FinishedRun], setting: Setting, paths: Sequenc
                 drawn[measure] += draw_path(axes, relative.xs(measure, level="measure"), style)
             axes.set_yscale("log", nonpositive="mask")
             time_axis(axes, 1, setting.context)
-            if axes.get_subplotspec().is_first_col():
+            if axes.get_subplotspec().is_first_col():  # pyright: ignore[reportOptionalMemberAccess]  # made by a grid
                 axes.set_ylabel(f"norm at t / all at t = {setting.context}")
         cut = limit_decades(axes, [value for values in drawn.values() for value in values])
         what = gradient_note(setting.frames, "geometric mean over clips").removesuffix(HORIZON_NOTE).strip()
@@ -167,12 +168,12 @@ def end_note(cut: float | None, drawn: Mapping[str, Sequence[float]]) -> str:
     return f"The axis ends at {cut:.0e}, above {' and '.join(below) or 'some of the lines'}."
 
 
-def marked(style: dict[str, object]) -> dict[str, object]:
+def marked(style: dict[str, Any]) -> dict[str, Any]:
     """`style` with hollow markers, which hide no line below them."""
     return style | {"markerfacecolor": "white"}
 
 
-def draw_path(axes: Axes, logs: pd.DataFrame, style: dict[str, object]) -> list[float]:
+def draw_path(axes: Axes, logs: pd.DataFrame, style: dict[str, Any]) -> list[float]:
     """Geometric mean over seeds and, where there are enough, its interval: one row a seed, one column a time.
 
     Returns:

@@ -105,7 +105,7 @@ def take_step(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""], norm: F
         return
     left_out = guard.judge(loss.detach(), norm)
     if optimizer.defaults["fused"]:
-        optimizer.found_inf = left_out.float()  # its kernel reads this where it is
+        optimizer.found_inf = left_out.float()  # its kernel reads this where it is  # pyright: ignore[reportAttributeAccessIssue]  # of fused optimisers
     elif left_out:
         optimizer.zero_grad(set_to_none=True)  # without gradients a step changes nothing
     rates = [group["lr"] for group in optimizer.param_groups]

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
+STATUS: dict[int, int] = {signal.SIGTERM: 143, signal.SIGINT: 130}
 """Signal -> exit status of a command that ended well because of it, as shells count: 128 and its number."""
 
 

@@ -128,7 +128,7 @@ def perceptual_distance(prediction: Pixels, truth: Pixels, network: torch.nn.Mod
     Raises: UserError where the frame is too small for the network.
     """
     height, width = prediction.shape[-2:]
-    smallest = BACKBONES[network.pnet_type].smallest_frame
+    smallest = BACKBONES[network.pnet_type].smallest_frame  # pyright: ignore[reportArgumentType]  # LPIPS keeps its name there
     if min(height, width) < smallest:
         needs = f"LPIPS ({network.pnet_type}) needs at least {smallest}x{smallest}"
         raise UserError(f"frames of {height}x{width} pixels: {needs}")
@@ -275,7 +275,7 @@ def score(
     assert prediction.shape == truth.shape, (prediction.shape, truth.shape)
     height, width = prediction.shape[-2:]
     at_once = max(1, _PIXELS_AT_ONCE[prediction.device.type] // (height * width))
-    metrics = [METRICS[name] for name in columns(lpips.pnet_type if lpips else None, conventions)]
+    metrics = [METRICS[name] for name in columns(lpips.pnet_type if lpips else None, conventions)]  # pyright: ignore[reportArgumentType]  # LPIPS keeps its name there
     forms = {metric.form for metric in metrics}
     shape = prediction.shape[:2] if prediction.ndim == 5 else prediction.shape[:1]
     # Filled in place: small results kept between large temporary maps would fragment the heap without bound.

@@ -152,6 +152,7 @@ def experiment_of(client: "MlflowClient", uri: str, protocol: str) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             found = client.get_experiment_by_name(protocol)
+    assert found is not None, f"experiment {protocol} exists and is not found"
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     for key, value in experiment_tags().items():

@@ -12,6 +12,7 @@ from benchmark.files import check_writable
 from benchmark.sections import IDENTIFIER, LONGEST_ID
 from benchmark.speed import OPTIONS as SPEED
 from benchmark.speed import whole
+from benchmark.variants import BASELINE_SEED, BASELINES
 
 CODE_BASES = ("openstl", "predrnn-pytorch")
 BACKBONES = ("alex", "vgg", "squeeze")
@@ -23,8 +24,13 @@ OWN_CLIPS = dict.fromkeys(("layout", "context", "horizon", "lpips_backbone", "do
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "protocol": {"metavar": "NAME|FILE", "help": "protocol: a name in workflows/protocols, or a YAML file"},
-    "variant": {"metavar": "ID", "help": "variant of the protocol; `train` takes several: a,b,c"},
+    "variant": {"metavar": "ID", "help": "variant of the protocol"},
+    "train variant": {"metavar": "ID,...", "help": "variant of the protocol, or several to train side by side: a,b,c"},
+    "evaluate variant": {"metavar": "ID", "help": f"variant of the protocol, or a baseline: {', '.join(BASELINES)}"},
+    "record variant": {"metavar": "ID", "help": f"variant of the protocol, or a baseline: {', '.join(BASELINES)}"},
     "seed": {"metavar": "N", "type": int, "help": "seed of the run"},
+    "evaluate seed": {"metavar": "N", "type": int, "help": f"seed of the run; {BASELINE_SEED} for a baseline"},
+    "record seed": {"metavar": "N", "type": int, "help": f"seed of the run; {BASELINE_SEED} for a baseline"},
     "results_dir": {"metavar": "DIR", "type": Path, "default": Path("results"), "help": "default: results"},
     "data_dir": {
         "metavar": "DIR",
@@ -34,7 +40,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "device": {"choices": ("auto", "cpu", "cuda"), "help": "default: what the protocol says"},
     "download": {"action": "store_true", "help": "fetch published files that data_dir lacks"},
-    "weights": {"metavar": "FILE", "type": Path, "help": "weights of `train` or `import-weights`, in place of a run"},
+    "weights": {
+        "metavar": "FILE",
+        "type": Path,
+        "help": "weights in place of a run: model.safetensors of a run's folder, or what `import-weights` wrote",
+    },
     "RECORD": {"type": Path, "help": "record of a run, as results/reference/<protocol>/records/*.json"},
     "reproduce device": {"choices": ("auto", "cpu", "cuda"), "help": "default: what the record says"},
     "DIR": {"type": Path, "help": "cases, as in tests/golden"},
@@ -73,7 +83,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ("auto", "cpu", "cuda"),
         "help": "default: what the protocol says; auto for your clips",
     },
-    "predict weights": {"metavar": "FILE", "type": Path, "help": "weights of `train` or `import-weights`"},
+    "predict weights": {
+        "metavar": "FILE",
+        "type": Path,
+        "help": "weights: model.safetensors of a run's folder, or what `import-weights` wrote",
+    },
     "predict input": {
         "metavar": "PATH",
         "type": Path,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmark.config import Protocol
-from benchmark.metrics import HEADLINE, METRICS
+from benchmark.metrics import METRICS
 from benchmark.notes import diverged_notes, seed_note
 from benchmark.rendering import MINUS, MISSING, Table, interval, number, thousands
 from benchmark.runs import FinishedRun, VariantRuns, by_variant
@@ -36,7 +36,7 @@ COLUMN_OF = {
     ("lpips", "alex [-1 1]"): "lpips_alex",
 }
 """Metric and convention as published -> our column."""
-HEADS = {metric: METRICS[metric].head for metric in HEADLINE} | {"lpips": "LPIPS ↓"}
+HEADS = {metric: METRICS[metric].head for metric in ("mse", "mae", "psnr", "ssim")} | {"lpips": "LPIPS ↓"}
 """Metric as published -> column head."""
 MARKS = {"confirmed": "", "second-hand": "†"}
 OTHER_BUDGET = "‡"
@@ -112,7 +112,7 @@ def paper_table(
 
 def published_rows() -> list[dict[str, str]]:
     """The rows of `published.csv` as text, to be shown with the digits that were published."""
-    return pd.read_csv(PUBLISHED, dtype=str, keep_default_na=False).to_dict("records")
+    return pd.read_csv(PUBLISHED, dtype=str, keep_default_na=False).to_dict("records")  # pyright: ignore[reportReturnType]  # columns are named by text
 
 
 def ours_of(group: VariantRuns, costs: pd.DataFrame) -> Ours:
@@ -277,6 +277,7 @@ def lines_of(group: list[Comparison], conventions: list[tuple[str, str]], remark
         published[HEADS[one.metric]] = f"{row[one.metric]}{MARKS[row['confirmed']]} ({sign})"
     if not compared:
         return [published]
+    assert ours is not None, "compared with none of ours"
     matches, theirs = budget_matches(row, ours), clips_trained(row)
     mine = dict.fromkeys(published, "") | {"From": f"ours, n = {seeds_cell(ours.group)}", "Clips": "same kind"}
     mine |= {

@@ -176,7 +176,7 @@ def roll_out(
     inputs = torch.cat([given, torch.zeros_like(frames[:, context:])], dim=1)
     mask = free_running_mask(len(frames), context, frames.shape[1] - context, frames)
     trace: Trace = {}
-    cut = None if path == "all" else Cut(kept=path, first=context)
+    cut = None if path == "all" else Cut(kept=path, first=context)  # pyright: ignore[reportArgumentType]  # one of the two
     last = network(inputs, mask, trace, cut, gate_trace)[:, -1]
     states = {("X", 0): [given]} | {key: steps for key, steps in trace.items() if key[0] != "S"}
     return RollOut(last, frames[:, -1], states, trace.get(("S", network.spec.highway_slot), []))

@@ -88,8 +88,8 @@ def stage_cells(row: dict[str, Any], called: str) -> dict[str, str]:
     """What people see of a row of the CSV."""
     half = Summary(0, row["half_life"], math.nan, row["half_life_low"], row["half_life_high"])
     return {
-        f"Reach, {called} ↑": interval(*(row[f"reach{end}"] for end in ENDS), 3, significant=True),
-        f"Reach, fixed, {called} ↑": interval(*(row[f"reach_fixed{end}"] for end in ENDS), 3, significant=True),
+        f"Reach, {called} ↑": interval(*(row[f"reach{end}"] for end in ENDS), 3, significant=True),  # pyright: ignore[reportCallIssue]  # three ends
+        f"Reach, fixed, {called} ↑": interval(*(row[f"reach_fixed{end}"] for end in ENDS), 3, significant=True),  # pyright: ignore[reportCallIssue]  # three ends
         f"Half-life, {called} (frames) ↑": half_life(half, row["no_decay"]),
         f"R², {called}": number(row["r2"], 2),
         f"Openness, {called}": number(row["openness"], 2),
@@ -143,7 +143,7 @@ def occlusion_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
 
 def box_errors(group: VariantRuns, gap: int) -> dict[int, float]:
     """Seed -> error in the box of the digit that is hidden in the last `gap` context frames."""
-    return {run.seed: float(run.box_mse[gap]) for run in group.kept}
+    return {run.seed: float(run.box_mse[gap]) for run in group.kept}  # pyright: ignore[reportOptionalSubscript]  # made where the protocol has gaps
 
 
 def box_rises(group: VariantRuns, gap: int, shortest: int) -> dict[int, float]:

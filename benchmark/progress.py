@@ -1,14 +1,14 @@
 """What a training says while it goes on: the one progress line, and its clock."""
 
 import contextlib
-import io
 import os
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 
-def say(line: str, file: io.TextIOBase | None = None, end: str = "\n") -> None:
+def say(line: str, file: Any = None, end: str = "\n") -> None:
     """Print `line` at once; where nobody listens any more (a terminal or `tee` that is gone), that stops nothing."""
     stream = file or sys.stdout
     try:

@@ -101,7 +101,7 @@ def difference(published: pd.DataFrame, fresh: pd.DataFrame, ignored: tuple[str,
         return None
     numeric = published.select_dtypes("number").columns
     ratio = ((fresh[numeric] - published[numeric]) / published[numeric].abs()).abs().fillna(0)
-    row, column = np.unravel_index(ratio.to_numpy().argmax(), ratio.shape)
+    row, column = map(int, np.unravel_index(ratio.to_numpy().argmax(), ratio.shape))
     if not ratio.iloc[row, column]:
         return "differ in words or in missing values"
     place = f"{fresh[named].iloc[row]}, {numeric[column]}"

@@ -25,7 +25,7 @@ def rate_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         # a rate at which some seed diverged is no choice, however well the others did
         eligible = {name: errors[name].mean for name in errors if not groups[name].diverged}
         eligible = {name: mean for name, mean in eligible.items() if math.isfinite(mean)}
-        best = min(eligible, key=eligible.get, default=None)
+        best = min(eligible, key=eligible.get, default=None)  # pyright: ignore[reportCallIssue, reportArgumentType]  # every key is there
         cell = {"Model": one.label, "n": " or ".join(sorted({f"{group.n}" for _, group in members}))}
         cell |= {head(rate): MISSING for rate in rates}
         for rate, group in members:

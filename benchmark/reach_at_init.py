@@ -60,7 +60,7 @@ def reach_row(group: VariantRuns) -> Row:
     logs = {name: [log_reach(name)(run, "init") for run in group.kept] for name in COTANGENTS}
     kept = {name: [value for value in values if value is not None] for name, values in logs.items()}
     found = {name: exponential(summarise(values)) for name, values in kept.items()}
-    spec = group.config.model
+    spec = group.config.model  # pyright: ignore[reportOptionalMemberAccess]  # no baseline
     cell = list(CELLS).index(spec.cell)
     look = Look(group.label, PALETTE[cell % len(PALETTE)], "-", MARKERS[cell % len(MARKERS)], not spec.highway_slot)
     hollow = frozenset(COTANGENTS if spec.highway_slot else ())

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,7 +69,7 @@ def reach_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Se
             means = variant_means(rows)
             found = correlation(means)
             if math.isfinite(found["spearman"]):
-                ranks.append(f"{interval(*found.values(), 2, signed=True)} ({words.removeprefix('of ')})")
+                ranks.append(f"{interval(*found.values(), 2, signed=True)} ({words.removeprefix('of ')})")  # pyright: ignore[reportCallIssue]  # estimate, low, high
         for axes in panels:
             log_ticks(axes, "x")
         panels[0].set_ylabel(METRICS["mse"].head)
@@ -103,7 +104,7 @@ def draw_dots(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> None
         axes.plot(math.exp(means["log_reach"][variant]), means["mse"][variant], **dot_style(look))
 
 
-def dot_style(look: Look) -> dict[str, object]:
+def dot_style(look: Look) -> dict[str, Any]:
     """Keywords for `Axes.plot` of the mean of a variant: filled where its line is solid, so without a highway."""
     face = look.color if look.line == "-" else "white"
     style = {"marker": look.marker, "color": look.color, "markerfacecolor": face}

@@ -101,7 +101,7 @@ def effect_row(
     one: VariantRuns, other: VariantRuns, stage: str, measure: str, quantity: str, found: Summary
 ) -> dict[str, Any]:
     """A row of the CSV."""
-    spec, reference = one.config.model, other.config.model
+    spec, reference = one.config.model, other.config.model  # pyright: ignore[reportOptionalMemberAccess]  # no baselines
     adds = spec.cell == reference.cell and bool(spec.highway_slot) and not reference.highway_slot
     steps = {run.probe[stage]["step"] for run in one.kept}
     row = {"variant": one.variant, "reference": other.variant, "adds_highway": adds, "stage": stage}
@@ -122,9 +122,9 @@ def reach_error_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
     cells = [
         {
             "Points": f"{row.n} {'variants' if row.scope == 'between' else 'runs'}",
-            "Scope": SCOPES[row.scope],
-            "Gradient": COTANGENTS[row.measure],
-            "Rank correlation": interval(row.spearman, row.low, row.high, 2, signed=True),
+            "Scope": SCOPES[row.scope],  # pyright: ignore[reportArgumentType]  # a row of the table
+            "Gradient": COTANGENTS[row.measure],  # pyright: ignore[reportArgumentType]  # a row of the table
+            "Rank correlation": interval(row.spearman, row.low, row.high, 2, signed=True),  # pyright: ignore[reportArgumentType]  # a row of the table
         }
         for row in table.itertuples()
     ]

@@ -138,7 +138,7 @@ def gradients(folder: Path, protocol: Protocol) -> dict[str, Any]:
     norms: dict[str, dict[str, dict[str, list[Any]]]] = {}
     keys = ["stage", "measure", "state", "layer"]
     means = np.exp(table.groupby([*keys, "t"], sort=False)["norm"].mean())
-    for (stage, measure, state, layer), group in means.groupby(level=keys, sort=False):
+    for (stage, measure, state, layer), group in means.groupby(level=keys, sort=False):  # pyright: ignore[reportAttributeAccessIssue]  # exp of a column is a column
         norms.setdefault(stage, {}).setdefault(measure, {})[f"{state}{layer}"] = [rounded(one, 5) for one in group]
     return {"probe": {stage: summary[stage] for stage in kept if stage in summary}, "norms": norms}
 
@@ -199,7 +199,7 @@ def thinned(points: pd.DataFrame) -> dict[str, list[Any]]:
     """At most `CURVE_POINTS` of the `points`, evenly spread, the last among them; column -> values."""
     count = len(points)
     kept = np.unique(np.linspace(0, count - 1, min(count, CURVE_POINTS)).round().astype(int))
-    return {name: list(points[name].iloc[kept]) for name in points}
+    return {name: list(points[name].iloc[kept]) for name in points}  # pyright: ignore[reportReturnType]  # columns are named by text
 
 
 def short_hash(data: bytes) -> str:

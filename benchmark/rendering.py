@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from benchmark.metrics import METRICS
+
 MISSING = "\u2013"
 """An en dash, for a value that does not exist."""
 MINUS = "\N{MINUS SIGN}"
@@ -30,8 +32,9 @@ class Table:
 
 
 def digits(metric: str) -> int:
-    """Decimals that a metric is shown with."""
-    return {"mse": 1, "mae": 1, "psnr": 2}.get(metric.split("_")[0], 3)
+    """Decimals that a metric is shown with, by the unit in its head: 1 for a sum over a frame, 2 for dB, else 3."""
+    head = METRICS[metric].head
+    return 1 if "(per frame" in head else 2 if "(dB" in head else 3
 
 
 def interval(

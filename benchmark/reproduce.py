@@ -155,7 +155,7 @@ def outcomes(
     yield "status", next(differences(recorded["status"], here["status"], ""), None)
     if "weights_sha256" in recorded:
         pair = ({"sha256": one["weights_sha256"]} for one in (recorded, here))
-        yield "weights", next(differences(*pair, ""), None)
+        yield "weights", next(differences(*pair, ""), None)  # pyright: ignore[reportCallIssue]  # two records
     for metric in recorded["mean"]:
         if metric not in here["mean"]:
             print(f"{metric}: not compared, it could not be measured here")

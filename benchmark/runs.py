@@ -12,6 +12,7 @@ from benchmark import reference
 from benchmark.config import Protocol, RunConfig, run_path
 from benchmark.errors import UserError
 from benchmark.files import read_json
+from benchmark.metrics import CONVENTIONS, HEADLINE
 from benchmark.provenance import code_hash
 from benchmark.record import RECORD, STAGES, from_png, kept_of
 from benchmark.variants import BASELINE_SEED, BASELINES
@@ -216,7 +217,7 @@ def number(value: float | str | None) -> float:
 
 
 def check_alike(runs: Sequence[FinishedRun], backbone: dict[str, Any], folder: Path) -> None:
-    """Refuse runs that were scored on different clips, or by another network under LPIPS than `backbone`.
+    """Refuse runs that were scored on different clips, by another network under LPIPS, or before a metric was added.
 
     Raises:
         UserError: names one of them.
@@ -232,3 +233,7 @@ def check_alike(runs: Sequence[FinishedRun], backbone: dict[str, Any], folder: P
                 f"{folder}: {name}: {where} has LPIPS by {run.lpips_backbone}, lpips_backbone.json says {backbone}; "
                 "give data_dir the same backbone, or go without reuse"
             )
+        later = [metric for metric in (*HEADLINE, *CONVENTIONS) if metric not in run.scores]
+        if later:
+            how = "go without reuse" if run.reused else "run the workflow, which scores it again"
+            raise UserError(f"{folder}: {name}: its record is older than the metric {later[0]}; {how}")

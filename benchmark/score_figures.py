@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class Row:
     look: Look = BASELINE
     values: dict[str, list[float]] = field(default_factory=dict)
     """Metric -> one value a seed."""
-    found: dict[str, Summary] = field(default_factory=dict)
+    found: Mapping[str, Summary] = field(default_factory=dict)
     """Metric -> summary of its values."""
     hollow: frozenset[str] = frozenset()
     """Metrics whose mean has no face colour."""

@@ -67,7 +67,7 @@ def per_frame_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         for frame in range(1, protocol.data.horizon + 1):
             row = {"variant": group.variant, "label": group.label, "n": group.n, "frame": frame}
             for name in scored:
-                found = summarise([float(run.per_frame.at[frame, name]) for run in group.kept])
+                found = summarise([float(run.per_frame.at[frame, name]) for run in group.kept])  # pyright: ignore[reportArgumentType]  # a number
                 row |= {f"{name}_{key}": getattr(found, key) for key in ("mean", "low", "high")}
             values.append(row)
             cell[f"{frame}"] = number(row["mse_mean"], digits("mse")) if group.kept else MISSING
@@ -147,4 +147,4 @@ def spent(group: VariantRuns, costs: pd.DataFrame) -> dict[str, int]:
         return {"parameters": 0, "macs": 0, "clips_seen": 0}
     training, cost = group.config.training, costs.loc[group.variant]
     seen = training.steps * training.batch_size * (2 if training.reversed_second_step else 1)
-    return {"parameters": int(cost["parameters"]), "macs": int(cost["macs"]), "clips_seen": seen}
+    return {"parameters": int(cost["parameters"]), "macs": int(cost["macs"]), "clips_seen": seen}  # pyright: ignore[reportArgumentType]  # a row

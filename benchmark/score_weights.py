@@ -105,7 +105,7 @@ def score_batches(
     Returns:
         One row a clip and predicted frame (both counted from 1), one column a metric, in every convention.
     """
-    names = columns(lpips.pnet_type if lpips else None, conventions=True)
+    names = columns(lpips.pnet_type if lpips else None, conventions=True)  # pyright: ignore[reportArgumentType]  # LPIPS keeps its name there
     # Filled in place: small results kept between large temporary maps would fragment the heap.
     values = np.empty((len(names), clips.count, horizon))
     for first in range(0, clips.count, batch_size):
@@ -136,7 +136,7 @@ def table_of(title: str, path: Path, frames: pd.DataFrame, notes: list[str]) -> 
     """The means of `frames`, one row a metric, with `notes`, what each metric is and what its mean leaves out."""
     means = summarise(frames.assign(weights=path.name), by=["weights"])
     rows = [
-        {"Metric": METRICS[row.metric].head, path.name: number(row.mean, digits(row.metric))}
+        {"Metric": METRICS[row.metric].head, path.name: number(row.mean, digits(row.metric))}  # pyright: ignore[reportArgumentType]  # a row of `summarise`
         for row in means.itertuples()
     ]
     notes = notes + [definition_note(name, "clips and frames") for name in means["metric"]]

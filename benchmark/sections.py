@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from benchmark.errors import unknown
-from benchmark.variants import VARIANTS
-from models.spec import DEEPEST, EQUATIONS, INITS, LARGEST, MEMORY_ORDERS, NORMS
+from benchmark.variants import VARIANTS, Variant
+from models.spec import CELLS, DEEPEST, EQUATIONS, INITS, LARGEST, MEMORY_ORDERS, NORMS
 
 MOST_STEPS = 10**9
 MOST_CLIPS = 10**7
@@ -112,7 +112,7 @@ class TrainingConfig(Strict):
     schedule: Literal["constant", "one-cycle"] = Field("constant", description="Of the learning rate.")
     loss: Literal["l2", "l1+l2"] = Field("l2", description="Squared error, or its sum with the absolute error.")
     loss_reduction: Literal["mean", "half-sum"] = Field("mean", description="Over all pixels of a batch.")
-    sampling: SamplingConfig = SamplingConfig()
+    sampling: SamplingConfig = SamplingConfig()  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
     reversed_second_step: bool = Field(False, description="A second optimiser step on the batch reversed in time.")
     clip_norm: float | None = Field(None, gt=0, description="Largest gradient norm; null = no clipping.")
     on_divergence: Literal["stop", "skip_step", "lower_lr"] = Field(
@@ -185,10 +185,10 @@ class ModelConfig(Strict):
     )
     kernel_size: int | None = None
     patch_size: int | None = None
-    norm: Literal[*NORMS] | None = None
-    equations: Literal[*EQUATIONS] | None = None
-    memory_order: Literal[*MEMORY_ORDERS] | None = None
-    init: Literal[*INITS] | None = None
+    norm: Literal[*NORMS] | None = None  # pyright: ignore[reportInvalidTypeForm]  # known when it is imported
+    equations: Literal[*EQUATIONS] | None = None  # pyright: ignore[reportInvalidTypeForm]  # known when it is imported
+    memory_order: Literal[*MEMORY_ORDERS] | None = None  # pyright: ignore[reportInvalidTypeForm]  # known when it is imported
+    init: Literal[*INITS] | None = None  # pyright: ignore[reportInvalidTypeForm]  # known when it is imported
     first_gates_see_c: bool | None = None
     o_sees_h: bool | None = None
     g2_sees_m: bool | None = None
@@ -200,14 +200,16 @@ class ModelConfig(Strict):
 
     def given(self) -> dict[str, Any]:
         """The fields that are set."""
-        return self.model_dump(exclude_none=True, exclude={"id", "base", "label", "training", "seeds", "reference"})
+        others = {"id", "base", "cell", "label", "training", "seeds", "reference"}
+        return self.model_dump(exclude_none=True, exclude=others)
 
 
 class VariantEntry(ModelConfig):
-    """One variant of a protocol: an id of the registry, or a new id with its base and what it changes."""
+    """One variant of a protocol: an id of the registry, or a new id with its base or cell and what it changes."""
 
     id: Identifier
     base: str | None = Field(None, description="Id in the registry; the id itself if not given.")
+    cell: Literal[*CELLS] | None = Field(None, description="A cell in place of a base, without highway unless given.")  # pyright: ignore[reportInvalidTypeForm]  # known when it is imported
     label: str | None = Field(None, pattern=LABEL, max_length=100, description="Name in tables and figures.")
     highway_slot: int | Literal["bottom", "middle", "top"] | None = Field(None, description="0 = none.")
     training: dict[str, Any] = Field({}, description="Training keys this variant sets for itself.")
@@ -216,12 +218,21 @@ class VariantEntry(ModelConfig):
 
     @model_validator(mode="after")
     def _known(self) -> "VariantEntry":
-        if (self.base or self.id) not in VARIANTS:
-            raise ValueError(unknown("variant", self.base or self.id, VARIANTS))
+        if self.cell and (self.base or self.id in VARIANTS):
+            taken = f"base {self.base}" if self.base else f"{self.id} of the registry"
+            raise ValueError(f"cell: {self.cell} does not go with {taken}; a new id has a cell or a base")
+        if not self.cell and (self.base or self.id) not in VARIANTS:
+            how = "" if self.base else "; a new id needs a base or a cell"
+            raise ValueError(unknown("variant", self.base or self.id, VARIANTS) + how)
         for key in ("device", "threads"):
             if key in self.training:
                 raise ValueError(f"training.{key}: is the same for all variants; set it in the protocol's training")
         return self
+
+    @property
+    def registered(self) -> Variant:
+        """What it builds on: a variant of the registry, or a cell by itself."""
+        return Variant(label=self.id, cell=self.cell) if self.cell else VARIANTS[self.base or self.id]
 
 
 ShortOrLong = Annotated[

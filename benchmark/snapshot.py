@@ -134,14 +134,14 @@ def _test_curves(path: Path) -> Curves:
     by_gap: Curves = {}
     if "gap" in frames:
         errors = frames.groupby("gap")["box_mse"].mean()
-        by_gap["test/per_gap/box_mse"] = {int(gap): float(mean) for gap, mean in errors.items()}
+        by_gap["test/per_gap/box_mse"] = {int(gap): float(mean) for gap, mean in errors.items()}  # pyright: ignore[reportArgumentType]  # gaps are numbers
         frames = frames[frames["gap"] == 0]
     means = summarise(frames).set_index("metric")["mean"]
     per_frame = frames.groupby("frame")["mse"].mean()
     return (
         by_gap
         | {f"test/{metric}": {NO_STEP: float(mean)} for metric, mean in means.items()}
-        | {"test/per_frame/mse": {int(frame): float(mean) for frame, mean in per_frame.items()}}
+        | {"test/per_frame/mse": {int(frame): float(mean) for frame, mean in per_frame.items()}}  # pyright: ignore[reportArgumentType]  # frames are numbers
     )
 
 
@@ -170,7 +170,7 @@ def _probe_curves(folder: Path) -> Curves:
         norms = norms[norms["stage"].isin(PROBED_STAGES) & norms["state"].isin(PROBED_STATES)]
         norms = norms[norms["measure"] == "residual"]
         means = norms.groupby(["stage", "state", "layer", "t"])["norm"].mean()
-        for (stage, state, layer, t), norm in means.items():
+        for (stage, state, layer, t), norm in means.items():  # pyright: ignore[reportGeneralTypeIssues]  # keys of a group
             name = state if state == "X" else f"{state}.{layer}"
             curves.setdefault(f"probe/{stage}/{name}", {})[int(t)] = float(norm)
     return curves

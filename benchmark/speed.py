@@ -33,13 +33,17 @@ def widths(text: str) -> tuple[int, ...]:
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "what": {"choices": tuple(WHAT), "default": "train", "help": "; ".join(f"{k}: {v}" for k, v in WHAT.items())},
+    "what": {
+        "choices": tuple(WHAT),
+        "default": "train",
+        "help": f"{'; '.join(f'{k}: {v}' for k, v in WHAT.items())}; default: train",
+    },
     "variant": {"metavar": "ID", "default": "predrnnpp", "help": f"one of {', '.join(VARIANTS)}; default: predrnnpp"},
     "hidden_channels": {
         "metavar": "N,N,...",
         "type": widths,
         "default": (16,) * 4,
-        "help": "width of every layer, bottom first",
+        "help": "width of every layer, bottom first; default: 16,16,16,16",
     },
     "norm": {"choices": ("none", "channel", "element"), "default": "none", "help": "layer norm; default: none"},
     "frame_size": {"metavar": "N", "type": whole, "default": 64, "help": "side of a frame; default: 64"},
@@ -51,7 +55,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "precision": {
         "choices": ("fp32", "bf16"),
         "default": "fp32",
-        "help": "of the fast path; the plain one is always fp32",
+        "help": "of the fast path; the plain one is always fp32, which is the default",
     },
     "recompute": {"action": "store_true", "help": "the fast path keeps the states only and computes the rest twice"},
     "fuse": {"action": "store_true", "help": "the fast path compiles the elementwise operations of each cell into one"},

@@ -144,4 +144,4 @@ def _t_test(differences: Sequence[float]) -> float:
         return 1.0
     if np.ptp(differences) == 0:
         return float(differences[0] == 0)
-    return float(stats.ttest_1samp(differences, 0).pvalue)
+    return float(stats.ttest_1samp(differences, 0).pvalue)  # pyright: ignore[reportAttributeAccessIssue]  # scipy has it

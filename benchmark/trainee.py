@@ -143,7 +143,7 @@ def log(
     elapsed_s = now_s - one.since_s
     clips_per_s = (done - one.since_step) * training.batch_size / elapsed_s
     write_timing(one.folder, done, elapsed_s, clips_per_s, device, beside)
-    one.progress.show(done, found["train/loss"], clips_per_s)
+    one.progress.show(done, found["train/loss"], clips_per_s)  # pyright: ignore[reportOptionalMemberAccess]  # there is one while it trains
     one.since_s, one.since_step = now_s, done
 
 

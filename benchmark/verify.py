@@ -170,8 +170,8 @@ def cell_step(arrays: Arrays) -> dict[str, Tensor]:
         outputs = dict(zip("hcm" if module.has_memory else "hc", states, strict=False))
     cotangents = _section(arrays, "weight.")
     scalar = sum((outputs[name] * cotangent).sum() for name, cotangent in cotangents.items())
-    of_inputs = torch.autograd.grad(scalar, list(inputs.values()), retain_graph=True, materialize_grads=True)
-    of_parameters = _parameter_gradients(scalar, module, weights, prefix)
+    of_inputs = torch.autograd.grad(scalar, list(inputs.values()), retain_graph=True, materialize_grads=True)  # pyright: ignore[reportCallIssue, reportArgumentType]  # a sum of tensors
+    of_parameters = _parameter_gradients(scalar, module, weights, prefix)  # pyright: ignore[reportArgumentType]  # a sum of tensors
     return (
         {f"output.{name}": output for name, output in outputs.items()}
         | {f"grad.input.{name}": gradient for name, gradient in zip(inputs, of_inputs, strict=True)}

@@ -74,4 +74,4 @@ class CausalLSTMCell(nn.Module):
 
     def _update(self, memory: Tensor, i: Tensor, f: Tensor, g: Tensor) -> Tensor:
         """The gated update of either memory from its gates before their nonlinearity."""
-        return torch.sigmoid(f + self.spec.forget_bias) * memory + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(f + self.spec.forget_bias) * memory + torch.sigmoid(i) * torch.tanh(g)  # pyright: ignore[reportOperatorIssue]  # the spec has filled it

@@ -38,7 +38,7 @@ class ConvLSTMCell(nn.Module):
         X, H = gates.read(self.conv_x, x), gates.read(self.conv_h, h)
         i, f, g, o = gates.sum("i f g o", X, H)  # each (B, D, h, w)
         i = torch.sigmoid(i)  # Eq. 1a
-        f = torch.sigmoid(f + self.forget_bias)  # Eq. 1b
+        f = torch.sigmoid(f + self.forget_bias)  # Eq. 1b  # pyright: ignore[reportOperatorIssue]  # the spec has filled it
         g = torch.tanh(g)  # Eq. 1c
         o = torch.sigmoid(o)  # Eq. 1d
         c = f * c + i * g  # Eq. 1e

@@ -37,7 +37,7 @@ class GateConv(nn.Module):
         elif spec.norm == "channel":
             self.norm = nn.GroupNorm(1, out_channels, eps=1e-5)
         else:
-            self.norm = nn.LayerNorm((out_channels, spec.patches, spec.patches), eps=1e-5)
+            self.norm = nn.LayerNorm((out_channels, spec.patches, spec.patches), eps=1e-5)  # pyright: ignore[reportArgumentType]  # torch says list, and takes a tuple
 
     def forward(self, x: Float[Tensor, "B Cin h w"]) -> Float[Tensor, "B Cout h w"]:
         """Convolve and normalise."""
@@ -51,13 +51,13 @@ class GateSums(Protocol):
     def read(self, conv: GateConv, *sources: Tensor) -> Any:
         """What `conv` contributes when it reads `sources`, joined along their channels."""
 
-    def sum(self, names: str, *readings: Any) -> list[Tensor]:
+    def sum(self, names: str, *readings: Any) -> list[Tensor]:  # pyright: ignore[reportReturnType]  # a protocol has no body
         """The named gates (B, D, h, w) before their nonlinearity, each the sum of all readings that have it."""
 
-    def mix(self, conv: nn.Conv2d, *sources: Tensor) -> Tensor:
+    def mix(self, conv: nn.Conv2d, *sources: Tensor) -> Tensor:  # pyright: ignore[reportReturnType]  # a protocol has no body
         """The 1x1 convolution `conv` of `sources`, joined along their channels."""
 
-    def again(self) -> "GateSums":
+    def again(self) -> "GateSums":  # pyright: ignore[reportReturnType]  # a protocol has no body
         """The same for a step that is computed twice: what this step alone makes is not kept beyond it."""
 
 
@@ -122,7 +122,7 @@ def initialise(module: nn.Module, spec: ModelSpec) -> None:
 def conv1x1(spec: ModelSpec, in_channels: int, out_channels: int) -> nn.Conv2d:
     """A 1x1 convolution, one of the two exceptions of the `uniform(0.001)` initialisation."""
     conv = nn.Conv2d(in_channels, out_channels, 1, bias=spec.conv_bias)
-    conv.glorot = True
+    conv.glorot = True  # pyright: ignore[reportArgumentType]  # a mark that `initialise` reads
     return conv
 
 

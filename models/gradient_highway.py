@@ -19,8 +19,8 @@ class GradientHighwayUnit(nn.Module):
     def __init__(self, spec: ModelSpec, in_channels: int) -> None:
         super().__init__()
         self.gate_bias = spec.highway_gate_bias
-        self.conv_x = GateConv(spec, in_channels, spec.highway_channels, "p s")
-        self.conv_z = GateConv(spec, spec.highway_channels, spec.highway_channels, "p s")
+        self.conv_x = GateConv(spec, in_channels, spec.highway_channels, "p s")  # pyright: ignore[reportArgumentType]  # the spec has filled it
+        self.conv_z = GateConv(spec, spec.highway_channels, spec.highway_channels, "p s")  # pyright: ignore[reportArgumentType]  # the spec has filled it
 
     def forward(
         self, x: Float[Tensor, "B C h w"], z: Float[Tensor, "B D h w"], gates: GateSums = SEPARATE

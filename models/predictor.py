@@ -53,7 +53,7 @@ class Predictor(nn.Module):
         cell = getattr(importlib.import_module(module), name)
         inputs = [spec.patch_channels, *widths[:-1]]
         if spec.highway_slot:
-            inputs[spec.highway_slot] = spec.highway_channels
+            inputs[spec.highway_slot] = spec.highway_channels  # pyright: ignore[reportCallIssue, reportArgumentType]  # the spec has filled it
         memories = [widths[-1], *widths[:-1]]  # zigzag: the bottom layer reads the M of the top layer
         self.cells = nn.ModuleList(cell(spec, *sizes) for sizes in zip(inputs, widths, memories, strict=True))
         self.highway = GradientHighwayUnit(spec, widths[spec.highway_slot - 1]) if spec.highway_slot else None
@@ -134,7 +134,7 @@ class Predictor(nn.Module):
             record(trace, layer, H=h, C=c, M=m)
             x = h
             if layer == self.spec.highway_slot:
-                x, switch = self.highway(h, states["Z"], seen)
+                x, switch = self.highway(h, states["Z"], seen)  # pyright: ignore[reportOptionalCall]  # there is one where the spec has a slot
                 states["Z"] = x
                 record(trace, layer, Z=x, S=switch)
         states["M"] = m
@@ -148,9 +148,9 @@ class Predictor(nn.Module):
         """All states at t = 0; M is the top layer's."""
         widths = self.spec.hidden_channels
         states = {(name, layer): zeros(x, width) for layer, width in enumerate(widths, start=1) for name in "HC"}
-        states["M"] = zeros(x, widths[-1]) if self.cells[0].has_memory else None
+        states["M"] = zeros(x, widths[-1]) if self.cells[0].has_memory else None  # pyright: ignore[reportArgumentType]  # keys of two kinds
         if self.highway is not None:
-            states["Z"] = zeros(x, self.spec.highway_channels)
+            states["Z"] = zeros(x, self.spec.highway_channels)  # pyright: ignore[reportArgumentType]  # keys of two kinds
         return states
 
 

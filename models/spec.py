@@ -1,7 +1,7 @@
 """What a network is, as plain data: `ModelSpec` and its checks. Imports no torch."""
 
 from dataclasses import dataclass, fields
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 CELLS = {
     "convlstm": "models.convlstm:ConvLSTMCell",
@@ -125,7 +125,7 @@ class ModelSpec:
                 continue
             value, allowed = getattr(self, field.name), get_args(field.type) or (field.type,)
             if type(value) not in allowed and not (type(value) is int and float in allowed):
-                raise ValueError(f"{field.name}: {value!r} is no {allowed[0].__name__}")
+                raise ValueError(f"{field.name}: {value!r} is no {allowed[0].__name__}")  # pyright: ignore[reportAttributeAccessIssue]  # a class, never a name of one
             if float in allowed and value is not None and not abs(value) <= LARGEST_BIAS:
                 raise ValueError(f"{field.name}: {value} is not between -{LARGEST_BIAS:g} and {LARGEST_BIAS:g}")
 
@@ -151,7 +151,7 @@ class ModelSpec:
                 raise ValueError(f"{name}: {value} is below 1")
             if max(sizes, default=1) > most:
                 raise ValueError(f"{name}: {value} is above {most}")
-            if name in ("kernel_size", "w3_kernel") and value is not None and value % 2 == 0:
+            if name in ("kernel_size", "w3_kernel") and value is not None and value % 2 == 0:  # pyright: ignore[reportOperatorIssue]  # kernels are numbers
                 raise ValueError(f"{name}: {value} is even; an odd number is needed")
         if self.frame_size % self.patch_size:
             raise ValueError(f"patch_size: {self.patch_size} does not divide frame_size {self.frame_size}")
@@ -171,7 +171,7 @@ class ModelSpec:
             if not self.highway_slot and getattr(self, name) != unset:
                 raise ValueError(f"{name}: {getattr(self, name)} given without a highway_slot")
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """All fields, resolved, as plain values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return values | {"hidden_channels": list(self.hidden_channels)}

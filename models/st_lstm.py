@@ -45,11 +45,11 @@ class SpatioTemporalLSTMCell(nn.Module):
         i, f, g = gates.sum("i f g", X, H)  # each (B, D, h, w)
         i2, f2, g2 = gates.sum("i' f' g'", X, M)
         i = torch.sigmoid(i)  # Eq. 2a
-        f = torch.sigmoid(f + self.forget_bias)  # Eq. 2b
+        f = torch.sigmoid(f + self.forget_bias)  # Eq. 2b  # pyright: ignore[reportOperatorIssue]  # the spec has filled it
         g = torch.tanh(g)  # Eq. 2c
         c = f * c + i * g  # Eq. 2d
         i2 = torch.sigmoid(i2)  # Eq. 2e
-        f2 = torch.sigmoid(f2 + self.forget_bias)  # Eq. 2f
+        f2 = torch.sigmoid(f2 + self.forget_bias)  # Eq. 2f  # pyright: ignore[reportOperatorIssue]  # the spec has filled it
         g2 = torch.tanh(g2)  # Eq. 2g
         m = f2 * m + i2 * g2  # Eq. 2h
         (o,) = gates.sum("o", X, H, gates.read(self.conv_o, c, m))

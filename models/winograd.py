@@ -59,7 +59,7 @@ class Gradients:
         current = torch._C._current_graph_task_id()
         if current != self._pass:
             self._pass, self._sums = current, [None] * self.count
-        return self._sums
+        return self._sums  # pyright: ignore[reportReturnType]  # None until the first sum of a pass
 
 
 class TransformWeights(torch.autograd.Function):

@@ -153,3 +153,29 @@ def test_snakemake_finds_the_profile_by_itself(monkeypatch):
     assert (options.nolock, options.rerun_incomplete, options.show_failed_logs) == (True, True, True)
     assert options.keep_going is True
     assert options.resources["gpu"].value == 1
+
+
+def test_what_the_type_check_passes_over_is_one_rule_with_a_reason():
+    sources = [path for package in ("models", "benchmark") for path in sorted((ROOT / package).rglob("*.py"))]
+    marked = [
+        line for path in sources for line in path.read_text().splitlines() if re.search("# (pyright|type):", line)
+    ]
+    assert marked
+    reasoned = re.compile(r"# pyright: ignore\[report\w+(, report\w+)*\]  # \w")
+    assert [line for line in marked if not reasoned.search(line)] == []
+
+
+def test_version_and_licence_are_one_in_all_files():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    assert f"({PROJECT['version']})" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_hooks_are_the_tools_of_the_environment_and_of_make_lint():
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    tools = [re.match(r"\.venv/bin/(\S+)", hook["entry"])[1] for hook in local["hooks"]]
+    assert set(tools) <= LOCK.keys()
+    rule = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
+    assert set(tools) == set(re.findall(r"\$\(IN_VENV\) (\S+)", rule)) - {"snakemake"}

@@ -134,7 +134,7 @@ def _open_npz(path: Path, needed: int, layout: str | None) -> ClipFiles:
     if set(PREDRNN) <= set(names):
         if layout is not None:
             raise UserError(f"--layout {layout}: {path} is an npz of predrnn, which has its own; leave --layout out")
-        return _open_predrnn(path, *read_npz(path, *PREDRNN[:2]), map_member(path, PREDRNN[2]))
+        return _open_predrnn(path, *read_npz(path, *PREDRNN[:2]), map_member(path, PREDRNN[2]))  # pyright: ignore[reportCallIssue]  # two arrays
     if len(names) != 1:
         raise UserError(
             f"{path}: holds {', '.join(names) or 'no array'}; allowed are one array of clips, or {', '.join(PREDRNN)}"
@@ -190,7 +190,7 @@ def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
         layout = layout_of(entries[0], map_array(entries[0]).shape, needed, layout, CLIP_LAYOUTS)
     read_clip, length_of, kind_of = {
         "folder": (read_png, lambda folder: len(png_frames(folder)), "folders of PNG frames"),
-        ".npy": (partial(read_npy, layout), partial(npy_length, layout), f"files of {','.join(layout or '')}"),
+        ".npy": (partial(read_npy, layout), partial(npy_length, layout), f"files of {','.join(layout or '')}"),  # pyright: ignore[reportArgumentType]  # checked where there are such files
         ".gif": (read_gif, gif_length, "GIF films"),
     }[kind]
     lengths = [length_of(entry) for entry in entries]

@@ -75,5 +75,5 @@ def public_clips(data_dir: Path, data: DataConfig) -> UInt8[Tensor, "clips T 1 H
 def clips_hash(clips: UInt8[Tensor, "clips T 1 H W"]) -> str:
     """SHA-256 of the shape and the pixels."""
     digest = hashlib.sha256(str(tuple(clips.shape)).encode())
-    digest.update(clips.contiguous().numpy())
+    digest.update(clips.contiguous().numpy())  # pyright: ignore[reportArgumentType]  # an array is a buffer
     return digest.hexdigest()

@@ -50,7 +50,7 @@ class DigitBank:
         digest = hashlib.sha256()
         for digits in self.splits.values():
             digest.update(str(digits.shape).encode())
-            digest.update(np.ascontiguousarray(digits))
+            digest.update(np.ascontiguousarray(digits))  # pyright: ignore[reportArgumentType]  # an array is a buffer
         return digest.hexdigest()
 
 
@@ -137,7 +137,7 @@ def damaged(path: Path, found: str, expected: str) -> UserError:
 def _optdigits() -> np.ndarray:
     from sklearn.datasets import load_digits
 
-    return np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
+    return np.rint(load_digits().images * (255 / 16)).astype(np.uint8)  # pyright: ignore[reportAttributeAccessIssue]  # a Bunch, since return_X_y is not asked for
 
 
 def _permuted(digits: np.ndarray) -> np.ndarray:

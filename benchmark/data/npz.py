@@ -48,7 +48,7 @@ def map_member(path: Path, name: str) -> np.ndarray:
             if entry.file_size > free:
                 raise ValueError(f"{entry.file_size:,} bytes, of which {free:,} are free")
             with archive.open(entry) as packed:
-                _check_header(packed, entry)
+                _check_header(packed, entry)  # pyright: ignore[reportArgumentType]  # what `open` of a zip returns
             target = Path(folder, "array.npy")  # whatever the archive calls it
             with archive.open(entry) as packed, target.open("wb") as file:
                 shutil.copyfileobj(packed, file, 2**16)
@@ -62,7 +62,7 @@ def _read(archive: zipfile.ZipFile, name: str, most_bytes: int) -> np.ndarray:
     if entry.file_size > most_bytes:
         raise ValueError(f"{name} takes {entry.file_size:,} bytes, more than {most_bytes:,}")
     with archive.open(entry) as file:
-        _check_header(file, entry)
+        _check_header(file, entry)  # pyright: ignore[reportArgumentType]  # what `open` of a zip returns
     with archive.open(entry) as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
         if file.read(1):  # the end also checks the checksum

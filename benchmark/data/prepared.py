@@ -56,7 +56,7 @@ def prepare(data: DataConfig, data_dir: Path, folder: Path, download: bool = Fal
     }
     arrays = bank.splits | ({"public_test": test.numpy()} if public else {})
     with atomic_buffer(folder / "digits.npz") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]  # no array has the name of the flag
     record["data_hash"] = _record_hash(record)
     write_json(folder / "data.json", record)
     return record

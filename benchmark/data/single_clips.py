@@ -68,7 +68,7 @@ def gif_length(path: Path) -> int:
     """Number of frames that the film holds."""
     try:
         with Image.open(path, formats=["GIF"]) as film:
-            return film.n_frames
+            return film.n_frames  # pyright: ignore[reportAttributeAccessIssue]  # of GIF
     except DAMAGED as error:
         raise UserError(f"{path}: cannot be read as a film ({error})") from None
 

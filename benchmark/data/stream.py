@@ -75,7 +75,7 @@ class ClipStream:
 
     def _order(self, epoch: int) -> Int64[Tensor, " pool"]:
         if epoch != self._epoch:
-            numbers = torch.arange(self.pool, device=self.digits.device)
+            numbers = torch.arange(self.pool, device=self.digits.device)  # pyright: ignore[reportCallIssue, reportArgumentType]  # called where there is a pool
             # A hash of one counter has no ties, so that every device sorts alike.
             self._epoch_order = counter_hash(self.seed, Domain.POOL_ORDER, epoch, numbers).argsort()
             self._epoch = epoch

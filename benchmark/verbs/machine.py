@@ -36,7 +36,7 @@ VERBS = {
         ("", "--protocol gpu --data-dir data"),
         writes_results=False,
     ),
-    "verify": Verb(verify, ("DIR", "data_dir"), ("tests/golden", "tests/golden --data-dir data")),
+    "verify": Verb(verify, ("DIR", "data_dir"), ("tests/golden --data-dir data",)),
     "speed": Verb(
         speed,
         tuple(f"{name}?" for name in SPEED_OPTIONS),

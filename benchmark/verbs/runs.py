@@ -116,8 +116,8 @@ def print_scores(options: argparse.Namespace) -> None:
 
     if own:
         given = {name: getattr(options, name) or default for name, default in OWN_CLIPS.items()}
-        with told(f"{options.weights}", given["batch_size"], device, "--batch-size"):
-            table = score_files(options.weights, options.data, data_dir=options.data_dir, device=device, **given)
+        with told(f"{options.weights}", given["batch_size"], device, "--batch-size"):  # pyright: ignore[reportArgumentType]  # it has a default
+            table = score_files(options.weights, options.data, data_dir=options.data_dir, device=device, **given)  # pyright: ignore[reportArgumentType]  # they have defaults
     else:
         with told(f"{options.weights}", options.protocol.evaluation.batch_size, device, "evaluation.batch_size"):
             table = score_weights(options.weights, options.protocol, options.results_dir, options.data_dir, device)

@@ -62,6 +62,21 @@ def test_one_flag_means_one_thing_whatever_the_verb():
     assert {flag: found for flag, found in meanings.items() if len(found) > 1} == {}
 
 
+def test_flags_of_speed_may_be_cut_short():
+    short = "--variant predrnn --hidden 64,32 --frame 32 --patch 2 --kernel 3 --batch 4 --dev cpu --prec bf16 --thr 1"
+    options = parser().parse_args(["speed", *short.split(), "--json", "F"])
+    assert (options.hidden_channels, options.frame_size, options.patch_size) == ((64, 32), 32, 2)
+    assert (options.kernel_size, options.batch_size, options.device, options.threads) == (3, 4, "cpu", 1)
+    assert (options.precision, str(options.json)) == ("bf16", "F")
+
+
+def test_every_flag_with_a_default_says_which():
+    for name, verb in verbs().items():
+        for action in verb._actions:
+            if action.default not in (None, False, argparse.SUPPRESS):
+                assert "default" in action.help, f"{name} {action.dest}"
+
+
 @pytest.mark.parametrize("word", ["0", "-3", "1.5", "many"])
 def test_a_number_that_is_none_is_named_with_what_is_allowed(word, capsys):
     with pytest.raises(SystemExit) as end:

@@ -119,6 +119,14 @@ def test_unknown_key_is_named_with_the_nearest_and_the_allowed(write_protocol, p
         ("variants", ["convlstm", "convlstm"], ["variants: ['convlstm', 'convlstm'] names one twice"]),
         ("variants", ["convlsmt"], ["unknown variant 'convlsmt'; did you mean 'convlstm'?", "causal-lstm-s2t"]),
         ("variants", [{"id": "mine", "base": "predrn"}], ["unknown variant 'predrn'; did you mean 'predrnn'?"]),
+        ("variants", ["mine"], ["unknown variant 'mine'", "a new id needs a base or a cell"]),
+        ("variants", [{"id": "mine", "cell": "lstm"}], ["variants.0.cell: 'lstm'", "'convlstm'"]),
+        (
+            "variants",
+            [{"id": "mine", "base": "predrnn", "cell": "convlstm"}],
+            ["does not go with base predrnn"],
+        ),
+        ("variants", [{"id": "predrnn", "cell": "convlstm"}], ["does not go with predrnn of the registry"]),
         ("variants", [{"id": "black", "base": "convlstm"}], ["['black'] are names of baselines"]),
         ("variants", [{"id": "convlstm", "training": 5}], ["variants.0.training: 5 is not a mapping"]),
         ("variants", [{"id": "convlstm", "training": {"sampling": 5}}], ["sampling: 5 is not a mapping"]),
@@ -434,6 +442,18 @@ def test_schema_refuses_an_unknown_key_and_takes_the_short_form(protocol_values)
 
 def test_every_registered_variant_has_a_label_of_its_own():
     assert len({variant.label for variant in VARIANTS.values()}) == len(VARIANTS)
+
+
+def test_a_cell_by_itself_is_a_variant_and_equals_the_one_of_the_registry(make_protocol):
+    entries = [
+        {"id": "mine", "cell": "causal_lstm"},
+        {"id": "mine-ghu", "cell": "causal_lstm", "highway_slot": "bottom"},
+    ]
+    protocol = make_protocol(variants=["causal-lstm", "predrnnpp", *entries])
+    for cell, registered in (("mine", "causal-lstm"), ("mine-ghu", "predrnnpp")):
+        assert protocol.run(cell, 1).label == cell
+        assert protocol.run(cell, 1).identity() == protocol.run(registered, 1).identity()
+    assert "mine" not in protocol.references()
 
 
 def test_paths_of_runs_stay_below_the_results(make_protocol):

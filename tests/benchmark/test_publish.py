@@ -193,7 +193,7 @@ def test_runs_are_taken_from_published_records_of_their_config_and_the_tables_sa
         tables.write_tables(changed, results_dir, reuse=True)
 
 
-def test_records_of_other_clips_or_another_backbone_are_refused(finished, reference):
+def test_records_of_other_clips_another_backbone_or_other_metrics_are_refused(finished, reference):
     protocol, results_dir = finished()
     path = results_dir / "tiny" / "runs" / "predrnn" / "seed=2" / "record.json"
     recorded = read_json(path)
@@ -202,4 +202,7 @@ def test_records_of_other_clips_or_another_backbone_are_refused(finished, refere
         tables.write_tables(protocol, results_dir)
     write_json(path, recorded | {"lpips_backbone": {"net": "squeeze", "status": "found", "sha256": "1"}})
     with pytest.raises(UserError, match="predrnn seed=2: its record has LPIPS by"):
+        tables.write_tables(protocol, results_dir)
+    write_json(path, recorded | {"mean": {name: mean for name, mean in recorded["mean"].items() if name != "mae"}})
+    with pytest.raises(UserError, match="predrnn seed=2: its record is older than the metric mae; run the workflow"):
         tables.write_tables(protocol, results_dir)

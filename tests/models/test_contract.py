@@ -9,7 +9,7 @@ from benchmark.engine import make_optimizer, update
 from benchmark.sections import TrainingConfig
 from models.predictor import Cut, Predictor, build, free_running_mask
 from models.spec import CELLS, NORMS, ModelSpec
-from tests.models.tiny import random_clips, tiny_spec
+from tests.models.tiny import random_clips, states_of, tiny_spec
 
 CONTEXT = 3
 
@@ -53,7 +53,10 @@ def test_predictions_and_states_have_the_shapes_of_the_spec(network, spec, frame
     predictions = network(frames, all_true(frames), trace)
     steps = frames.shape[1] - 1
     assert predictions.shape == (2, steps, spec.channels, spec.frame_size, spec.frame_size)
-    assert {name for name, _ in trace} >= {"H", "C"} | ({"Z", "S"} if spec.highway_slot else set())
+    states = states_of(network)
+    assert {name for name, _ in trace} == states | ({"Z", "S"} if spec.highway_slot else set())
+    assert "H" in states
+    assert ("M" in states) == network.cells[0].has_memory
     for (name, layer), states in trace.items():
         width = spec.highway_channels if name in "ZS" else spec.hidden_channels[layer - 1]
         assert [state.shape for state in states] == [(2, width, spec.patches, spec.patches)] * steps

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from benchmark.cost import count_parameters
-from benchmark.variants import SLOTS, VARIANTS
+from benchmark.variants import SLOTS, VARIANTS, Variant
 from models.predictor import Predictor, build, free_running_mask
-from models.spec import INITS, NORMS, ModelSpec
-from tests.models.tiny import random_clips, tiny_spec
+from models.spec import CELLS, INITS, NORMS, ModelSpec
+from tests.models.tiny import random_clips, states_of, tiny_spec
 
 DEPTHS = range(1, 9)
 CONTEXT, HORIZON = 2, 1  # the shortest clip in which everything is alive
@@ -22,11 +22,17 @@ SETTINGS = [{"norm": norm} for norm in NORMS] + [
     {"conv_bias": False},
     {"init": INITS[1], "norm": "channel"},
 ]
+NETWORKS = VARIANTS | {
+    f"{cell}{'-ghu' if slot else ''}": Variant(label=cell, cell=cell, slot=slot)
+    for cell in CELLS.keys() - {variant.cell for variant in VARIANTS.values()}
+    for slot in (None, "bottom")
+}
+"""Every variant of the registry, and every cell that none of them has, with and without a highway."""
 
 
 def variant_spec(variant: str, depth: int, **fields) -> ModelSpec | None:
     """The spec of a variant at a depth, on a 2 x 2 grid; None where its highway has no slot."""
-    known = VARIANTS[variant]
+    known = NETWORKS[variant]
     slot = SLOTS[known.slot](depth) if known.slot else 0
     if known.slot and not 1 <= slot < depth:
         return None
@@ -36,7 +42,7 @@ def variant_spec(variant: str, depth: int, **fields) -> ModelSpec | None:
 
 CASES = [
     (variant, depth, fields)
-    for variant in VARIANTS
+    for variant in NETWORKS
     for depth in DEPTHS
     for fields in (SETTINGS if depth in (1, 2, 4) else SETTINGS[: len(NORMS)])
     if variant_spec(variant, depth)
@@ -71,15 +77,14 @@ def test_every_parameter_and_every_state_gets_gradient(variant, depth, fields):
     spec = variant_spec(variant, depth, **fields)
     network, at_parameters, at_states = gradients(spec)
     steps = range(1, CONTEXT + HORIZON)
-    names = "HCM" if network.cells[0].has_memory else "HC"
-    expected = {(name, layer, t) for name in names for layer in range(1, depth + 1) for t in steps}
+    expected = {(name, layer, t) for name in states_of(network) for layer in range(1, depth + 1) for t in steps}
     expected |= {(name, spec.highway_slot, t) for name in "ZS" for t in steps if spec.highway_slot}
     assert set(at_states) == expected
     dead = [key for key, gradient in (at_parameters | at_states).items() if not (gradient != 0).all()]
     assert dead == []
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", NETWORKS)
 def test_counted_parameters_are_those_with_gradient(variant):
     spec = variant_spec(variant, 4)
     _, at_parameters, _ = gradients(spec)

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from safetensors.torch import load_file
 from benchmark.files import read_json
 from benchmark.lock import hold
 from benchmark.outputs import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
+from tests.checkout import copy_checkout
 from tests.workflow.agreement import BY_HAND, hold_against_each_other
 from tests.workflow.opened_report import went_through
 
@@ -99,23 +99,8 @@ def changed(path, change):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of this checkout as it is now, committed in a repository of its own; no results."""
-    folder = tmp_path_factory.mktemp("checkout")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "copy"]):
-        git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
-        subprocess.run([*git, *command], cwd=folder, check=True)
-    return folder
+    """A copy of this checkout, in which Snakemake may run."""
+    return copy_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")

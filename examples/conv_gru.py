@@ -1,0 +1,50 @@
+"""Convolutional gated recurrent unit, the example of docs/adding_a_cell.md."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.convolution import SEPARATE, GateConv, GateSums
+from models.spec import ModelSpec
+
+
+class ConvGRUCell(nn.Module):
+    """One step of a ConvGRU layer; Ballas et al. 2016, whose only state is H.
+
+        f = sigmoid(W_xf * x + W_hf * h + b_f)    the share of its past that a layer keeps
+        r = sigmoid(W_xr * x + W_hr * h)          the share of its past that the candidate sees
+        g = tanh(W_xg * x + W_rg * (r . h))       the candidate
+        h = f . h + (1 - f) . g
+
+    Args:
+        spec: kernel, norm, bias and forget bias.
+        in_channels: channels of x.
+        hidden_channels: D, channels of h.
+        memory_channels: not used; the cell has no spatial memory.
+    """
+
+    has_memory = False
+
+    def __init__(self, spec: ModelSpec, in_channels: int, hidden_channels: int, memory_channels: int) -> None:
+        super().__init__()
+        self.forget_bias = spec.forget_bias or 0.0
+        self.conv_x = GateConv(spec, in_channels, hidden_channels, "f r g")
+        self.conv_h = GateConv(spec, hidden_channels, hidden_channels, "f r")
+        self.conv_rh = GateConv(spec, hidden_channels, hidden_channels, "g")
+
+    def forward(
+        self,
+        x: Float[Tensor, "B C h w"],
+        h: Float[Tensor, "B D h w"],
+        c: Tensor | None,
+        m: None,
+        gates: GateSums = SEPARATE,
+    ) -> tuple[Float[Tensor, "B D h w"], None, None]:
+        """Return the new h, and None for each of the states c and m, which the cell does not have."""
+        X = gates.read(self.conv_x, x)
+        f, r = gates.sum("f r", X, gates.read(self.conv_h, h))  # each (B, D, h, w)
+        f = torch.sigmoid(f + self.forget_bias)
+        r = torch.sigmoid(r)
+        (g,) = gates.sum("g", X, gates.read(self.conv_rh, r * h))
+        h = f * h + (1 - f) * torch.tanh(g)
+        return h, None, None

@@ -1,0 +1,247 @@
+"""What docs and help tell a person to type works: every command is run in a copy of the checkout, or checked.
+
+What takes seconds is run. Of the rest, `python -m benchmark` is parsed, Snakemake plans, make says what it would do;
+what needs another machine, a server or a person stands in `NOT_HERE` with the reason. A command that is none of these
+fails, also on a new page: say here what it is.
+"""
+
+import argparse
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from snakemake.cli import parse_args
+
+from benchmark.__main__ import main
+from benchmark.checkpoint import save_weights
+from benchmark.command_line import parser
+from benchmark.config import PROTOCOLS, Protocol, WorkflowConfig, load_protocol, merge
+from benchmark.verbs import VERBS
+from models.predictor import build
+from models.spec import ModelSpec
+from tests.checkout import ROOT, copy_checkout
+from tests.documented import SHELL, Command, blocks, commands, lines, pages
+
+FOLLOWED = {
+    "docs/adding_a_cell.md": "tests/test_your_own.py",
+    "docs/adding_a_metric.md": "tests/test_your_own.py",
+}
+"""Pages that another test follows from the first command to the last."""
+RUN = {"doctor": (0, 1), "status": (0,), "verify": (0,), "predict": (0,), "evaluate": (0,)}
+RUN |= {"import-weights": (0,), "export-weights": (0,)}
+"""Verbs that are run -> how they may end: `doctor` finds a problem where there are no data. The rest are parsed: they
+take minutes, or need finished runs, which tests/workflow makes."""
+NOT_HERE = {
+    "python -m benchmark evaluate --weights convlstm.safetensors --protocol gpu": "needs the digits of MNIST",
+    "python -m benchmark evaluate --protocol quick": "needs a finished training; tests/workflow has some",
+    "python -m benchmark.coverage": "takes 10 minutes; tests/benchmark/test_coverage.py runs it with fewer draws",
+    "python tests/mutation_check.py": "takes minutes; `make test-all` runs it",
+    "conda env create": "needs conda; tests/test_setup.py holds environment.yml against the lock",
+    "pre-commit install": "needs pre-commit, which is not of this environment",
+    'eval "$(activate-global-python-argcomplete --dest=-)"': "for a shell; tests/benchmark/test_completion.py runs it",
+    "mlflow ui": "a server; tests/benchmark/test_mlflow_page.py has one",
+    "mlflow server": "a server; tests/benchmark/test_mirroring.py kills one",
+    "ssh ": "needs another machine",
+    "apt-get install": "changes the machine; .ci/run does it",
+    "mkdir frames && ffmpeg": "needs ffmpeg, which is not of this environment",
+}
+"""Beginning of a command -> why it is not run here."""
+STAND_INS = {
+    "NAME": "smoke",
+    "DIR": "data",
+    "VERB": "train",
+    "a,b,c": "convlstm,predrnn",
+    "RECORD": "results/reference/study-depth/records/convlstm-l2.seed=1.json",
+    "results/reference/<protocol>/records/<run>.json": "results/reference/study-depth/records/convlstm-l2.seed=1.json",
+}
+"""Words that stand for something of a person's own -> what is tried."""
+NO_PROTOCOL: dict[str, str] = {}
+"""First key of a YAML block that is no piece of a protocol -> what checks it."""
+
+EXAMPLES = [
+    Command(f"{name} --help", f"python -m benchmark {name} {words}".rstrip())
+    for name, verb in VERBS.items()
+    for words in verb.examples
+]
+COMMANDS = list({(each.text, each.whole): each for each in (*commands(), *EXAMPLES)}.values())
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the checkout, with the files of a person's own that the pages name."""
+    folder = copy_checkout(tmp_path_factory.mktemp("docs"))
+    sizes = {"hidden_channels": (2, 2), "frame_size": 64, "kernel_size": 3}
+    spec = ModelSpec(cell="convlstm", **sizes, conv_bias=False, forget_bias=0.0)  # as OpenSTL has it
+    for name in ("model", "convlstm"):
+        save_weights(folder / f"{name}.safetensors", build(spec, 1), context=10)
+    files = ["--input", str(folder / "model.safetensors"), "--output", str(folder / "best.ckpt")]
+    assert main(["export-weights", "--to", "openstl", *files]) == 0
+    frames = np.random.default_rng(1).integers(0, 256, (20, 2, 64, 64), dtype=np.uint8)
+    np.save(folder / "mnist_test_seq.npy", frames)
+    np.save(folder / "clips.npy", frames.swapaxes(0, 1))
+    first, *rest = (Image.fromarray(frame) for frame in frames[:, 0])
+    first.save(folder / "clip.gif", save_all=True, append_images=rest)
+    for name in ("frames", "clips/1", "clips/2"):
+        (folder / name).mkdir(parents=True)
+        for number, frame in enumerate(frames[:, 0], start=1):
+            Image.fromarray(frame).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def inside(checkout, monkeypatch):
+    """The copy, as the current folder; threads as they were afterwards."""
+    threads = torch.get_num_threads()
+    monkeypatch.chdir(checkout)
+    yield checkout
+    torch.set_num_threads(threads)
+
+
+def page_of(command: Command) -> str:
+    return command.place.partition(":")[0]
+
+
+def with_stand_ins(text: str) -> str:
+    for word, meant in STAND_INS.items():
+        text = re.sub(rf"(?<![\w-]){re.escape(word)}(?![\w-])", meant, text)
+    return text
+
+
+def check_verb(words: list[str], whole: bool) -> None:
+    """Parse and, if it is cheap, run a line of `python -m benchmark`; look up the flags of a piece in a sentence."""
+    if set(words) & {"-h", "--help"} or not words:
+        with pytest.raises(SystemExit) as end:
+            parser().parse_args(words or ["--help"])
+        assert end.value.code == 0
+        return
+    if not whole:  # of what the sentence is not about, it may leave out all
+        (verbs,) = (each for each in parser()._actions if isinstance(each, argparse._SubParsersAction))
+        flags = {flag for action in verbs.choices[words[0]]._actions for flag in action.option_strings}
+        assert {word for word in words if word.startswith("--")} <= flags
+        return
+    options = parser().parse_args(words)
+    if getattr(options, "protocol", None):
+        load_protocol(options.protocol)
+    if words[0] not in RUN:
+        assert words[0] in VERBS
+        return
+    try:
+        status = main(words)
+    except SystemExit as end:
+        status = end.code
+    assert status in RUN[words[0]]
+
+
+def check_snakemake(words: list[str], whole: bool, folder) -> None:
+    """Take the options apart as Snakemake does; plan a whole command, unless tests/workflow plans its protocol."""
+    _, options = parse_args(words)
+    config = WorkflowConfig.model_validate(dict(pair.split("=", 1) for pair in options.config or ()))
+    load_protocol(config.protocol)
+    if not whole or options.dryrun or (PROTOCOLS / f"{config.protocol}.yaml").exists():
+        return
+    command = [sys.executable, "-m", "snakemake", *words, "--dry-run", "--quiet"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def check_make(words: list[str], folder) -> None:
+    """make knows the target and what it needs."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    done = subprocess.run(["make", "--dry-run", *words], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.place}-{command.text}"[:100])
+def test_command(command, inside):
+    check(command, inside)
+
+
+def check(command: Command, folder) -> None:
+    """Run `command` or what stands for it, or know why not."""
+    if page_of(command) in FOLLOWED or any(command.text.startswith(start) for start in NOT_HERE):
+        return
+    text = with_stand_ins(command.text)
+    program, *words = shlex.split(text)
+    if text.startswith("python -m benchmark"):
+        check_verb(words[2:], command.whole)
+    elif program == "snakemake":
+        check_snakemake(words, command.whole, folder)
+    elif program == "make":
+        check_make(words, folder)
+    elif program == "pytest":
+        assert [word for word in words if "/" in word and "..." not in word and not (ROOT / word).exists()] == []
+    else:
+        pytest.fail(
+            f"{command.place}: `{command.text}` is not known here: name in tests/test_docs.py the test that follows its"
+            " page (FOLLOWED), or the reason why it cannot be run (NOT_HERE)"
+        )
+
+
+def test_a_command_that_is_not_known_fails_with_what_to_do(tmp_path):
+    unknown = Command("docs/new.md:3", "frobnicate --hard")
+    with pytest.raises(pytest.fail.Exception, match=r"docs/new.md:3: `frobnicate --hard` is not known .* \(NOT_HERE\)"):
+        check(unknown, tmp_path)
+
+
+def test_lines_of_a_block_are_commands_without_prompts_comments_and_breaks():
+    assert lines("$ a b  # why\n\n# only words\nc \\\n    d 'e  f'\n") == ["a b", "c d 'e  f'"]
+
+
+def test_pages_that_another_test_follows_are_named_there():
+    for page, test in FOLLOWED.items():
+        assert f'"{page}"' in (ROOT / test).read_text()
+
+
+def test_what_is_not_run_still_stands_on_a_page_and_names_a_verb_or_test_that_exists():
+    texts = [command.text for command in COMMANDS]
+    for start, reason in NOT_HERE.items():
+        assert any(text.startswith(start) for text in texts), start
+        assert all((ROOT / test).exists() for test in re.findall(r"tests/\S+\.py", reason)), reason
+    module = importlib.util.find_spec("benchmark.coverage")
+    assert module is not None
+
+
+BLOCKS = [block for page in pages() for block in blocks(page)]
+
+
+def of_language(*languages: str) -> pytest.MarkDecorator:
+    """The test runs on every block in one of these."""
+    found = [block for block in BLOCKS if block.language in languages]
+    return pytest.mark.parametrize("block", found, ids=lambda block: block.place)
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in BLOCKS if block.language == "yaml"], ids=lambda block: block.place
+)
+def test_a_piece_of_a_protocol_fits_into_one(block):
+    values = yaml.safe_load(block.text)
+    first = next(iter(values))
+    if first in NO_PROTOCOL:
+        return
+    assert set(values) <= set(Protocol.model_fields), f"{block.place}: {first} is no key of a protocol, see NO_PROTOCOL"
+    around = yaml.safe_load((PROTOCOLS / "quick.yaml").read_text()) | {"primary": {}}
+    around["model"]["hidden_channels"] = 8  # for variants without widths of their own
+    whole = values if {"data", "variants"} <= set(values) else merge(around, values)
+    assert Protocol.model_validate({"name": "piece"} | whole).runs()
+
+
+@of_language("python", "py")
+def test_a_piece_of_python_runs(block, inside):
+    done = subprocess.run([sys.executable, "-c", block.text], env=os.environ | {"PYTHONPATH": str(inside)})
+    assert done.returncode == 0
+
+
+def test_every_block_says_what_it_is_or_is_text():
+    known = {*SHELL, "diff", "yaml", "python", "py", "math", "text", "toml", "json", ""}
+    assert [f"{block.place}: {block.language}" for block in BLOCKS if block.language not in known] == []
