@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from benchmark import distributed, processes
 from benchmark.config import RunConfig
 from benchmark.guard import Guard, GuardedAdam, take_step
 from benchmark.sections import TrainingConfig
@@ -68,9 +69,10 @@ def update(
 ) -> tuple[Tensor, Tensor]:
     """One optimiser step; returns the loss and the gradient norm before clipping, both left on the device.
 
-    The network is held against `frames`; `inputs` is what it is shown where that differs from them.
+    The network is held against `frames`; `inputs` is what it is shown where that differs from them. Of several
+    processes each gives its share of the batch, and all take the step of the whole.
     """
-    parameters, batch_size = list(network.parameters()), len(frames)
+    parameters, batch_size = list(network.parameters()), len(frames) * processes.count()
 
     def differentiate(frames: Tensor, feed_mask: Tensor, inputs: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         with torch.autocast(frames.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
@@ -84,6 +86,7 @@ def update(
     loss = sum(loss for loss, _ in found)
     for parameter, *gradients in zip(parameters, *(gradients for _, gradients in found), strict=True):
         parameter.grad = sum(gradients)  # a tensor of its own even for one part: autograd's may share memory
+    loss = distributed.add_up(loss, [parameter.grad for parameter in parameters])
     norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm or float("inf"))
     take_step(optimizer, loss, norm)
     return loss, norm
