@@ -51,8 +51,8 @@ def _wait_for_one(held: contextlib.ExitStack) -> tuple[int, str]:
     names, first, waited = visible_devices(), processes.local_rank(), False
     if len(names) < processes.local_count():
         raise OwnError(
-            f"torchrun started {processes.local_count()} processes, but {len(names)} GPUs are visible here and each"
-            f" process needs its own; use --nproc-per-node {len(names)}"
+            f"GPUs visible here: {len(names)}, for {processes.local_count()} processes, which need one each; use"
+            f" torchrun --nproc-per-node {len(names)}"
         )
     while True:
         holders = {}
