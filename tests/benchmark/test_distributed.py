@@ -250,6 +250,14 @@ def test_two_processes_score_each_clip_once_and_as_one_does(shared, case):
     assert [name for name, content in found.items() if (folder / name).read_bytes() != content] == []
 
 
+def process_of(torchrun, rank):
+    """The pid of the process of that rank, which this torchrun started."""
+    for pid in Path(f"/proc/{torchrun}/task/{torchrun}/children").read_text().split():
+        if f"RANK={rank}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            return int(pid)
+    raise AssertionError(f"torchrun has no process of rank {rank}")
+
+
 def test_training_survives_a_killed_process_and_term_and_ends_in_one_process(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", ENVIRONMENT["MLFLOW_TRACKING_URI"])
     protocol, file, results = write(tmp_path / "killed", training=FOUR | {"steps": 300, "checkpoint_every": 20})
@@ -271,7 +279,7 @@ def test_training_survives_a_killed_process_and_term_and_ends_in_one_process(tmp
     process = start()
     try:
         wait_for(process, 30)
-        os.kill(pid_of(process.pid, "1"), signal.SIGKILL)
+        os.kill(process_of(process.pid, 1), signal.SIGKILL)
         assert process.wait(600) == 1
     finally:
         process.kill()
