@@ -40,7 +40,9 @@ ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
 }
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
-"""Of float32, after a few steps of Adam."""
+"""Losses and norms in float32 after a few steps."""
+NEAR = {"rtol": 0, "atol": 1e-4}
+"""Weights then: a hundredth of what one step of Adam changes."""
 
 
 class Shared(NamedTuple):
@@ -165,7 +167,7 @@ def assert_same_but_for_rounding(folder, expected):
     pd.testing.assert_frame_equal(curves(folder), curves(expected), check_exact=False, **CLOSE)
     weights = load_file(folder / "model.safetensors")
     for name, tensor in load_file(expected / "model.safetensors").items():
-        torch.testing.assert_close(weights[name], tensor, **CLOSE)
+        torch.testing.assert_close(weights[name], tensor, **NEAR)
 
 
 @pytest.mark.parametrize("case", ["mean", "half-sum", "gaps"])
