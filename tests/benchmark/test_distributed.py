@@ -262,7 +262,7 @@ def process_of(torchrun, rank):
 
 def test_training_survives_a_killed_process_and_term_and_ends_in_one_process(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", ENVIRONMENT["MLFLOW_TRACKING_URI"])
-    protocol, file, results = write(tmp_path / "killed", training=FOUR | {"steps": 300, "checkpoint_every": 20})
+    protocol, file, results = write(tmp_path / "killed", training=FOUR | {"steps": 150, "checkpoint_every": 20})
     run = protocol.run("predrnnpp", 1)
     folder = run.path(results)
     options = ["--protocol", str(file), "--variant", "predrnnpp", "--seed", "1", "--results-dir", str(results)]
@@ -299,15 +299,15 @@ def test_training_survives_a_killed_process_and_term_and_ends_in_one_process(tmp
         process.kill()
     said, status = output.read_text(), read_json(folder / "status.json")
     assert status["state"] == "interrupted"
-    assert f"going on from step {reached // 20 * 20} of 300" in said
+    assert f"going on from step {reached // 20 * 20} of 150" in said
     command = f"go on with: torchrun --nproc-per-node 2 -m benchmark train --protocol {file} "
-    assert f"SIGTERM: predrnnpp seed=1 at step {status['step']} of 300, checkpoint written; {command}" in said
+    assert f"SIGTERM: predrnnpp seed=1 at step {status['step']} of 150, checkpoint written; {command}" in said
 
     train(run, results, "cpu", resume_only=True)
     assert read_json(folder / "provenance.json")["processes"] == {"0": 2, str(status["step"]): 1}
     _, straight = alone(run, results)
     losses, expected = (curves(one)["train/loss"].dropna().to_numpy() for one in (folder, straight))
-    assert len(losses) == 300
+    assert len(losses) == 150
     np.testing.assert_allclose(losses[:30], expected[:30], rtol=1e-4)
     np.testing.assert_allclose(losses, expected, rtol=0.05)
 
