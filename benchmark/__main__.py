@@ -7,9 +7,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from benchmark import processes
 from benchmark.command_line import parser
 from benchmark.config import load_protocol
-from benchmark.errors import UserError
+from benchmark.errors import OwnError, UserError
 from benchmark.files import is_storage_error
 from benchmark.interrupt import STATUS, Interrupted
 from benchmark.options import check_results_dir
@@ -33,11 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if getattr(options, "protocol", None) is not None:
             options.protocol = load_protocol(options.protocol)
-        if verb.writes_results:
+        if processes.count() > 1 and not verb.shared:
+            raise UserError(f"{options.verb}: is for one process; start `python -m benchmark` without torchrun")
+        if verb.writes_results and processes.is_first():
             check_results_dir(options)
         verb.run(options)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if processes.is_first():
+            print(f"error: {error}", file=sys.stderr)
+        elif isinstance(error, OwnError):
+            print(f"error: process {processes.rank()}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         if not is_storage_error(error):
@@ -45,11 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         return 2
     except Interrupted as stop:
-        command = shlex.join(["python", "-m", "benchmark", *(sys.argv[1:] if arguments is None else arguments)])
-        say(f"{signal.Signals(stop.number).name}: {stop}, checkpoint written; go on with: {command}", sys.stderr)
+        command = shlex.join([*processes.launcher(), *(sys.argv[1:] if arguments is None else arguments)])
+        if processes.is_first():
+            say(f"{signal.Signals(stop.number).name}: {stop}, checkpoint written; go on with: {command}", sys.stderr)
         return STATUS[stop.number]
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on, from the last checkpoint where there is one", file=sys.stderr)
+        if processes.is_first():
+            print("interrupted; the same command goes on, from the last checkpoint where there is one", file=sys.stderr)
         return 130
     return 0
 

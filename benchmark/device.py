@@ -1,20 +1,35 @@
-"""Which device a run uses, found out without importing torch."""
+"""Which devices there are and which a run uses, found out without importing torch."""
 
 import ctypes
+import uuid
 
 from benchmark.errors import UserError
 
 
-def cuda_count() -> int:
-    """Number of CUDA devices that the driver shows to this process."""
+def visible_devices() -> list[str]:
+    """The UUIDs of the CUDA devices that the driver shows to this process, in the order of PyTorch's numbers."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return 0
+        return []
     count = ctypes.c_int(0)
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return 0
-    return count.value
+        return []
+    return [_name(driver, number) for number in range(count.value)]
+
+
+def _name(driver: ctypes.CDLL, number: int) -> str:
+    device, found = ctypes.c_int(0), (ctypes.c_ubyte * 16)()
+    # The second version tells the parts of a GPU (MIG) apart; old drivers have the first alone.
+    ask = getattr(driver, "cuDeviceGetUuid_v2", None) or driver.cuDeviceGetUuid
+    if driver.cuDeviceGet(ctypes.byref(device), number) or ask(found, device):
+        return f"GPU-number-{number}"
+    return f"GPU-{uuid.UUID(bytes=bytes(found))}"
+
+
+def cuda_count() -> int:
+    """Number of CUDA devices that the driver shows to this process."""
+    return len(visible_devices())
 
 
 def resolve_device(asked: str, where: str) -> str:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from benchmark import distributed
 from benchmark.config import RunConfig
 from benchmark.guard import Guard, GuardedAdam, take_step
 from benchmark.sections import TrainingConfig
@@ -88,11 +89,13 @@ def update(
 ) -> tuple[Tensor, Tensor]:
     """One optimiser step; returns the loss and the gradient norm before clipping, both left on the device.
 
-    The network is held against `frames`; `inputs` is what it is shown where that differs from them.
+    The network is held against `frames`; `inputs` is what it is shown where that differs from them. Of several
+    processes each gives its share of the batch, and all take the step of the whole.
     """
     loss, gradients = differentiate(network, training, frames, feed_mask, inputs)
     for parameter, gradient in zip(network.parameters(), gradients, strict=True):
         parameter.grad = gradient + 0  # a tensor of its own: autograd's may share memory
+    loss = distributed.add_up(loss, [parameter.grad for parameter in network.parameters()])
     norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm or float("inf"))
     take_step(optimizer, loss, norm)
     return loss, norm

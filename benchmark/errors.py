@@ -19,6 +19,10 @@ class UserError(ValueError):
     """A mistake in what the user gave: the message says what, where, what is allowed and what to do."""
 
 
+class OwnError(UserError):
+    """One that a single process of a run may meet, which then says it itself, whichever it is."""
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether `error` says that memory could not be had, as Python, PyTorch or a library of CUDA says it."""
     told = ("can't allocate memory", "annot allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, UInt8
 from torch import Tensor
 
-from benchmark import engine
+from benchmark import distributed, engine, processes
 from benchmark.backbone import load_lpips
 from benchmark.checkpoint import WEIGHTS, load_weights
 from benchmark.config import Protocol, run_path
@@ -42,7 +42,8 @@ def baseline(name: str, horizon: int) -> Forecast:
 def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, data_dir: Path, device: str) -> None:
     """Score a run or a baseline; writes `frames.parquet`, `examples.npz`, `film.png` and `film.gif` to its folder.
 
-    Where the protocol has `evaluation.beyond`, also `beyond.parquet`: the scores of a longer roll-out.
+    Where the protocol has `evaluation.beyond`, also `beyond.parquet`: the scores of a longer roll-out. Several
+    processes share the batches, each of which is scored once, and the first of them writes.
 
     Raises:
         UserError: data, backbone or trained weights are missing, damaged or of another configuration.
@@ -54,17 +55,21 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
     data_folder = results_dir / protocol.name / "data"
     clips = load_clips(data_folder, protocol.data, "test")
     lpips = recorded_lpips(protocol, results_dir, data_dir, device)
-    if protocol.data.gaps:
-        stream = fixed_stream(load_digits(data_folder), protocol.data, "test")
-        table, examples = score_gaps(forecast, clips, stream, protocol, lpips, device)
-    else:
-        table, examples = score_clips(forecast, clips, protocol, lpips, device)
-    write_scores(folder / "frames.parquet", table, variant, seed)
-    if protocol.evaluation.beyond:
-        longer = protocol.data.model_copy(update={"horizon": protocol.evaluation.beyond})
-        stream = fixed_stream(load_digits(data_folder), longer, "test")
-        table = score_beyond(forecast_of(longer.horizon), clips, stream, protocol, device)
-        write_scores(folder / "beyond.parquet", table, variant, seed)
+    tables = {}
+    with distributed.joined(device):
+        if protocol.data.gaps:
+            stream = fixed_stream(load_digits(data_folder), protocol.data, "test")
+            tables["frames.parquet"], examples = score_gaps(forecast, clips, stream, protocol, lpips, device)
+        else:
+            tables["frames.parquet"], examples = score_clips(forecast, clips, protocol, lpips, device)
+        if protocol.evaluation.beyond:
+            longer = protocol.data.model_copy(update={"horizon": protocol.evaluation.beyond})
+            stream = fixed_stream(load_digits(data_folder), longer, "test")
+            tables["beyond.parquet"] = score_beyond(forecast_of(longer.horizon), clips, stream, protocol, device)
+    if not processes.is_first():
+        return
+    for name, table in tables.items():
+        write_scores(folder / name, table, variant, seed)
     with atomic_buffer(folder / "examples.npz") as file:
         np.savez_compressed(file, **examples)  # pyright: ignore[reportArgumentType]  # no array has the name of the flag
     film_strip(examples, title, folder / "film.png")
@@ -139,7 +144,7 @@ def score_clips(
     device: str,
     boxes: Bool[Tensor, "N T 1 H W"] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Score `forecast` on `clips`, batch by batch.
+    """Score `forecast` on `clips`, batch by batch; several processes share the batches, and each gets all scores.
 
     Returns:
         One row a clip and predicted frame (both counted from 1) with one column a metric, of which `box_mse` only
@@ -147,8 +152,8 @@ def score_clips(
         `context`, `truth` and `prediction` (uint8, clips T H W C).
     """
     data, evaluation = protocol.data, protocol.evaluation
-    tables, predictions = [], []
-    for first in range(0, len(clips), evaluation.batch_size):
+    parts = []
+    for first in distributed.share(range(0, len(clips), evaluation.batch_size)):
         frames = to_float(clips[first : first + evaluation.batch_size].to(device))
         prediction, truth = forecast(frames[:, : data.context]), frames[:, data.context :]  # (B, horizon, C, H, W)
         scores = score(prediction, truth, lpips, conventions=True)
@@ -156,9 +161,9 @@ def score_clips(
         if boxes is not None:
             inside = boxes[first : first + batch, data.context :].to(device)
             scores["box_mse"] = score_box(prediction, truth, inside)
-        tables.append(placed(scores, first))
         shown = [clip - 1 - first for clip in sorted(evaluation.film_clips) if first < clip <= first + batch]
-        predictions.append((255 * prediction[shown].clamp(0, 1)).byte().cpu())
+        parts.append((placed(scores, first), (255 * prediction[shown].clamp(0, 1)).byte().cpu()))
+    tables, predictions = zip(*distributed.gathered(parts), strict=True)
     numbers = sorted(evaluation.film_clips)
     true = clips[[clip - 1 for clip in numbers]].movedim(2, -1).numpy()  # (clips, T, H, W, C)
     examples = {
@@ -179,13 +184,13 @@ def score_beyond(
         One row a clip and predicted frame (both counted from 1) with one column a metric of `HEADLINE`.
     """
     context, tables = protocol.data.context, []
-    for numbers in torch.arange(len(clips)).split(protocol.evaluation.batch_size):
+    for numbers in distributed.share(torch.arange(len(clips)).split(protocol.evaluation.batch_size)):
         longer = stream.clips(numbers)
         assert torch.equal(longer[:, : clips.shape[1]], clips[numbers]), "the stream continues other clips"
         frames = to_float(longer.to(device))
         scores = score(forecast(frames[:, :context]), frames[:, context:])
         tables.append(placed(scores, int(numbers[0])))
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(distributed.gathered(tables), ignore_index=True)
 
 
 def placed(scores: dict[str, Float64[Tensor, "B T"]], first: int) -> pd.DataFrame:

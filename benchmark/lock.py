@@ -11,6 +11,9 @@ from pathlib import Path
 from benchmark.errors import UserError
 from benchmark.files import storing
 
+LONGEST = 200
+"""Bytes that a holder says of itself at most."""
+
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
@@ -20,17 +23,24 @@ def hold(folder: Path) -> Iterator[None]:
         UserError: a living process holds it (names its pid and program), or it cannot be written to.
     """
     with contextlib.ExitStack() as held:
-        with storing(folder, f"{len(_holder())} bytes are"):
+        with storing(folder, f"{LONGEST} bytes are"):
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
             held.callback(os.close, handle)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{folder}: in use by {_read(handle)}; wait for it or end it") from None
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, _holder(), 0)
+            if holder := take(handle, f"pid {os.getpid()} ({program()})"):
+                raise UserError(f"{folder}: in use by {holder}; wait for it or end it")
         yield
+
+
+def take(handle: int, words: str) -> str | None:
+    """Lock the open file `handle` and write into it who holds it; where another process does, what that one wrote."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(handle)
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, words.encode()[:LONGEST], 0)
+    return None
 
 
 def is_held(folder: Path) -> bool:
@@ -48,17 +58,17 @@ def is_held(folder: Path) -> bool:
     )
 
 
-def _holder() -> bytes:
-    """What the file of a lock says: pid and program of this process."""
-    program = Path(sys.argv[0])
-    name = program.parent.name if program.name == "__main__.py" else program.name
-    return f"pid {os.getpid()} ({'python' if name in ('', '-c') else name})".encode()
+def program() -> str:
+    """What this process runs, for whoever finds a lock of it."""
+    path = Path(sys.argv[0])
+    name = path.parent.name if path.name == "__main__.py" else path.name
+    return "python" if name in ("", "-c") else name
 
 
 def _read(handle: int) -> str:
     """Who holds the lock; it may have taken it this moment and not have said so yet."""
     for _ in range(20):
-        if text := os.pread(handle, 200, 0).decode(errors="replace"):
+        if text := os.pread(handle, LONGEST, 0).decode(errors="replace"):
             return text
         time.sleep(0.05)
     return "another process"

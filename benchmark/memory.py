@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmark.errors import UserError, is_out_of_memory
+from benchmark.errors import OwnError, is_out_of_memory
 
 
 def peak_mib(device: str) -> float:
@@ -54,7 +54,7 @@ def told(title: str, batch_size: int, device: str, key: str) -> Iterator[None]:
         key: key or option that sets `batch_size`.
 
     Raises:
-        UserError: in place of the error that said so; any other goes through.
+        OwnError: in place of the error that said so; any other goes through.
     """
     try:
         yield
@@ -62,4 +62,4 @@ def told(title: str, batch_size: int, device: str, key: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         message = f"{shortage(title, batch_size, device)}; make {key} smaller or give it more memory"
-        raise UserError(f"{message}, then run the same command again") from None
+        raise OwnError(f"{message}, then run the same command again") from None

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from benchmark import processes
 from benchmark.config import RunConfig
 from benchmark.data.prepared import read_record
 from models.spec import CELLS, ModelSpec
@@ -23,10 +24,12 @@ STAGES = {
     "data": ("benchmark/data/digits.py", "benchmark/data/clips.py", "benchmark/data/prepared.py", *STREAM),
     "train": (
         "benchmark/train.py",
+        "benchmark/feed.py",
         "benchmark/trainee.py",
         "benchmark/engine.py",
         "benchmark/steps.py",
         "benchmark/parts.py",
+        "benchmark/distributed.py",
         "benchmark/guard.py",
         "benchmark/curriculum.py",
         "benchmark/data/occlusion.py",
@@ -35,6 +38,7 @@ STAGES = {
     "evaluate": (
         "benchmark/evaluate.py",
         "benchmark/engine.py",
+        "benchmark/distributed.py",
         "benchmark/metrics.py",
         "benchmark/data/occlusion.py",
     ),
@@ -164,6 +168,8 @@ def provenance(run: RunConfig, data_folder: Path, device: str) -> dict[str, Any]
 
     data = read_record(data_folder)
     accelerator = torch.cuda.get_device_name() if device == "cuda" else cpu_model()
+    if device == "cuda" and processes.count() > 1:  # each has one
+        accelerator = f"{processes.count()} x {accelerator}"
     changes = git("diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--no-textconv")
     return {
         "git_commit": git("rev-parse", "HEAD"),
@@ -185,8 +191,8 @@ def provenance(run: RunConfig, data_folder: Path, device: str) -> dict[str, Any]
             "threads": torch.get_num_threads(),
         },
         "command": (
-            f"python -m benchmark train --protocol {run.protocol} --variant {run.variant} --seed {run.seed}"
-            f" --device {device}"
+            f"{' '.join(processes.launcher())} train --protocol {run.protocol} --variant {run.variant}"
+            f" --seed {run.seed} --device {device}"
         ),
         "versions": {"python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in PACKAGES},

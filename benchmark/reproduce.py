@@ -14,6 +14,7 @@ from benchmark.config import Protocol, RunConfig
 from benchmark.device import resolve_device
 from benchmark.errors import UserError, explain
 from benchmark.files import read_json, read_json_lines
+from benchmark.lease import leased
 from benchmark.lock import hold
 from benchmark.mlflow_store import OFF
 from benchmark.sections import ModelConfig
@@ -49,7 +50,7 @@ def reproduce(path: Path, results_dir: Path, data_dir: Path, device: str | None)
     used = resolve_device(device or recorded["provenance"]["device"], f"{path}: provenance.device")
     place = results_dir / "reproduced" / recorded["provenance"]["config_hash"]
     print(f"reproducing {run.variant} seed={run.seed} of {run.protocol} in {place}", flush=True)
-    with hold(place):
+    with hold(place), leased(used):
         here = run_again(protocol, run, place, data_dir, used)
     lines = environment(recorded, here)
     found = list(outcomes(recorded, here, read_json_lines(run.path(place) / "metrics.jsonl")))

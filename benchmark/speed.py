@@ -7,6 +7,7 @@ from typing import Any
 from benchmark.device import resolve_device
 from benchmark.errors import UserError, unknown
 from benchmark.files import write_json
+from benchmark.lease import leased
 from benchmark.variants import SLOTS, VARIANTS
 from models.spec import ModelSpec
 
@@ -88,7 +89,8 @@ def speed(options: argparse.Namespace) -> None:
     device = resolve_device(options.device, "--device")
     from benchmark.timing import measure
 
-    result = measure(options, spec, device)
+    with leased(device):
+        result = measure(options, spec, device)
     print("\n".join(lines(result)))
     if options.json:
         write_json(options.json, result)

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmark import engine
+from benchmark import engine, processes
 from benchmark.parts import Parts
 from benchmark.sections import TrainingConfig
 from models.predictor import Predictor
@@ -23,7 +23,8 @@ def make_step(network: Predictor, optimizer: torch.optim.Optimizer, training: Tr
     engine.arrange(network, training)
     if next(network.parameters()).is_cuda:
         return CapturedStep(network, optimizer, training)
-    count = 1 if network.plain else min(torch.get_num_threads(), training.batch_size)
+    clips = training.batch_size // processes.count()
+    count = 1 if network.plain else min(torch.get_num_threads(), clips)
     ways = {"differentiate": Parts(count)} if count > 1 else {}
     return lambda frames, mask, inputs=None: engine.update(network, optimizer, frames, mask, training, inputs, **ways)
 

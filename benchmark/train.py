@@ -4,26 +4,37 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from benchmark import engine
+from benchmark import distributed, engine, processes
 from benchmark.config import RunConfig, check_one_stream
-from benchmark.curriculum import feed_mask
-from benchmark.data.clips import fixed_stream, load_clips
-from benchmark.data.occlusion import inputs_of
-from benchmark.data.prepared import load_digits
-from benchmark.data.stream import ClipStream, to_float
-from benchmark.errors import UserError, is_out_of_memory
+from benchmark.data.stream import to_float
+from benchmark.errors import OwnError, UserError, is_out_of_memory
+from benchmark.feed import Feed, feed_of
 from benchmark.interrupt import Interrupted, Notice, noted
+from benchmark.lease import leased
 from benchmark.lock import hold
 from benchmark.memory import shortage
 from benchmark.mirroring import Mirroring
+from benchmark.processes import first_alone
 from benchmark.progress import Progress, Stopwatch, say
 from benchmark.provenance import code_hash, provenance
-from benchmark.run_folder import write_metrics
-from benchmark.trainee import Trainee, begin, finish, give_up, is_trained, keep, log, pause, save, title
+from benchmark.trainee import (
+    Trainee,
+    begin,
+    finish,
+    give_up,
+    is_trained,
+    keep,
+    log,
+    log_validation,
+    pause,
+    save,
+    title,
+)
 from models.predictor import Predictor
 
 
@@ -43,7 +54,8 @@ def train_cohort(
     """Train variants of one protocol and seed side by side, fed by one stream, each to what it becomes alone.
 
     Each goes on from its own checkpoint; one that diverges or runs out of memory leaves the others unharmed. TERM and
-    Ctrl-C end them after the step they are in, each with a checkpoint.
+    Ctrl-C end them after the step they are in, each with a checkpoint. Several processes share the batches of one run,
+    and the first of them writes.
 
     Args:
         runs: what to train.
@@ -61,127 +73,119 @@ def train_cohort(
         check_one_stream(runs)
     except ValueError as error:
         raise UserError(f"--variant: {error}; train them apart") from None
-    with noted() as notice, contextlib.ExitStack() as locks:
-        for run in runs:
-            locks.enter_context(hold(run.path(results_dir)))
-        watch = Stopwatch()
-        with Mirroring([run.path(results_dir) for run in runs]) as mirroring:
-            failures = _train(runs, results_dir, device, resume_only, skip_trained, watch, notice)
+    folders = [run.path(results_dir) for run in runs] if processes.is_first() else []
+    with contextlib.ExitStack() as held:
+        for folder in folders:
+            held.enter_context(hold(folder))
+        held.enter_context(leased(device))
+        engine.prepare_device(device, runs[0].training.threads)
+        feed = feed_of(runs[0], results_dir, device)
+        held.enter_context(distributed.joined(device))
+        notice, watch = held.enter_context(noted()), Stopwatch()
+        with Mirroring(folders) as mirroring:
+            cohort, failures = begin_all(runs, results_dir, feed, resume_only, skip_trained)
+            _train(cohort, feed, watch, notice, failures)
         if watch.saving_s:
             say_overhead(watch, mirroring)
     if failures:
-        raise UserError(f"{'; '.join(failures)}; {less_memory(runs)}; the same command goes on from its checkpoint")
+        raise OwnError(f"{'; '.join(failures)}; {less_memory(runs)}; the same command goes on from its checkpoint")
 
 
-def _train(
-    runs: Sequence[RunConfig],
-    results_dir: Path,
-    device: str,
-    resume_only: bool,
-    skip_trained: bool,
-    watch: Stopwatch,
-    notice: Notice,
-) -> list[str]:
-    # What is read of these is the same for all runs.
-    seed, data, training = runs[0].seed, runs[0].data, runs[0].training
-    data_folder = results_dir / runs[0].protocol / "data"
-    engine.prepare_device(device, training.threads)
-    bank = load_digits(data_folder)
-    stream = ClipStream(
-        bank.train,
-        seed=seed,
-        frame_size=data.frame_size,
-        num_digits=data.num_digits,
-        frames=data.context + data.horizon,
-        pool=data.train_clips,
-        device=device,
-    )
-    validation = load_clips(data_folder, data, "validation")
-    # A bar lies over context frames only: what the predictions are held against stays as it is.
-    validation = inputs_of(validation, torch.arange(len(validation)), fixed_stream(bank, data, "validation"), data)
+def _train(cohort: list[Trainee], feed: Feed, watch: Stopwatch, notice: Notice, failures: list[str]) -> None:
+    """The training loop; a run leaves `cohort` at its end, or with a line in `failures` where it finds no memory."""
+    steps = [step for one in cohort for step in (one.first, one.run.training.steps)]
+    for step in range(min(steps, default=0), max(steps, default=0)):
+        if number := distributed.agreed(notice.number):
+            raise Interrupted(number, pause_all(cohort, step))
+        with leaving(cohort, cohort, step, feed.device, failures):
+            batch = feed.batch(step)
+        for one in [one for one in cohort if step >= one.first]:
+            done, due = step + 1, Due.after(step + 1, one.run)
+            with leaving(cohort, [one], step, feed.device, failures), on_own_stream(one, *batch):
+                if step == one.first:
+                    one.progress = Progress(title(one.run), one.run.training.steps, step)
+                    one.since_s, one.since_step = watch.elapsed_s(), step
+                rate = one.optimizer.param_groups[0]["lr"]
+                loss, norm = update(one, *batch)
+                one.schedule.step()
 
+                if feed.device == "cuda" and not any(due):
+                    continue  # the guard needs nobody to read what it found; that waits for the GPU
+                verdict = one.verdict()
+                if verdict.diverged:
+                    finish(one, done, verdict)
+                    cohort.remove(one)
+                    continue
+                if due.logs:
+                    log(one, done, loss, norm, rate, verdict, watch.elapsed_s(), feed.device, len(cohort) - 1)
+                with watch.paused():  # clips/s is the speed of training alone
+                    if due.validates:
+                        log_validation(one, done, validate(one.network, feed.validation, one.run, feed.device))
+                    with watch.saving():
+                        if due.keeps:
+                            keep(one, done)
+                        if due.saves:
+                            save(one, done)
+                        if due.last:
+                            finish(one, done, verdict)
+                if due.last:
+                    cohort.remove(one)
+        if not cohort:
+            break
+
+
+class Due(NamedTuple):
+    """What is to be done after a step."""
+
+    logs: bool
+    validates: bool
+    keeps: bool
+    saves: bool
+    last: bool
+
+    @classmethod
+    def after(cls, done: int, run: RunConfig) -> "Due":
+        """Of `run`, after `done` steps."""
+        keys, last = run.training, done == run.training.steps
+        logs, validates = done % keys.log_every == 0 or last, done % keys.validate_every == 0 or last
+        return cls(logs, validates, done in run.probe.steps, done % keys.checkpoint_every == 0 and not last, last)
+
+
+def begin_all(
+    runs: Sequence[RunConfig], results_dir: Path, feed: Feed, resume_only: bool, skip_trained: bool
+) -> tuple[list[Trainee], list[str]]:
+    """The runs to be trained, each as its checkpoint has it; and what is said of those that found no memory."""
     cohort: list[Trainee] = []
     failures: list[str] = []
     for run in runs:
         folder = run.path(results_dir)
-        identity = {"config": run.identity(), "code": code_hash("train", run.model), "digits": bank.sha256}
-        if skip_trained and is_trained(run, folder, identity):
+        identity = {"config": run.identity(), "code": code_hash("train", run.model), "digits": feed.digits}
+        if skip_trained and distributed.from_first(lambda run=run, at=folder, by=identity: is_trained(run, at, by)):
             continue
-        origin = provenance(run, data_folder, device)
-        own_stream = torch.cuda.Stream() if device == "cuda" and len(runs) > 1 else None
+        origin = provenance(run, results_dir / run.protocol / "data", feed.device)
+        own_stream = torch.cuda.Stream() if feed.device == "cuda" and len(runs) > 1 else None
         try:
-            cohort.append(begin(run, folder, identity, origin, device, own_stream, resume_only))
+            cohort.append(begin(run, folder, identity, origin, feed.device, own_stream, resume_only))
         except (RuntimeError, MemoryError) as error:
-            failures.append(without_memory(error, run, 0, device))
+            failures.append(without_memory(error, run, 0, feed.device))
     for one in [one for one in cohort if one.first == one.run.training.steps]:
         finish(one, one.first, one.verdict())
         cohort.remove(one)
+    return cohort, failures
 
-    steps = [step for one in cohort for step in (one.first, one.run.training.steps)]
-    for step in range(min(steps, default=0), max(steps, default=0)):
-        if notice.number is not None:
-            raise Interrupted(notice.number, pause_all(cohort, step))
-        try:
-            frames = stream.batch(step, training.batch_size)  # (B, T, C, H, W)
-            inputs = inputs_of(frames, stream.clip_numbers(step, training.batch_size), stream, data)
-            mask = feed_mask(
-                training.sampling,
-                seed=seed,
-                step=step,
-                batch_size=training.batch_size,
-                context=data.context,
-                horizon=data.horizon,
-                device=device,
-            )
-        except (RuntimeError, MemoryError) as error:
-            failures += [without_memory(error, one.run, step, device) for one in cohort]
-            for one in cohort:
-                give_up(one, step)
-            break
-        for one in [one for one in cohort if step >= one.first]:
-            keys = one.run.training
-            done, last = step + 1, step + 1 == keys.steps
-            logs, saves = done % keys.log_every == 0 or last, done % keys.checkpoint_every == 0 and not last
-            validates, keeps = done % keys.validate_every == 0 or last, done in one.run.probe.steps
-            try:
-                with on_own_stream(one, frames, inputs, mask):
-                    if step == one.first:
-                        one.progress = Progress(title(one.run), keys.steps, step)
-                        one.since_s, one.since_step = watch.elapsed_s(), step
-                    rate = one.optimizer.param_groups[0]["lr"]
-                    loss, norm = update(one, frames, inputs, mask)
-                    one.schedule.step()
 
-                    if device == "cuda" and not (logs or saves or validates or keeps):
-                        continue  # the guard needs nobody to read what it found; that waits for the GPU
-                    verdict = one.verdict()
-                    if verdict.diverged:
-                        finish(one, done, verdict)
-                        cohort.remove(one)
-                        continue
-                    if logs:
-                        beside = len(cohort) - 1
-                        log(one, done, loss, norm, rate, verdict, watch.elapsed_s(), device, beside)
-                    with watch.paused():  # clips/s is the speed of training alone
-                        if validates:
-                            score = validate(one.network, validation, one.run, device)
-                            write_metrics(one.folder, done, {"validation/mse": score})
-                        with watch.saving():
-                            if keeps:
-                                keep(one, done)
-                            if saves:
-                                save(one, done)
-                            if last:
-                                finish(one, done, verdict)
-                        if last:
-                            cohort.remove(one)
-            except (RuntimeError, MemoryError) as error:
-                failures.append(without_memory(error, one.run, step, device))
-                give_up(one, step)
-                cohort.remove(one)
-        if not cohort:
-            break
-    return failures
+@contextlib.contextmanager
+def leaving(
+    cohort: list[Trainee], some: Sequence[Trainee], step: int, device: str, failures: list[str]
+) -> Iterator[None]:
+    """Let `some` leave the cohort if the body finds no memory, with a line each in `failures`."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        for one in list(some):
+            failures.append(without_memory(error, one.run, step, device))
+            give_up(one, step)
+            cohort.remove(one)
 
 
 def pause_all(cohort: Sequence[Trainee], step: int) -> str:
@@ -190,6 +194,7 @@ def pause_all(cohort: Sequence[Trainee], step: int) -> str:
     for one in cohort:
         with on_own_stream(one):
             reached.append(pause(one, step))
+    distributed.meet()
     return ", ".join(reached)
 
 
@@ -221,13 +226,14 @@ def on_own_stream(one: Trainee, *batch: Tensor) -> Iterator[None]:
 def validate(network: Predictor, clips: Tensor, run: RunConfig, device: str) -> float:
     """Mean squared error per frame, summed over pixels, of the free-running network on the validation clips."""
     total = 0.0
-    for batch in clips.split(run.evaluation.batch_size):
+    for batch in distributed.share(clips.split(run.evaluation.batch_size)):
         frames = to_float(batch.to(device))
         prediction = engine.roll_out(network, frames[:, : run.data.context], run).clamp(0, 1)
         total += (prediction - frames[:, run.data.context :]).square().sum().item()
-    return total / (len(clips) * run.data.horizon)
+    return distributed.total(total) / (len(clips) * run.data.horizon)
 
 
+@first_alone
 def say_overhead(watch: Stopwatch, mirroring: Mirroring) -> None:
     """Say what checkpoints and MLflow cost this process, the import of MLflow left out."""
     seconds = [watch.saving_s, mirroring.cpu_s, mirroring.waited_s]

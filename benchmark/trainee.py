@@ -1,4 +1,7 @@
-"""One run in training: how it begins, what it writes while it goes on, and how it ends."""
+"""One run in training: how it begins, what it writes while it goes on, and how it ends.
+
+Of several processes of a run only the first writes and speaks.
+"""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from benchmark import engine
+from benchmark import distributed, engine, processes
 from benchmark.checkpoint import (
     WEIGHTS,
     load_checkpoint,
@@ -24,6 +27,7 @@ from benchmark.config import RunConfig
 from benchmark.curriculum import feed_rates
 from benchmark.files import flush_to_disk
 from benchmark.guard import GuardedAdam, Verdict
+from benchmark.processes import first_alone
 from benchmark.progress import Progress, say
 from benchmark.run_folder import write_beginning, write_metrics, write_status, write_timing
 from benchmark.steps import Step, make_step
@@ -50,6 +54,8 @@ class Trainee:
     cuda_stream: torch.cuda.Stream | None
     step: Step
     """Its optimiser step."""
+    shared: dict[int, int]
+    """Step -> number of processes that shared the run from there on."""
     progress: Progress | None = None
     since_s: float = 0.0
     """Training time of the process at the last point of the curves, which was after `since_step` steps."""
@@ -100,23 +106,40 @@ def begin(
     network = build(run.model, run.seed).to(device)
     optimizer = engine.make_optimizer(network, run.training)
     schedule = engine.make_schedule(optimizer, run.training)
-    state = load_checkpoint(checkpoint, identity, resume_only=resume_only)
-    first = state.pop("step") if state else 0
+    # One process reads it for all, since it may set a damaged one aside.
+    state = distributed.from_first(lambda: load_checkpoint(checkpoint, identity, resume_only=resume_only))
+    first = state["step"] if state else 0
     step = make_step(network, optimizer, run.training)
-    one = Trainee(run, folder, identity, network, optimizer, schedule, first, cuda_stream, step)
-    for name, values in (state or {}).items():
-        one.parts()[name].load_state_dict(values)
-    (folder / TRAINED).unlink(missing_ok=True)  # what stands there is no longer what the other files tell of
-    write_beginning(run, folder, origin, first)
+    shared = shares((state or {}).get("shared", {0: 1}), first)
+    one = Trainee(run, folder, identity, network, optimizer, schedule, first, cuda_stream, step, shared)
     if state:
-        say(f"{title(run)}: going on from step {first} of {run.training.steps}")
-    if first == 0:
-        for file in folder.glob(weights_after("*")):  # of a training that was another
-            file.unlink()
-        save_checkpoint(checkpoint, identity, snapshot(one, 0))
+        for name, part in one.parts().items():
+            part.load_state_dict(state[name])
+    write_start(one, origin, anew=state is None)
     return one
 
 
+def shares(before: dict[int, int], first: int) -> dict[int, int]:
+    """Step -> number of processes from there on, of a run that was shared as in `before` and goes on from `first`."""
+    kept = {step: count for step, count in before.items() if step < first}
+    return kept if [*kept.values()][-1:] == [processes.count()] else kept | {first: processes.count()}
+
+
+@first_alone
+def write_start(one: Trainee, origin: dict[str, Any], anew: bool) -> None:
+    """Write the first files of a run; `anew` says that it goes on from nothing that was there."""
+    (one.folder / TRAINED).unlink(missing_ok=True)  # what stands there is no longer what the other files tell of
+    shared = {"processes": one.shared} if max(one.shared.values()) > 1 else {}
+    write_beginning(one.run, one.folder, origin | shared, one.first)
+    if not anew:
+        say(f"{title(one.run)}: going on from step {one.first} of {one.run.training.steps}")
+    if one.first == 0:
+        for file in one.folder.glob(weights_after("*")):  # of a training that was another
+            file.unlink()
+        save_checkpoint(one.folder / CHECKPOINT, one.identity, snapshot(one, 0))
+
+
+@first_alone
 def log(
     one: Trainee,
     done: int,
@@ -147,11 +170,19 @@ def log(
     one.since_s, one.since_step = now_s, done
 
 
+@first_alone
+def log_validation(one: Trainee, done: int, score: float) -> None:
+    """Write the error on the validation clips after `done` steps."""
+    write_metrics(one.folder, done, {"validation/mse": score})
+
+
 def snapshot(one: Trainee, step: int) -> dict[str, Any]:
-    """The state of network, optimiser, schedule and guard after `step` steps."""
-    return {"step": step} | {name: part.state_dict() for name, part in one.parts().items()}
+    """The state of network, optimiser, schedule and guard after `step` steps, and who shared them."""
+    shared = {"shared": one.shared} if max(one.shared.values()) > 1 else {}
+    return {"step": step} | shared | {name: part.state_dict() for name, part in one.parts().items()}
 
 
+@first_alone
 def save(one: Trainee, done: int, state: str = "running") -> None:
     """Write a checkpoint, behind the curves that belong to it, then the status, which sends them to MLflow."""
     flush_to_disk(one.folder / "metrics.jsonl")
@@ -159,6 +190,7 @@ def save(one: Trainee, done: int, state: str = "running") -> None:
     tell(one, state, done, one.verdict())
 
 
+@first_alone
 def keep(one: Trainee, done: int) -> None:
     """Write the weights after `done` steps, which the probe will measure."""
     save_weights(one.folder / weights_after(done), one.network, one.identity["config"], one.run.data.context)
@@ -183,6 +215,7 @@ def tell(one: Trainee, state: str, done: int, verdict: Verdict) -> None:
     write_status(one.folder, state, done, training.steps, **about)
 
 
+@first_alone
 def finish(one: Trainee, done: int, verdict: Verdict) -> None:
     """Write the weights, those before the first bad update if the run diverged, and end the run."""
     if verdict.diverged:
@@ -199,4 +232,5 @@ def give_up(one: Trainee, step: int) -> None:
     """Leave a run that found no memory in its step `step` (from 0) as its last checkpoint has it."""
     if one.cuda_stream is not None:  # what it still writes to must not be given to others
         one.cuda_stream.synchronize()
-    write_status(one.folder, "failed", step, one.run.training.steps)
+    if processes.is_first():
+        write_status(one.folder, "failed", step, one.run.training.steps)

@@ -3,6 +3,7 @@
 import argparse
 
 from benchmark.device import resolve_device
+from benchmark.lease import leased
 from benchmark.memory import told
 from benchmark.verbs.verb import Verb
 
@@ -17,7 +18,7 @@ def predict(options: argparse.Namespace) -> None:
 
     batch_size = options.batch_size or 50
     sizes = {name: getattr(options, name) for name in ("layout", "context", "horizon", "fit")}
-    with told(f"{options.weights}", batch_size, device, "--batch-size"):
+    with leased(device), told(f"{options.weights}", batch_size, device, "--batch-size"):
         said = predict_clips(
             options.weights, options.input, options.output, **sizes, batch_size=batch_size, device=device
         )

@@ -3,8 +3,10 @@
 import argparse
 import sys
 
+from benchmark import processes
 from benchmark.device import resolve_device
 from benchmark.errors import UserError, unknown
+from benchmark.lease import leased
 from benchmark.memory import told
 from benchmark.options import OWN_CLIPS, device_of, folder_of, run_of, runs_of
 from benchmark.variants import BASELINE_SEED, BASELINES
@@ -57,6 +59,7 @@ def backbone(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> None:
     """Train one run, or several variants of a seed side by side; each goes on from its checkpoint."""
     runs, device = runs_of(options), device_of(options)
+    processes.check_shareable(runs)
     from benchmark.cost import count_parameters
     from benchmark.plan import check_matched
     from benchmark.train import train_cohort
@@ -70,6 +73,8 @@ def evaluate(options: argparse.Namespace) -> None:
     """Score a run or a baseline on its test clips; a file of weights on those of a protocol or on your own clips."""
     check_clips(options)
     if options.weights is not None:
+        if processes.count() > 1:
+            raise UserError("evaluate: --weights is for one process; start `python -m benchmark` without torchrun")
         print_scores(options)
         return
     if options.variant is None or options.seed is None:
@@ -82,7 +87,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from benchmark.evaluate import evaluate as evaluate_one
 
     name, batch_size = f"{options.variant} seed={options.seed}, evaluate", options.protocol.evaluation.batch_size
-    with told(name, batch_size, device, "evaluation.batch_size"):
+    with leased(device), told(name, batch_size, device, "evaluation.batch_size"):
         evaluate_one(options.protocol, options.variant, options.seed, options.results_dir, options.data_dir, device)
 
 
@@ -116,10 +121,11 @@ def print_scores(options: argparse.Namespace) -> None:
 
     if own:
         given = {name: getattr(options, name) or default for name, default in OWN_CLIPS.items()}
-        with told(f"{options.weights}", given["batch_size"], device, "--batch-size"):  # pyright: ignore[reportArgumentType]  # it has a default
+        with leased(device), told(f"{options.weights}", given["batch_size"], device, "--batch-size"):  # pyright: ignore[reportArgumentType]  # it has a default
             table = score_files(options.weights, options.data, data_dir=options.data_dir, device=device, **given)  # pyright: ignore[reportArgumentType]  # they have defaults
     else:
-        with told(f"{options.weights}", options.protocol.evaluation.batch_size, device, "evaluation.batch_size"):
+        batch_size = options.protocol.evaluation.batch_size
+        with leased(device), told(f"{options.weights}", batch_size, device, "evaluation.batch_size"):
             table = score_weights(options.weights, options.protocol, options.results_dir, options.data_dir, device)
     print(to_markdown(table), end="")
 
@@ -129,7 +135,8 @@ def probe(options: argparse.Namespace) -> None:
     run, device = run_of(options), device_of(options)
     from benchmark.probe import probe as probe_run
 
-    with told(f"{run.variant} seed={run.seed}, probe", run.probe.batch_size, device, "probe.batch_size"):
+    name = f"{run.variant} seed={run.seed}, probe"
+    with leased(device), told(name, run.probe.batch_size, device, "probe.batch_size"):
         probe_run(run, options.results_dir, device)
 
 
@@ -172,11 +179,13 @@ VERBS = {
         train,
         (*RUN, "resume_only", "skip_trained"),
         (_QUICK, "--protocol quick --variant convlstm,predrnn,predrnnpp --seed 1"),
+        shared=True,
     ),
     "evaluate": Verb(
         evaluate,
         ("protocol?", "variant?", "seed?", "weights?", "data?", *(f"{name}?" for name in OWN_CLIPS), *RUN[3:]),
         (_QUICK, "--weights model.safetensors --data clips.npy --layout NTHW"),
+        shared=True,
     ),
     "probe": Verb(probe, RUN, (_QUICK,)),
     "record": Verb(record, RUN[:4], (_QUICK,)),

@@ -15,6 +15,8 @@ class Verb:
     """Names in `benchmark.options.OPTIONS`; `?` = may be left out, capitals = an argument without a flag."""
     examples: tuple[str, ...]
     """What may follow `python -m benchmark VERB`, as people use it."""
+    shared: bool = False
+    """Whether several processes (`torchrun`) may share its work."""
     writes_results: bool = True
     """Whether it writes to the results folder, if it takes one."""
 

@@ -143,7 +143,7 @@ def test_each_batch_is_made_once_for_all(cohort, results, monkeypatch):
 
 
 def test_bars_are_drawn_once_for_all_and_hide_the_same_from_each(cohort, results, monkeypatch):
-    from benchmark import train as module
+    from benchmark import feed as module
 
     drawn, seen, inputs_of, update = [], {}, module.inputs_of, engine.update
 

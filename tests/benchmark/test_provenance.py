@@ -77,6 +77,9 @@ EVERYWHERE = {
     "benchmark/variants.py": "as config.py",
     "models/spec.py": "as config.py",
     "benchmark/device.py": "the kind of device is fixed by the protocol and recorded",
+    "benchmark/lease.py": "says which GPU of its kind is used",
+    "benchmark/lock.py": "keeps a second writer away",
+    "benchmark/processes.py": "how many processes there are is recorded",
     "benchmark/errors.py": "words",
     "benchmark/plain_yaml.py": "reads what config.py resolves",
     "benchmark/interrupt.py": "ends a training early, which then goes on",
@@ -107,7 +110,6 @@ EXEMPT = {
     | {
         "benchmark/checkpoint.py": "stores",
         "benchmark/cost.py": "its counts stand in run.yaml for people",
-        "benchmark/lock.py": "keeps a second writer away",
         "benchmark/plan.py": "refuses unmatched parameters",
         "benchmark/run_folder.py": "records",
         "benchmark/tracking.py": "mirrors",
@@ -130,6 +132,7 @@ EXEMPT = {
     "probe": CLIPS
     | {
         "benchmark/checkpoint.py": "reads",
+        "benchmark/distributed.py": "stands in a training step, of which there is none",
         "benchmark/parquet.py": "stores",
         "benchmark/guard.py": "stands in a training step, of which there is none",
         "benchmark/gradient_figures.py": "shows probe.parquet",

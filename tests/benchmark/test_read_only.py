@@ -117,6 +117,7 @@ DIRECT = {
     ("benchmark/files.py", "open"): "the append-only logs, and what is brought to the disk before it gets its name",
     ("benchmark/files.py", "truncate"): "takes a line back that did not fit",
     ("benchmark/lock.py", "open"): "the file of a lock, which its holder alone writes",
+    ("benchmark/lease.py", "open"): "the file of a lock, which its holder alone writes",
     ("benchmark/mlflow_store.py", "open"): "the file of a lock",
     ("benchmark/data/download.py", "open"): "a temporary file of `atomic_path`",
     ("benchmark/checkpoint.py", "write_bytes"): "the temporary file of `atomic_path`",

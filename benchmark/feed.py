@@ -1,0 +1,70 @@
+"""What trainings are fed with: batch after batch of the stream, and the clips they are validated on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from benchmark import processes
+from benchmark.config import RunConfig
+from benchmark.curriculum import feed_mask
+from benchmark.data.clips import fixed_stream, load_clips
+from benchmark.data.occlusion import inputs_of
+from benchmark.data.prepared import load_digits
+from benchmark.data.stream import ClipStream
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What the runs of a training see, all of them the same."""
+
+    run: RunConfig
+    """One of them, whose seed, data and batches are those of all."""
+    device: str
+    digits: str
+    """Hash of the digits."""
+    stream: ClipStream
+    validation: UInt8[Tensor, "N T C H W"]
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames, inputs and feed mask of step `step`, or of this process's share of them."""
+        data, training = self.run.data, self.run.training
+        size = training.batch_size // processes.count()
+        number = step * processes.count() + processes.rank()  # in batches of that size this share has that number
+        frames = self.stream.batch(number, size)  # (B, T, C, H, W)
+        inputs = inputs_of(frames, self.stream.clip_numbers(number, size), self.stream, data)
+        mask = feed_mask(
+            training.sampling,
+            seed=self.run.seed,
+            step=step,
+            batch_size=training.batch_size,
+            context=data.context,
+            horizon=data.horizon,
+            device=self.device,
+        )
+        return frames, inputs, mask[processes.rank() * size :][:size]
+
+
+def feed_of(run: RunConfig, results_dir: Path, device: str) -> Feed:
+    """The stream and the validation clips of `run`.
+
+    Raises:
+        UserError: the data are missing or damaged.
+    """
+    data, folder = run.data, results_dir / run.protocol / "data"
+    bank = load_digits(folder)
+    stream = ClipStream(
+        bank.train,
+        seed=run.seed,
+        frame_size=data.frame_size,
+        num_digits=data.num_digits,
+        frames=data.context + data.horizon,
+        pool=data.train_clips,
+        device=device,
+    )
+    validation = load_clips(folder, data, "validation")
+    # A bar lies over context frames only: what the predictions are held against stays as it is.
+    validation = inputs_of(validation, torch.arange(len(validation)), fixed_stream(bank, data, "validation"), data)
+    return Feed(run, device, bank.sha256, stream, validation)

@@ -1,0 +1,170 @@
+"""Two runs never share a GPU by accident: real processes, real locks, devices that are only names."""
+
+import contextlib
+import ctypes.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmark import lease
+from benchmark.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+HOLDER = """
+import pathlib, sys, types
+
+chosen = []
+sys.modules["torch"] = types.SimpleNamespace(cuda=types.SimpleNamespace(set_device=chosen.append))
+from benchmark import lease
+from benchmark.errors import UserError
+
+place, names, *words = sys.argv[1:]
+lease.PLACE, lease.visible_devices, lease.LOOK_EVERY_S = pathlib.Path(place), lambda: names.split(","), 0.01
+sys.argv = ["benchmark/__main__.py", *words]
+try:
+    with lease.leased("cuda"), lease.leased("cuda"):
+        print("number", *chosen, flush=True)
+        sys.stdin.readline()
+except UserError as error:
+    print(f"error: {error}", flush=True)
+print("left", flush=True)
+sys.stdin.readline()
+"""
+FAKE_DRIVER = """
+int cuInit(unsigned flags) { return 0; }
+int cuDeviceGetCount(int *count) { *count = 2; return 0; }
+int cuDeviceGet(int *device, int number) { *device = 10 + number; return 0; }
+int cuDeviceGetUuid(unsigned char *name, int device) {
+    for (int i = 0; i < 16; i++) name[i] = 16 * (device - 10) + i;
+    return 0;
+}
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a process that sees GPUs of these names, takes one and keeps it until it reads a line."""
+    with contextlib.ExitStack() as ends:
+
+        def begin(names, *words, **environment):
+            command = [sys.executable, "-c", HOLDER, str(tmp_path / "locks"), names, *words]
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=os.environ | environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            ends.enter_context(process)
+            ends.callback(process.kill)
+            return process
+
+        yield begin
+
+
+def said(process):
+    return process.stdout.readline().strip()
+
+
+def let_go(process):
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert said(process) == "left"
+
+
+def rank(number, count=2):
+    names = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    return {name: str(value) for name, value in names.items()} | {"TORCHELASTIC_RUN_ID": "none"}
+
+
+def test_each_process_takes_another_gpu_whatever_number_it_has_there(start):
+    assert said(start("GPU-a,GPU-b")) == "number 0"
+    assert said(start("GPU-b,GPU-a")) == "number 0"  # GPU-b, which is number 0 in its CUDA_VISIBLE_DEVICES
+    assert said(start("GPU-b,GPU-a,GPU-c")) == "number 2"
+
+
+@pytest.mark.parametrize("end", ["kill -9", "its end"])
+def test_process_without_a_gpu_is_told_who_has_them_and_goes_on_when_one_is_left(start, end):
+    first = start("GPU-a,GPU-b", "train", "--variant", "predrnn", "--seed", "1")
+    assert said(first) == "number 0"
+    second = start("GPU-b", "evaluate", "--seed", "2")
+    assert said(second) == "number 0"
+    third = start("GPU-a,GPU-b", "train")
+    assert third.stderr.readline() == (
+        f"no GPU is free of 2 visible here: GPU-a by pid {first.pid} (benchmark train --variant predrnn --seed 1);"
+        f" GPU-b by pid {second.pid} (benchmark evaluate --seed 2); waiting for one (Ctrl-C ends this)\n"
+    )
+    if end == "kill -9":
+        second.send_signal(signal.SIGKILL)
+    else:
+        let_go(second)  # its verb is through, its process lives on
+    assert said(third) == "number 1"
+    assert third.stderr.readline() == "took GPU-b\n"
+
+
+def test_process_that_waits_ends_at_a_signal_and_takes_nothing(start):
+    holder = start("GPU-a")
+    assert said(holder) == "number 0"
+    waiting = start("GPU-a")
+    assert waiting.stderr.readline().startswith("no GPU is free of 1 visible here: ")
+    waiting.send_signal(signal.SIGTERM)
+    assert waiting.wait() == -signal.SIGTERM
+    let_go(holder)
+    assert said(start("GPU-a")) == "number 0"
+
+
+def test_processes_of_one_run_take_their_own_each_and_do_not_wait_for_others(start):
+    assert said(start("GPU-a,GPU-b", **rank(1))) == "number 1"
+    assert said(start("GPU-a,GPU-b", **rank(0))) == "number 0"
+    told = said(start("GPU-a,GPU-b", **rank(0)))
+    assert told.startswith("error: no GPU is free of 2 visible here: GPU-a by pid ")
+    assert told.endswith("; wait for one, or start fewer processes")
+    told = said(start("GPU-c", **rank(1)))
+    assert told == (
+        "error: GPUs visible here: 1, for 2 processes, which need one each; use torchrun --nproc-per-node 1"
+    )
+
+
+def test_run_on_a_cpu_takes_no_gpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(lease, "PLACE", tmp_path / "locks")
+    with lease.leased("cpu"):
+        assert not lease.PLACE.exists()
+
+
+def test_place_that_cannot_be_written_to_is_said(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(lease, "PLACE", tmp_path / "file" / "locks")
+    monkeypatch.setattr(lease, "visible_devices", lambda: ["GPU-a"])
+    with pytest.raises(UserError, match="locks: cannot be written to"), lease.leased("cuda"):
+        pass
+
+
+def test_locks_are_open_to_every_user_and_no_link_is_followed(start, monkeypatch, tmp_path):
+    assert said(start("GPU-a")) == "number 0"
+    modes = {path.name: path.stat().st_mode & 0o7777 for path in (tmp_path / "locks", *(tmp_path / "locks").iterdir())}
+    assert modes == {"locks": 0o1777, "GPU-a.lock": 0o666}
+    (tmp_path / "locks" / "GPU-b.lock").symlink_to(tmp_path / "mine")
+    monkeypatch.setattr(lease, "PLACE", tmp_path / "locks")
+    monkeypatch.setattr(lease, "visible_devices", lambda: ["GPU-b"])
+    with pytest.raises(OSError, match="symbolic link"), lease.leased("cuda"):
+        pass
+    assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.skipif(ctypes.util.find_library("cuda") is not None, reason="there is a real driver")
+def test_gpus_are_named_by_the_uuid_that_the_driver_gives(tmp_path):
+    (tmp_path / "driver.c").write_text(FAKE_DRIVER)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "libcuda.so.1", "driver.c"], cwd=tmp_path, check=True)
+    program = "from benchmark.device import *; print(*visible_devices(), resolve_device('auto', ''))"
+    environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
+    first, second = "GPU-00010203-0405-0607-0809-0a0b0c0d0e0f", "GPU-10111213-1415-1617-1819-1a1b1c1d1e1f"
+    assert done.stdout.split() == [first, second, "cuda"], done.stderr
