@@ -148,7 +148,7 @@ def totals(costs: list[VariantCost], device: Device) -> list[str]:
         total(costs, [getattr(one, name) for one in costs]) for name in ("train_h", "score_h", "probe_h")
     )
     lines[0] += f", and {max(one.disk.most - one.disk.kept for one in costs) / 2**20:,.0f} MiB for each that trains."
-    if train is None:
+    if train is None or score is None:
         return lines
     unit = "GPU-hours" if device.kind == "cuda" else "hours"
     parts = [f"{duration(train)} training", f"{duration(score)} test clips"]
@@ -160,15 +160,16 @@ def totals(costs: list[VariantCost], device: Device) -> list[str]:
 
 def total(costs: list[VariantCost], one_run: list[float | None]) -> float | None:
     """The sum over all runs of what one run of each variant takes; None where it is not known."""
-    if None in one_run:
+    known = [value for value in one_run if value is not None]
+    if len(known) < len(one_run):
         return None
-    return sum(one.runs * value for one, value in zip(costs, one_run, strict=True))
+    return sum(one.runs * value for one, value in zip(costs, known, strict=True))
 
 
 def side_by_side(costs: list[VariantCost], device: Device) -> list[str]:
     """How many of the largest runs fit on the device at once."""
-    memories = [one.memory_mib for one in costs]
-    if None in memories or device.memory_mib is None:
+    memories = [one.memory_mib for one in costs if one.memory_mib is not None]
+    if len(memories) < len(costs) or device.memory_mib is None:
         return ["Side by side: not known, as nothing tells the memory of a run and of the device; measure there."]
     by_memory, threads = int(device.memory_mib / max(memories)), costs[0].run.training.threads
     room = f"{device.memory_mib / 2**10:,.1f} GiB hold {by_memory} of the largest run"
@@ -232,17 +233,17 @@ def how_counted(run: RunConfig) -> str:
 
 def rates(costs: list[VariantCost]) -> list[str]:
     """Which measured speeds were taken, for what, and how they differ from it."""
-    used: dict[tuple[str, tuple[str, ...]], list[VariantCost]] = {}
+    used: dict[tuple[Speed, tuple[str, ...]], list[VariantCost]] = {}
     for one in costs:
-        used.setdefault((one.speed.name, tuple(one.speed.mismatches(one.run))), []).append(one)
+        if one.speed is not None:
+            used.setdefault((one.speed, tuple(one.speed.mismatches(one.run))), []).append(one)
     lines = []
-    for (name, mismatches), those in used.items():
-        speed = those[0].speed
+    for (speed, mismatches), those in used.items():
         low, *_, high = sorted([step_ratio(speed, one.run) for one in those] * 2)
         ratio = f"{low:.2g}" if f"{low:.2g}" == f"{high:.2g}" else f"{low:.2g} to {high:.2g}"
         other = f"; measured with {', '.join(mismatches)}" if mismatches else ""
         lines.append(
-            f"{name}: {rate(speed):.3g} FLOP/s, {speed.about()}, {ratio} times the MACs in a time step of a"
+            f"{speed.name}: {rate(speed):.3g} FLOP/s, {speed.about()}, {ratio} times the MACs in a time step of a"
             f" batch{other}. For {', '.join(one.run.variant for one in those)}."
         )
     probes = {one.probe_speed.name: one.probe_speed for one in costs if one.probe_speed}

@@ -78,7 +78,7 @@ def agreed(signal: int | None) -> int | None:
     found = torch.tensor(signal or 0)
     with _all_there():
         dist.all_reduce(found, dist.ReduceOp.MAX)
-    return found.item() or None
+    return int(found.item()) or None
 
 
 def meet() -> None:

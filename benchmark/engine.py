@@ -93,9 +93,10 @@ def update(
     processes each gives its share of the batch, and all take the step of the whole.
     """
     loss, gradients = differentiate(network, training, frames, feed_mask, inputs)
+    gradients = [gradient + 0 for gradient in gradients]  # tensors of their own: autograd's may share memory
+    loss = distributed.add_up(loss, gradients)
     for parameter, gradient in zip(network.parameters(), gradients, strict=True):
-        parameter.grad = gradient + 0  # a tensor of its own: autograd's may share memory
-    loss = distributed.add_up(loss, [parameter.grad for parameter in network.parameters()])
+        parameter.grad = gradient
     norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm or float("inf"))
     take_step(optimizer, loss, norm)
     return loss, norm

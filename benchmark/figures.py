@@ -217,8 +217,8 @@ def gap_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Sequ
     with page(paths, height=2.8) as figure:
         error, rise = figure.subplots(1, 2)
         for number, (variant, look) in enumerate(setting.looks.items()):
-            draw_seeds(error, curves[variant].T, look, number)
-            draw_seeds(rise, (curves - curves.loc[min(curves.index)])[variant].T, look, number)
+            draw_seeds(error, curves[variant].T, look, number)  # pyright: ignore[reportArgumentType]  # a column of the first level is a table
+            draw_seeds(rise, (curves - curves.loc[min(curves.index)])[variant].T, look, number)  # pyright: ignore[reportArgumentType]  # a column of the first level is a table
         error.set_ylabel("MSE in the digit's box ↓\n(squared error summed over its pixels)")
         rise.set_ylabel(f"rise of that over gap {min(curves.index)} ↓")
         for axes in (error, rise):

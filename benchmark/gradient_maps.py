@@ -142,7 +142,7 @@ def gradient_paths(runs: Sequence[FinishedRun], setting: Setting, paths: Sequenc
             last = table.xs("residual", level="measure")[setting.context]
             relative = table.sub(last, axis=0, level="seed")
             for measure, (_, style) in PATHS.items():
-                drawn[measure] += draw_path(axes, relative.xs(measure, level="measure"), style)
+                drawn[measure] += draw_path(axes, relative.xs(measure, level="measure"), style)  # pyright: ignore[reportArgumentType]  # one level of two leaves a table
             axes.set_yscale("log", nonpositive="mask")
             time_axis(axes, 1, setting.context)
             if axes.get_subplotspec().is_first_col():  # pyright: ignore[reportOptionalMemberAccess]  # made by a grid

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmark.config import Protocol
-from benchmark.metrics import METRICS
+from benchmark.metrics import HEADLINE, METRICS
 from benchmark.notes import diverged_notes, seed_note
 from benchmark.rendering import MINUS, MISSING, Table, interval, number, thousands
 from benchmark.runs import FinishedRun, VariantRuns, by_variant
@@ -137,15 +137,15 @@ def compare_row(
         if column is None:
             reasons.append(Reason(f"{metric.upper()} convention {convention or 'not given'}"))
         if not reasons:
-            reasons = beyond_reasons(column) if rolled_out else []
+            reasons = beyond_reasons(column) if rolled_out else []  # pyright: ignore[reportArgumentType]  # without a reason both are known
         if not reasons:
-            reasons = score_reasons(column, one, lpips)
+            reasons = score_reasons(column, one, lpips)  # pyright: ignore[reportArgumentType]  # without a reason both are known
         if reasons:
             scores = []
         elif rolled_out:
-            scores = [float(run.beyond[column].mean()) for run in one.group.kept]
+            scores = [float(run.beyond[column].mean()) for run in one.group.kept]  # pyright: ignore[reportOptionalSubscript, reportOptionalMemberAccess]  # as above
         else:
-            scores = list(one.group.scores(column).values())
+            scores = list(one.group.scores(column).values())  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]  # as above
         found.append(Comparison(row, metric, one, summarise(scores), tuple(reasons), rolled_out))
     return found
 

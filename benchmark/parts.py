@@ -151,7 +151,7 @@ def work(spec: ModelSpec, training: TrainingConfig, shared: Shared, connection: 
         except EOFError:
             return
         try:
-            loss, gradients = engine.differentiate(network, training, *shared.batch)
+            loss, gradients = engine.differentiate(network, training, *shared.batch)  # pyright: ignore[reportArgumentType]  # only inputs may be None
             torch.cat([*(gradient.flatten() for gradient in gradients), loss[None]], out=shared.found)
             error = None
         except (RuntimeError, MemoryError) as raised:

@@ -20,7 +20,8 @@ def as_spec(values: Any) -> ModelSpec:
     if not isinstance(values, dict):
         raise ValueError("is no mapping of the fields of a network")
     try:
-        return ModelSpec(**values | {"hidden_channels": tuple(values.get("hidden_channels", ()))})
+        fields: dict[str, Any] = values | {"hidden_channels": tuple(values.get("hidden_channels", ()))}
+        return ModelSpec(**fields)
     except TypeError as error:
         raise ValueError(f"is no network of this benchmark ({error})") from None
 

@@ -46,26 +46,26 @@ class CapturedStep:
             self._capture(frames, feed_mask, inputs)
         for held, given in zip(self.batch, (frames, feed_mask, inputs), strict=True):
             if held is not None:
-                held.copy_(given)
+                held.copy_(given)  # pyright: ignore[reportArgumentType]  # given where one is held
         for rate, group in zip(self.rates, self.optimizer.param_groups, strict=True):
             rate.fill_(group["lr"])
-        self.graph.replay()
+        self.graph.replay()  # pyright: ignore[reportOptionalMemberAccess]  # captured above
         return self.loss.clone(), self.norm.clone()
 
-    def _capture(self, *batch: Tensor | None) -> None:
+    def _capture(self, frames: Tensor, feed_mask: Tensor, inputs: Tensor | None) -> None:
         """Warm up on a side stream, undo what that changed, and capture.
 
         Raises:
             RuntimeError: something in the step cannot be captured.
         """
-        self.batch = [None if part is None else part.clone() for part in batch]
+        frames, feed_mask, inputs = frames.clone(), feed_mask.clone(), None if inputs is None else inputs.clone()
+        self.batch = (frames, feed_mask, inputs)
         groups = self.optimizer.param_groups
         floats = [group["lr"] for group in groups]
-        self.rates = [torch.tensor(float(rate), device=batch[0].device) for rate in floats]
+        self.rates = [torch.tensor(float(rate), device=frames.device) for rate in floats]
         for group, rate in zip(groups, self.rates, strict=True):
             group["lr"] = rate  # the graph reads this tensor, the schedule keeps its float
-        frames, mask, inputs = self.batch
-        step = partial(engine.update, self.network, self.optimizer, frames, mask, self.training, inputs)
+        step = partial(engine.update, self.network, self.optimizer, frames, feed_mask, self.training, inputs)
         try:
             restore = remember(self.network, self.optimizer)
             stream = torch.cuda.Stream()

@@ -95,7 +95,8 @@ class Opaque:
     """The gate sums of `gates`, which a compiler of what a cell does with them leaves as they are."""
 
     def __init__(self, gates: GateSums) -> None:
-        self.read, self.sum, self.mix = map(torch.compiler.disable, (gates.read, gates.sum, gates.mix))
+        left: Any = torch.compiler.disable
+        self.read, self.sum, self.mix = left(gates.read), left(gates.sum), left(gates.mix)
         self.again = lambda: Opaque(gates.again())
 
 

@@ -84,7 +84,7 @@ class Predictor(nn.Module):
         inputs = to_patches(frames, self.spec.patch_size)  # (B, T, P, h, w)
         steps = feed_mask.shape[1]
         states = self._zero_states(inputs[:, 0])
-        gates = SEPARATE if self.plain else Merged(frames.device.type)
+        gates: GateSums = SEPARATE if self.plain else Merged(frames.device.type)
         gates = Opaque(gates) if self.fused else gates
         prediction, predictions = inputs[:, 0], []
         for t in range(steps):
