@@ -42,7 +42,7 @@ ENVIRONMENT = os.environ | {
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 """Losses and norms in float32 after a few steps."""
 NEAR = {"rtol": 0, "atol": 1e-5}
-"""Weights then: a hundredth of what one step of Adam changes."""
+"""Weights then: a thousandth of what one step of Adam changes."""
 
 
 class Shared(NamedTuple):
