@@ -174,14 +174,12 @@ class PrimaryConfig(Strict):
 
 
 class JobConfig(Strict):
-    """What one training, evaluation or probe asks a cluster for; changes no result, and nothing on one machine."""
+    """What a training, an evaluation or a probe asks a cluster for; changes no result, and nothing on one machine."""
 
     memory_mb: int = Field(
-        4000, ge=1, le=MOST_MEMORY_MB, description="Main memory of a run's jobs on a cluster, in MB."
+        4000, ge=1, le=MOST_MEMORY_MB, description="Main memory, in MB; times the cohort's variants."
     )
-    minutes: int = Field(
-        60, ge=1, le=MOST_MINUTES, description="Time limit of a run's jobs on a cluster; a training cut off goes on."
-    )
+    minutes: int = Field(60, ge=1, le=MOST_MINUTES, description="Time limit, for each of its variants.")
 
 
 class ModelConfig(Strict):

@@ -2,8 +2,8 @@
 
 python tests/slurm/cluster.py snakemake --workflow-profile profiles/slurm all --config protocol=smoke
 
-runs the command with this cluster to submit to. Debian: `apt-get install slurm-wlm munge`. Any user may start it, who is
-then the only one that it runs jobs of.
+runs the command with this cluster to submit to, whose only user is whoever started it.
+Debian: `apt-get install slurm-wlm munge`.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ STARTS_WITHIN_S = 60.0
 MEMORY_MB = 64000
 """What the node claims to have: nothing here holds a job to it."""
 
+# Without an accounting database the controller alone knows how a job ended, and forgets it after MinJobAge.
 # Two GPUs that are only counted: jobs ask for them and wait for them as for real ones. The node claims more cores than
 # the machine may have, since jobs spend much of their time in starting. A job of `urgent` preempts those of `normal`.
 CONFIGURATION = """
@@ -37,7 +38,7 @@ CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
@@ -57,7 +58,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=1
 SlurmdParameters=config_overrides
 ReturnToService=2
-MinJobAge=300
+MinJobAge=65000
 KillWait=30
 GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory={memory} Gres=gpu:2 State=UNKNOWN
@@ -161,14 +162,14 @@ def cancel_all(environment: dict[str, str]) -> None:
         time.sleep(0.1)
 
 
-def end(daemon: subprocess.Popen[bytes]) -> None:
-    """End a daemon that was started here."""
-    daemon.send_signal(signal.SIGTERM)
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that was started here, if it still runs."""
+    process.terminate()
     try:
-        daemon.wait(timeout=15)
+        process.wait(timeout=15)
     except subprocess.TimeoutExpired:
-        daemon.kill()
-        daemon.wait()
+        process.kill()
+        process.wait()
 
 
 def main() -> int:
@@ -177,8 +178,12 @@ def main() -> int:
         sys.exit(f"usage: {sys.argv[0]} COMMAND [ARGUMENT ...]")
     if absent := missing():
         sys.exit(f"error: {', '.join(absent)}: not found; Debian: apt-get install slurm-wlm munge")
-    with running() as environment:
-        return subprocess.run(sys.argv[1:], env=environment).returncode
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # and end all that runs here first
+    with running() as environment, subprocess.Popen(sys.argv[1:], env=environment) as command:
+        try:
+            return command.wait()
+        finally:
+            end(command)
 
 
 if __name__ == "__main__":
