@@ -31,4 +31,4 @@ for number, variants in enumerate(PROTOCOL.cohorts(), start=1):
             identities=cohort_identities(variants),
         shell:
             "python -m benchmark train {params.options} --variant {params.variants} --seed {wildcards.seed} --skip-trained"
-            " 2>&1 | (trap '' TERM; tee -i {log:q})"
+            " 2>&1 | tee -i {log:q}"

@@ -58,8 +58,11 @@ RUN_OPTIONS = f"{DATA_OPTIONS} --device={CONFIG.device}" if CONFIG.device else D
 RESULT_OPTIONS = f"{OPTIONS} --reuse" if CONFIG.reuse else OPTIONS
 FETCH_OPTIONS = f"{DATA_OPTIONS} --download" if CONFIG.download else DATA_OPTIONS
 
-# The rules' `python` is the one that runs Snakemake, whether its environment is activated or not.
-shell.prefix(f"PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
+# The rules' `python` is the one that runs Snakemake, whether its environment is activated or not. Slurm sends TERM to all
+# processes of a job: `tee` lives on, so that what a training says until its checkpoint is written has where to go.
+PATH = f"PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"
+TEE = """tee() {{ trap '' TERM; command tee "$@"; }}"""  # doubled braces, as in a rule's command
+shell.prefix(f"{PATH}; {TEE}; ")
 
 
 def begin():

@@ -23,8 +23,7 @@ if PROTOCOL.cohort == 1:
             options=untracked(RUN_OPTIONS),
             identity=identity(),
         shell:
-            "python -m benchmark train {params.options} --variant {wildcards.variant} --seed {wildcards.seed} 2>&1"
-            " | (trap '' TERM; tee -i {log:q})"
+            "python -m benchmark train {params.options} --variant {wildcards.variant} --seed {wildcards.seed} 2>&1 | tee -i {log:q}"
 
 else:
 
