@@ -59,7 +59,7 @@ SchedulerParameters=batch_sched_delay=1
 SlurmdParameters=config_overrides
 ReturnToService=2
 MinJobAge=65000
-KillWait=30
+KillWait=120
 GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory={memory} Gres=gpu:2 State=UNKNOWN
 PartitionName=normal Nodes={host} Default=YES MaxTime=INFINITE PriorityTier=1 State=UP

@@ -1,5 +1,6 @@
 """The workflow as jobs of a real Slurm, which `cluster.py` starts on this machine (Debian: slurm-wlm, munge)."""
 
+import contextlib
 import re
 import signal
 import subprocess
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.skipif(
     bool(ABSENT), reason=f"needs Slurm ({', '.join(ABSENT)} missing): apt-get install slurm-wlm munge"
 )
 checkout = test_workflow.checkout
-STEPS = 160
+STEPS = 400
 RUN = "predrnn/seed=1"
 
 
@@ -40,25 +41,31 @@ def protocol(checkout, tmp_path):
     """One training of some seconds, which writes a checkpoint only if it is told to end."""
     values = yaml.safe_load((checkout / "workflows" / "protocols" / "smoke.yaml").read_text())
     often = {"log_every": 1, "checkpoint_every": STEPS, "validate_every": STEPS}
-    values["training"] |= {"steps": STEPS, "batch_size": 32, "threads": 2} | often
+    values["training"] |= {"steps": STEPS, "threads": 1} | often
     values |= {"seeds": [1], "variants": [{"id": "predrnn", "hidden_channels": 6}]}
     path = tmp_path / "one.yaml"
     path.write_text(yaml.safe_dump(values | {"job": {"memory_mb": 1234, "minutes": 56}}))
     return path
 
 
-def start(checkout, user, *arguments):
-    """Snakemake with the profile; it asks Slurm every second."""
+@pytest.fixture
+def start(checkout, slurm):
+    """Starts Snakemake with the profile, which asks Slurm every second; ended with the test."""
     often = ["--slurm-init-seconds-before-status-checks", "1"]
-    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", *often, *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=checkout, env=user, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", *often]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with contextlib.ExitStack() as ends:
+
+        def begin(*arguments, **variables):
+            process = subprocess.Popen([*command, *map(str, arguments)], cwd=checkout, env=slurm | variables, **pipes)
+            ends.callback(cluster.end, process)
+            return process
+
+        yield begin
 
 
-def snakemake(checkout, user, *arguments):
+def ended(process):
     """Exit status and output."""
-    process = start(checkout, user, *arguments)
     output, _ = process.communicate()
     return process.returncode, output
 
@@ -87,9 +94,9 @@ def running_job(user):
         ("smoke", "", "MLFLOW_TRACKING_URI: is not set, and SQLite is not for nodes that share a disk"),
     ],
 )
-def test_what_nodes_cannot_share_is_refused_in_one_line(checkout, slurm, tmp_path, name, tracking, told):
+def test_what_nodes_cannot_share_is_refused_in_one_line(start, tmp_path, name, tracking, told):
     config = [f"protocol={name}", f"results_dir={tmp_path / 'results'}"]
-    status, output = snakemake(checkout, slurm | {"MLFLOW_TRACKING_URI": tracking}, "all", "--config", *config)
+    status, output = ended(start("all", "--config", *config, MLFLOW_TRACKING_URI=tracking))
     assert status != 0
     (message,) = (line for line in output.splitlines() if line.startswith("error: "))
     assert told in message
@@ -97,25 +104,26 @@ def test_what_nodes_cannot_share_is_refused_in_one_line(checkout, slurm, tmp_pat
     assert not (tmp_path / "results").exists()
 
 
-def test_job_asks_for_what_the_protocol_says_and_its_node_looks_for_the_gpu(checkout, slurm, protocol, tmp_path):
+def test_job_asks_for_what_the_protocol_says_and_its_node_looks_for_the_gpu(start, slurm, protocol, tmp_path):
+    protocol.write_text(protocol.read_text().replace("threads: 1", "threads: 2"))
     weights = tmp_path / "one" / "runs" / RUN / "model.safetensors"
     config = ["--config", f"protocol={protocol}", f"results_dir={tmp_path}", "device=cuda"]
-    process = start(checkout, slurm, weights, *config)
+    process = start(weights, *config)
     until(process, lambda: running_job(slurm))
     job = dict(re.findall(r"(\S+?)=(\S+)", asked(slurm, "scontrol", "show", "job", running_job(slurm))))
-    output, _ = process.communicate()
-    assert process.returncode != 0
+    status, output = ended(process)
+    assert status != 0
     assert "cuda was asked for, but no CUDA device is visible here" in output
     wanted = {"TresPerJob": "gres:gpu:1", "MinMemoryNode": "1234M", "TimeLimit": "00:56:00", "CPUs/Task": "2"}
     assert job.items() >= (wanted | {"Requeue": "1"}).items()
 
 
 def test_training_requeued_preempted_and_cancelled_ends_with_the_bytes_of_one_left_alone(
-    checkout, slurm, protocol, tmp_path
+    checkout, start, slurm, protocol, tmp_path
 ):
     folder, log = tmp_path / "one" / "runs" / RUN, tmp_path / "one" / "logs" / "train" / "predrnn.seed=1.log"
     call = [folder / "model.safetensors", "--config", f"protocol={protocol}", f"results_dir={tmp_path}"]
-    process = start(checkout, slurm, *call)
+    process = start(*call)
     until(process, lambda: steps(folder) >= 3)
     job = running_job(slurm)
     reached = 0
@@ -129,13 +137,13 @@ def test_training_requeued_preempted_and_cancelled_ends_with_the_bytes_of_one_le
     assert "Restarts=2" in asked(slurm, "scontrol", "show", "job", job)
 
     asked(slurm, "scancel", job)
-    output, _ = process.communicate()
-    assert process.returncode != 0
+    status, output = ended(process)
+    assert status != 0
     assert f"SLURM-job '{job}' failed, SLURM status is: 'CANCELLED'" in output
     assert state(folder) == {"state": "interrupted", "step": steps(folder), "steps": STEPS}
     assert f"SIGTERM: predrnn seed=1 at step {steps(folder)}" in log.read_text()
 
-    status, output = snakemake(checkout, slurm, *call)
+    status, output = ended(start(*call))
     assert status == 0, output
     alone = tmp_path / "alone"
     for verb, which in (("data", []), ("train", ["--variant", "predrnn", "--seed", "1"])):
@@ -155,19 +163,18 @@ def state(folder):
 
 
 @pytest.mark.slow
-def test_smoke_through_slurm_with_a_job_cancelled_gives_the_bytes_of_smoke_by_hand(checkout, slurm, tmp_path):
+def test_smoke_through_slurm_with_a_job_cancelled_gives_the_bytes_of_smoke_by_hand(checkout, start, slurm, tmp_path):
     server = Server(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
     server.start()
     try:
-        user = slurm | {"MLFLOW_TRACKING_URI": server.uri}
-        process = start(checkout, user, *SMOKE)
-        until(process, lambda: running_job(user))
-        cancelled = running_job(user)
-        asked(user, "scancel", cancelled)
-        output, _ = process.communicate()
-        assert process.returncode != 0
+        process = start(*SMOKE, MLFLOW_TRACKING_URI=server.uri)
+        until(process, lambda: running_job(slurm))
+        cancelled = running_job(slurm)
+        asked(slurm, "scancel", cancelled)
+        status, output = ended(process)
+        assert status != 0
         assert f"SLURM-job '{cancelled}' failed, SLURM status is: 'CANCELLED'" in output
-        status, output = snakemake(checkout, user, *SMOKE)
+        status, output = ended(start(*SMOKE, MLFLOW_TRACKING_URI=server.uri))
         assert status == 0, output
         assert_on_server(server.uri)
     finally:
