@@ -16,6 +16,18 @@ include: "workflows/rules/results.smk"
 report: "workflows/report/workflow.rst"
 
 
+# Seconds each, most of them at the network: on a cluster they run beside Snakemake.
+localrules:
+    init_store,
+    plan,
+    data,
+    backbone,
+    record,
+    sync,
+    tables,
+    figures,
+
+
 wildcard_constraints:
     variant="[a-z0-9]+(-[a-z0-9]+)*",
     seed="[0-9]+",

@@ -16,6 +16,7 @@ from benchmark.sections import (
     DataConfig,
     EvaluationConfig,
     Identifier,
+    JobConfig,
     ModelConfig,
     PrimaryConfig,
     ProbeConfig,
@@ -92,6 +93,7 @@ class Protocol(Strict):
     cohort: int = Field(
         1, ge=1, le=1000, description="Variants of a seed that one job trains side by side; changes no result."
     )
+    job: JobConfig = JobConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":
@@ -289,3 +291,6 @@ class WorkflowConfig(Strict):
     )
     download: bool = Field(False, description="Fetch published files that data_dir lacks.")
     reuse: bool = Field(False, description="Make no run again whose published record is of this very config.")
+    device: Literal["auto", "cpu", "cuda"] | None = Field(
+        None, description="In place of the protocol's training.device; on a cluster cpu or cuda."
+    )

@@ -12,6 +12,8 @@ MOST_STEPS = 10**9
 MOST_CLIPS = 10**7
 MOST_FRAMES = 10**4
 MOST_SEEDS = 1000
+MOST_MEMORY_MB = 10**8
+MOST_MINUTES = 10**6
 """More than anyone runs: what lies above is a slip of the keys, and would fill memory before it failed."""
 
 
@@ -174,6 +176,15 @@ class PrimaryConfig(Strict):
 
     metric: Literal["mse", "mae", "psnr", "ssim"] = Field("mse", description="The metric that is tested.")
     pairs: dict[Identifier, Identifier] = Field({}, description="Variant: its reference.")
+
+
+class JobConfig(Strict):
+    """What a training, an evaluation or a probe asks a cluster for; changes no result, and nothing on one machine."""
+
+    memory_mb: int = Field(
+        4000, ge=1, le=MOST_MEMORY_MB, description="Main memory, in MB; times the cohort's variants."
+    )
+    minutes: int = Field(60, ge=1, le=MOST_MINUTES, description="Time limit, for each of its variants.")
 
 
 class ModelConfig(Strict):

@@ -460,6 +460,12 @@ def test_paths_of_runs_stay_below_the_results(make_protocol):
     assert make_protocol().run("predrnn", 1).path(Path("r")) == Path("r/tiny/runs/predrnn/seed=1")
 
 
+def test_what_a_job_asks_a_cluster_for_is_no_part_of_a_run(make_protocol):
+    plain, asking = make_protocol(), make_protocol(job={"memory_mb": 12, "minutes": 34})
+    assert plain.run("predrnn", 1) == asking.run("predrnn", 1)
+    assert plain.job != asking.job
+
+
 def test_variant_may_have_seeds_of_its_own(make_protocol):
     variants = ["convlstm", {"id": "predrnn", "seeds": [7]}]
     protocol = make_protocol(seeds=[1, 2], variants=variants)

@@ -1,6 +1,9 @@
 """One living writer a folder; the lock dies with its holder."""
 
+import errno
+import fcntl
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -9,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import UserError
-from benchmark.lock import hold
+from benchmark.lock import hold, is_held
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
@@ -71,4 +74,35 @@ def test_folder_that_cannot_be_made_is_said_in_one_line(tmp_path):
     (tmp_path / "results").write_text("a file")
     said = r"results/quick: cannot be written to .*choose another folder"
     with pytest.raises(UserError, match=said), hold(tmp_path / "results" / "quick"):
+        pass
+
+
+def said_elsewhere(folder):
+    """Let the lock of `folder` say that a process of another machine took it."""
+    lock = folder / ".lock"
+    lock.write_text(lock.read_text().replace(f" on {platform.node()}", " on node7"))
+
+
+def test_holder_on_another_machine_is_named_with_it(tmp_path, holder):
+    said_elsewhere(tmp_path)
+    with pytest.raises(UserError) as raised, hold(tmp_path):
+        pass
+    assert str(raised.value) == f"{tmp_path}: in use by pid {holder.pid} (python) on node7; wait for it or end it"
+
+
+def test_lock_of_another_machine_is_held_until_its_holder_dies_though_linux_lists_it_nowhere(tmp_path, monkeypatch):
+    """A network disk shares locks between kernels, each of which lists its own alone: here, none at all."""
+    with hold(tmp_path):
+        said_elsewhere(tmp_path)
+        monkeypatch.setattr(Path, "read_text", lambda path, **_: "")  # of /proc/locks
+        assert is_held(tmp_path)
+    assert not is_held(tmp_path)
+
+
+def test_disk_without_locks_is_said_with_what_to_do(tmp_path, monkeypatch):
+    def refuse(handle, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)  # as Lustre does without `-o flock`, which no disk here is
+    with pytest.raises(UserError, match=r"takes no locks \(No locks available\).*mount it with locks"), hold(tmp_path):
         pass

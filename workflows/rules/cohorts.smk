@@ -23,6 +23,8 @@ for number, variants in enumerate(PROTOCOL.cohorts(), start=1):
         threads: PROTOCOL.training.threads
         resources:
             gpu=GPU,
+            mem_mb=PROTOCOL.job.memory_mb * len(variants),
+            runtime=PROTOCOL.job.minutes * len(variants),
         params:
             options=untracked(RUN_OPTIONS),
             variants=",".join(variants),

@@ -40,10 +40,12 @@ def read_configuration():
 
 
 CONFIG, PROTOCOL = read_configuration()
-GPU = int(PROTOCOL.training.device == "cuda" or (PROTOCOL.training.device == "auto" and cuda_count() > 0))
+DEVICE = CONFIG.device or PROTOCOL.training.device
+GPU = int(DEVICE == "cuda" or (DEVICE == "auto" and cuda_count() > 0))
 REPORT = ROOT / "workflows" / "report"
 FOLDER = f"{CONFIG.results_dir}/{PROTOCOL.name}"
 RUN = f"{FOLDER}/runs/{{variant}}/seed={{seed}}"
+WHERE_DEVICE = "--config device" if CONFIG.device else f"protocol {PROTOCOL.name}: training.device"
 LOCK = ExitStack()
 config.update(name=PROTOCOL.name, about=PROTOCOL.about, folder=FOLDER)  # for the text of the report
 RECORDS = [(run, reference.record_of(run) if CONFIG.reuse else None) for run in PROTOCOL.runs()]
@@ -51,21 +53,43 @@ RECORDS = [(run, reference.record_of(run) if CONFIG.reuse else None) for run in 
 # Quoted once, here.
 PROTOCOL_OPTION = f"--protocol={shlex.quote(CONFIG.protocol)}"
 OPTIONS = f"{PROTOCOL_OPTION} --results-dir={shlex.quote(str(CONFIG.results_dir))}"
-RUN_OPTIONS = f"{OPTIONS} --data-dir={shlex.quote(str(CONFIG.data_dir))}"
+DATA_OPTIONS = f"{OPTIONS} --data-dir={shlex.quote(str(CONFIG.data_dir))}"
+RUN_OPTIONS = f"{DATA_OPTIONS} --device={CONFIG.device}" if CONFIG.device else DATA_OPTIONS
 RESULT_OPTIONS = f"{OPTIONS} --reuse" if CONFIG.reuse else OPTIONS
-FETCH_OPTIONS = f"{RUN_OPTIONS} --download" if CONFIG.download else RUN_OPTIONS
+FETCH_OPTIONS = f"{DATA_OPTIONS} --download" if CONFIG.download else DATA_OPTIONS
 
-# The rules' `python` is the one that runs Snakemake, whether its environment is activated or not.
-shell.prefix(f"PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
+# The rules' `python` is the one that runs Snakemake, whether its environment is activated or not. Slurm sends TERM to all
+# processes of a job: `tee` lives on, so that what a training says until its checkpoint is written has where to go.
+PATH = f"PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"
+TEE = """tee() {{ trap '' TERM; command tee "$@"; }}"""  # doubled braces, as in a rule's command
+shell.prefix(f"{PATH}; {TEE}; ")
 
 
 def begin():
-    """Check that the protocol's device is here, and hold its folder until this process ends, however it ends."""
+    """Check that the runs can be made here, and hold the protocol's folder until this process ends, however it ends."""
     try:
-        resolve_device(PROTOCOL.training.device, f"protocol {PROTOCOL.name}: training.device")
+        if workflow.non_local_exec:
+            check_for_cluster()
+        else:
+            resolve_device(DEVICE, WHERE_DEVICE)
         LOCK.enter_context(hold(CONFIG.results_dir / PROTOCOL.name))
     except UserError as error:
         sys.exit(f"error: {error}")
+
+
+def check_for_cluster():
+    """Refuse what would have to be the same on all nodes and may not be.
+
+    Raises:
+        UserError: each node would choose its device, or all would write one SQLite file over the network.
+    """
+    if DEVICE == "auto":
+        raise UserError(f"{WHERE_DEVICE}: auto lets each node choose; say --config device=cpu or device=cuda")
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise UserError(
+            "MLFLOW_TRACKING_URI: is not set, and SQLite is not for nodes that share a disk;"
+            " name a server (http://...), or off and `sync` later"
+        )
 
 
 def untracked(text):

@@ -17,6 +17,8 @@ if PROTOCOL.cohort == 1:
         threads: PROTOCOL.training.threads
         resources:
             gpu=GPU,
+            mem_mb=PROTOCOL.job.memory_mb,
+            runtime=PROTOCOL.job.minutes,
         params:
             options=untracked(RUN_OPTIONS),
             identity=identity(),
@@ -49,6 +51,8 @@ rule evaluate:
     threads: PROTOCOL.training.threads
     resources:
         gpu=GPU,
+        mem_mb=PROTOCOL.job.memory_mb,
+        runtime=PROTOCOL.job.minutes,
     params:
         options=untracked(RUN_OPTIONS),
         identity=identity("evaluation"),
@@ -74,6 +78,8 @@ rule probe:
     threads: PROTOCOL.training.threads
     resources:
         gpu=GPU,
+        mem_mb=PROTOCOL.job.memory_mb,
+        runtime=PROTOCOL.job.minutes,
     params:
         options=untracked(RUN_OPTIONS),
         identity=identity("probe"),
