@@ -14,9 +14,8 @@ from benchmark import engine
 from benchmark.backbone import load_lpips
 from benchmark.checkpoint import WEIGHTS, load_weights
 from benchmark.config import Protocol, run_path
-from benchmark.data.clips import fixed_stream, load_clips
+from benchmark.data.clips import Clips, Stream, fixed_stream, load_bank, load_clips
 from benchmark.data.occlusion import OCCLUDED, box, occlude
-from benchmark.data.prepared import load_digits
 from benchmark.data.stream import ClipStream, to_float
 from benchmark.errors import UserError
 from benchmark.files import atomic_buffer, read_json
@@ -55,14 +54,14 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
     clips = load_clips(data_folder, protocol.data, "test")
     lpips = recorded_lpips(protocol, results_dir, data_dir, device)
     if protocol.data.gaps:
-        stream = fixed_stream(load_digits(data_folder), protocol.data, "test")
+        stream = fixed_stream(load_bank(data_folder, protocol.data), protocol.data, "test")
         table, examples = score_gaps(forecast, clips, stream, protocol, lpips, device)
     else:
         table, examples = score_clips(forecast, clips, protocol, lpips, device)
     write_scores(folder / "frames.parquet", table, variant, seed)
     if protocol.evaluation.beyond:
         longer = protocol.data.model_copy(update={"horizon": protocol.evaluation.beyond})
-        stream = fixed_stream(load_digits(data_folder), longer, "test")
+        stream = fixed_stream(load_bank(data_folder, longer), longer, "test")
         table = score_beyond(forecast_of(longer.horizon), clips, stream, protocol, device)
         write_scores(folder / "beyond.parquet", table, variant, seed)
     with atomic_buffer(folder / "examples.npz") as file:
@@ -133,7 +132,7 @@ def score_gaps(
 
 def score_clips(
     forecast: Forecast,
-    clips: UInt8[Tensor, "N T C H W"],
+    clips: Clips,
     protocol: Protocol,
     lpips: torch.nn.Module | None,
     device: str,
@@ -170,9 +169,7 @@ def score_clips(
     return pd.concat(tables, ignore_index=True), examples
 
 
-def score_beyond(
-    forecast: Forecast, clips: UInt8[Tensor, "N T C H W"], stream: ClipStream, protocol: Protocol, device: str
-) -> pd.DataFrame:
+def score_beyond(forecast: Forecast, clips: Clips, stream: Stream, protocol: Protocol, device: str) -> pd.DataFrame:
     """Score the long `forecast` on `clips` as `stream` continues them, batch by batch.
 
     Returns:

@@ -11,10 +11,9 @@ from torch import Tensor
 from benchmark import engine
 from benchmark.config import RunConfig, check_one_stream
 from benchmark.curriculum import feed_mask
-from benchmark.data.clips import fixed_stream, load_clips
+from benchmark.data.clips import Clips, fixed_stream, load_bank, load_clips, train_stream
 from benchmark.data.occlusion import inputs_of
-from benchmark.data.prepared import load_digits
-from benchmark.data.stream import ClipStream, to_float
+from benchmark.data.stream import to_float
 from benchmark.errors import UserError, is_out_of_memory
 from benchmark.interrupt import Interrupted, Notice, noted
 from benchmark.lock import hold
@@ -86,19 +85,11 @@ def _train(
     seed, data, training = runs[0].seed, runs[0].data, runs[0].training
     data_folder = results_dir / runs[0].protocol / "data"
     engine.prepare_device(device, training.threads)
-    bank = load_digits(data_folder)
-    stream = ClipStream(
-        bank.train,
-        seed=seed,
-        frame_size=data.frame_size,
-        num_digits=data.num_digits,
-        frames=data.context + data.horizon,
-        pool=data.train_clips,
-        device=device,
-    )
+    bank = load_bank(data_folder, data, training=True)
+    stream = train_stream(bank, data, seed, device)
     validation = load_clips(data_folder, data, "validation")
-    # A bar lies over context frames only: what the predictions are held against stays as it is.
-    validation = inputs_of(validation, torch.arange(len(validation)), fixed_stream(bank, data, "validation"), data)
+    if data.gaps:  # a bar lies over context frames only: what the predictions are held against stays as it is
+        validation = inputs_of(validation, torch.arange(len(validation)), fixed_stream(bank, data, "validation"), data)
 
     cohort: list[Trainee] = []
     failures: list[str] = []
@@ -130,7 +121,7 @@ def _train(
                 step=step,
                 batch_size=training.batch_size,
                 context=data.context,
-                horizon=data.horizon,
+                horizon=data.trained_horizon,
                 device=device,
             )
         except (RuntimeError, MemoryError) as error:
@@ -218,11 +209,11 @@ def on_own_stream(one: Trainee, *batch: Tensor) -> Iterator[None]:
         yield
 
 
-def validate(network: Predictor, clips: Tensor, run: RunConfig, device: str) -> float:
+def validate(network: Predictor, clips: Clips, run: RunConfig, device: str) -> float:
     """Mean squared error per frame, summed over pixels, of the free-running network on the validation clips."""
     total = 0.0
-    for batch in clips.split(run.evaluation.batch_size):
-        frames = to_float(batch.to(device))
+    for first in range(0, len(clips), run.evaluation.batch_size):
+        frames = to_float(clips[first : first + run.evaluation.batch_size].to(device))
         prediction = engine.roll_out(network, frames[:, : run.data.context], run).clamp(0, 1)
         total += (prediction - frames[:, run.data.context :]).square().sum().item()
     return total / (len(clips) * run.data.horizon)

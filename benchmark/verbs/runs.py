@@ -29,10 +29,10 @@ def plan(options: argparse.Namespace) -> None:
 
 
 def data(options: argparse.Namespace) -> None:
-    """Prepare the digits and hash the fixed clips."""
-    from benchmark.data.prepared import prepare
+    """Prepare the digits, or decode the films, and hash the fixed clips."""
+    from benchmark.data.prepare import prepare_clips
 
-    prepare(options.protocol.data, options.data_dir, folder_of(options) / "data", options.download)
+    prepare_clips(options.protocol, options.data_dir, folder_of(options) / "data", options.download)
 
 
 def backbone(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from snakemake.utils import min_version
 
 from benchmark import reference
 from benchmark.config import WorkflowConfig, load_protocol
+from benchmark.data_sections import VideosConfig
 from benchmark.device import cuda_count, resolve_device
 from benchmark.errors import UserError, explain
 from benchmark.lock import hold
@@ -17,6 +18,8 @@ from benchmark.outputs import (
     FIGURE_FORMATS,
     TABLE_FORMATS,
     figures_of,
+    files_in,
+    files_of_data,
     films_of,
     paired_films,
     state_gradients_of,
@@ -94,6 +97,19 @@ def run_of(wildcards):
 def plan_sources():
     """The source files that decide the counts of all variants."""
     return code_files(*sorted({name for run in PROTOCOL.runs() for name in sources("plan", run.model)}))
+
+
+def data_files():
+    """What the clips of the protocol are made of, and what they are."""
+    return [f"{FOLDER}/data/{name}" for name in files_of_data(PROTOCOL.data)]
+
+
+def data_origin():
+    """What decides the clips besides the protocol: of films which there are, and how many test clips go on how far."""
+    data = PROTOCOL.data
+    if isinstance(data, VideosConfig):
+        return [files_in(CONFIG.data_dir / data.videos), PROTOCOL.evaluation.beyond, PROTOCOL.shown_clips()]
+    return [CONFIG.data_dir, CONFIG.download] if data.public_test else None
 
 
 def run_sources(stage):

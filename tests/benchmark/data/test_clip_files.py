@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmark.data import clip_files
 from benchmark.data.clip_files import open_clips
-from benchmark.data.clip_layouts import CLIP_LAYOUTS, LAYOUTS
+from benchmark.data_sections import CLIP_LAYOUTS, LAYOUTS
 from benchmark.errors import UserError
 
 NEEDED = 5
