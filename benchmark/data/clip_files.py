@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.clip_layouts import Frames, check_dtype, layout_of, to_ntchw
+from benchmark.data.clip_layouts import Frames, Part, check_dtype, layout_of, to_ntchw
 from benchmark.data.film_files import FILMS, film_length, film_parts, read_film
 from benchmark.data.npz import map_member, names_in, read_npz
 from benchmark.data.originals import PUBLIC_TEST
@@ -48,8 +48,8 @@ class ClipFiles:
     """Channels, height and width of a frame."""
     read: Callable[[range, int], Frames]
     """The first frames of some clips, counted from 0, as they are stored: uint8, or float in [0, 1]."""
-    whole: Callable[[int], Iterator[Frames]]
-    """All frames of one clip in parts (n, C, H, W); those of films in grey."""
+    whole: Callable[[int], Iterator[Part]]
+    """All frames of one clip, part by part; those of films in grey."""
 
     def check_values(self, path: Path, frames: int) -> str:
         """Read the first `frames` frames of all clips once, before anything is computed from them.
@@ -154,7 +154,7 @@ def _open_array(path: Path, array: np.ndarray, needed: int, layout: str | None) 
         part = {"N": slice(numbers.start, numbers.stop), "T": slice(frames.start, frames.stop)}
         return to_ntchw(array[tuple(part.get(axis, slice(None)) for axis in layout)], layout)
 
-    def whole(number: int) -> Iterator[Frames]:
+    def whole(number: int) -> Iterator[Part]:
         for first in range(0, sizes["T"], _FRAMES_AT_ONCE):
             frames = cut(range(number, number + 1), range(first, first + _FRAMES_AT_ONCE))[0]
             yield checked(f"{path}: clip {number + 1}", frames)
@@ -245,7 +245,7 @@ def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
             check_like(entries[number], clip, like)
         return np.stack(clips)
 
-    def whole(number: int) -> Iterator[Frames]:
+    def whole(number: int) -> Iterator[Part]:
         if kind in FILMS:
             return film_parts(entries[number])
         return iter([checked(entries[number], read_clip(entries[number], lengths[number]))])
@@ -255,7 +255,7 @@ def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
     )
 
 
-def checked(name: Path | str, frames: Frames) -> Frames:
+def checked(name: Path | str, frames: Part) -> Part:
     """`frames`, whose values are uint8, or floats in [0, 1]; raises UserError where they are not."""
     if frames.dtype != np.uint8 and frames.size and not (frames.min() >= 0 and frames.max() <= 1):
         raise UserError(

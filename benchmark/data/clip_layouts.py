@@ -8,6 +8,8 @@ from jaxtyping import Float, Shaped, UInt8
 from benchmark.errors import UserError
 
 Frames = UInt8[np.ndarray, "N T C H W"] | Float[np.ndarray, "N T C H W"]
+Part = UInt8[np.ndarray, "part C H W"] | Float[np.ndarray, "part C H W"]
+"""Some frames of one clip."""
 
 
 def layout_of(path: Path, shape: tuple[int, ...], needed: int, named: str | None, allowed: tuple[str, ...]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data.clip_files import ClipFiles, open_clips, open_splits
-from benchmark.data.clip_layouts import Frames
+from benchmark.data.clip_layouts import Part
 from benchmark.data.counter import Domain, counter_hash
 from benchmark.data.frame_bank import SPLITS
 from benchmark.errors import UserError
@@ -23,8 +23,8 @@ class Film:
 
     name: str
     """What messages call it."""
-    parts: Callable[[], Iterator[Frames]]
-    """Its frames (n, C, H, W) in order, part by part."""
+    parts: Callable[[], Iterator[Part]]
+    """Its frames in order, part by part."""
     pieces: tuple[tuple[int, int], ...] | None = None
     """First frame (from 0) and end of each piece that counts; None = the whole film."""
     step: int = STEP

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from benchmark.config import Protocol
-from benchmark.data.clip_layouts import Frames
+from benchmark.data.clip_layouts import Part
 from benchmark.data.counter import Domain, counter_hash
 from benchmark.data.digits import resize_area
 from benchmark.data.film_sets import Film, FilmSet, open_own
@@ -144,8 +144,8 @@ def write_film(film: Film, data: VideosConfig, writer: FrameWriter, decoded: Dec
     return pieces
 
 
-def to_grey(part: Frames) -> UInt8[np.ndarray, "n H W"]:
-    """Frames (n, C, H, W) in one channel as bytes: floats times 255, colour as 0.299 R + 0.587 G + 0.114 B, rounded."""
+def to_grey(part: Part) -> UInt8[np.ndarray, "part H W"]:
+    """Frames in one channel as bytes: floats times 255, colour as 0.299 R + 0.587 G + 0.114 B, rounded."""
     if part.dtype != np.uint8:
         part = np.rint(255 * part).astype(np.uint8)
     if part.shape[1] == 1:
