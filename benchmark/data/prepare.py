@@ -1,10 +1,9 @@
-"""The data folder of a protocol, of either kind of data."""
+"""The data folder of a protocol, of either kind of data. Imports torch only after checking files."""
 
 from pathlib import Path
 from typing import Any
 
 from benchmark.config import Protocol
-from benchmark.data.clips import clips_hash, fixed_clips
 from benchmark.data.frame_bank import load_frames
 from benchmark.data.prepared import prepare, write_record
 from benchmark.data.prepared_videos import prepare_videos
@@ -26,6 +25,9 @@ def prepare_clips(protocol: Protocol, data_dir: Path, folder: Path, download: bo
         return prepare(protocol.data, data_dir, folder, download)
     record = prepare_videos(protocol, data_dir, folder)
     bank = load_frames(folder, record, training=False)
+
+    from benchmark.data.clips import clips_hash, fixed_clips
+
     hashes = {
         f"{split}_sha256": clips_hash(fixed_clips(bank, protocol.data, split)) for split in ("validation", "test")
     }

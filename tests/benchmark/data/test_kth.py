@@ -1,5 +1,8 @@
 """KTH in its public layout: who is in which split, which windows there are, and what is missing is said."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ from benchmark.data.kth import ACTIONS, PERSONS, open_kth, read_sequences
 from benchmark.data.prepared_videos import window_starts
 from benchmark.errors import UserError
 from tests.benchmark.data.made_films import write_kth
+from tests.benchmark.forked import ROOT
 
 ONE_OF_EACH = (14, 15, 17)
 
@@ -105,3 +109,15 @@ def test_windows_of_each_rule_are_those_counted_by_hand():
     assert [*window_starts(50, 20, "authors", ACTIONS["walking"])] == [10, 30]
     assert [*window_starts(5, 5, "every", 20)] == [0]
     assert [[*window_starts(4, 5, rule, 3)] for rule in ("every", "apart", "authors")] == [[], [], []]
+
+
+def test_missing_films_are_told_before_torch_is_imported(tmp_path):
+    program = (
+        "import atexit, runpy, sys; atexit.register(lambda: print('torch' in sys.modules));"
+        "runpy.run_module('benchmark', run_name='__main__')"
+    )
+    words = ["data", "--protocol", "kth", "--data-dir", tmp_path, "--results-dir", tmp_path / "results"]
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    assert "kth not found; put the published folders" in done.stderr
+    assert done.stderr.count("\n") == 1
