@@ -106,10 +106,8 @@ def open_clips(path: Path, needed: int, layout: str | None = None) -> ClipFiles:
     else:
         raise UserError(f"{path}: is no .npy, no .npz and no folder of clips")
     if min(clips.lengths) < needed:
-        number = clips.lengths.index(min(clips.lengths)) + 1
-        raise UserError(
-            f"{path}: a clip has {min(clips.lengths)} frames (number {number}); context and horizon need {needed}"
-        )
+        number, least = clips.lengths.index(min(clips.lengths)) + 1, min(clips.lengths)
+        raise UserError(f"{path}: clip {number} has {least} frames; context and horizon need {needed}")
     return clips
 
 
@@ -213,7 +211,7 @@ def _open_predrnn(path: Path, clips: np.ndarray, dims: np.ndarray, frames: np.nd
         frame=frames.shape[1:],
         read=read,
         whole=lambda number: iter(
-            [checked(f"{path}: clip {number + 1}", read(range(number, number + 1), lengths[number])[0])]
+            [checked(f"{path}: clip {number + 1}", read(range(number, number + 1), int(lengths[number]))[0])]
         ),
     )
 

@@ -83,5 +83,5 @@ def test_folder_of_films_is_a_folder_of_clips(tmp_path):
     assert (found.read_as, found.count, found.lengths, found.frame) == ("AVI films", 3, (5, 6, 7), (1, 8, 8))
     np.testing.assert_array_equal(found.read(range(1, 2), 4)[0, :, 0], moving_square(6, 8, 8, 1)[:4])
     np.testing.assert_array_equal(np.concatenate(list(found.whole(2)))[:, 0], moving_square(7, 8, 8, 2))
-    with pytest.raises(UserError, match=r"a clip has 5 frames \(number 1\); context and horizon need 6"):
+    with pytest.raises(UserError, match=r"clip 1 has 5 frames; context and horizon need 6"):
         open_clips(tmp_path, 6)

@@ -169,7 +169,7 @@ def bad_floats(folder):
         (wide, {"layout": "THW"}, r"clip \d: has frames of 20x16 pixels; say with data.square how they become square"),
         (films_wide, {}, r"clip \d: has frames of 20x16 pixels; say with data.square"),
         (two, {}, "mine: 2 clips cannot be split; three are needed, or one of train, validation, test each"),
-        (short, {}, r"a clip has 4 frames \(number 4\); context and horizon need 5"),
+        (short, {}, r"clip 4 has 4 frames; context and horizon need 5"),
         (nothing, {}, "mine: holds nothing; a folder of clips holds only folders of PNG frames"),
         (bad_floats, {}, "mine/4.npy: has float32 values out of"),
         (as_avi, {"layout": "THW"}, "data.layout THW: .* holds images, whose layout is known; leave data.layout out"),
