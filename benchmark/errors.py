@@ -55,8 +55,8 @@ def explain(error: ValueError, model: type[BaseModel]) -> str:
     elif first["type"] in {"model_type", "dict_type"}:
         message = f"{shortened(first['input'])} is not a mapping of keys to values"
     else:  # the alternatives of a union are one mistake
-        same = [detail["msg"].lower() for detail in details if locate(detail["loc"], model)[0] == where]
-        message = f"{shortened(first['input'])}: {', or '.join(same)}"
+        same = [detail["msg"] for detail in details if locate(detail["loc"], model)[0] == where]
+        message = f"{shortened(first['input'])}: {', or '.join(text[:1].lower() + text[1:] for text in same)}"
     # Pydantic counts a list whose entries are wrong as too short as well.
     places = {locate(detail["loc"], model)[0] for detail in details if detail["type"] != "too_short"} - {where}
     return (f"{where}: {message}" if where else message) + (f" (and {len(places)} more)" if places else "")
