@@ -26,8 +26,9 @@ def beyond_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
     cells = [people_row(protocol, group, groups) for group in groups.values()]
     horizon, beyond = protocol.data.horizon, protocol.evaluation.beyond
     notes = [
-        f"The networks were trained to predict {horizon} frames; the same weights here predict {beyond} of the same"
-        " test clips, which go on, fed with their own predictions. Frames are counted from the first predicted one.",
+        f"The networks were trained to predict {protocol.data.trained_horizon} frames; the same weights here predict"
+        f" {beyond} of the same test clips, which go on, fed with their own predictions. Frames are counted from the"
+        " first predicted one.",
         f"{METRICS['mse'].head} at a predicted frame: {METRICS['mse'].definition}; mean over clips.",
         f"Growth: that error over the one at frame {horizon}, seed by seed.",
         "Better from: first frame at which the prediction without training has the lower MSE, for the mean over seeds"

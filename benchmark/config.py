@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
+from benchmark.data_sections import DataConfig
 from benchmark.errors import UserError, explain, unknown
 from benchmark.plain_yaml import read_yaml
 from benchmark.sections import (
     NOT_IDENTITY,
     ONE_LINE,
-    DataConfig,
     EvaluationConfig,
     Identifier,
     JobConfig,
@@ -102,9 +102,8 @@ class Protocol(Strict):
             raise ValueError(f"variants: {ids} names one twice")
         if set(ids) & set(BASELINES):
             raise ValueError(f"variants: {sorted(set(ids) & set(BASELINES))} are names of baselines")
-        needed = {"evaluation.film_clips": max(self.evaluation.film_clips), "probe.clips": self.probe.clips}
-        for key, value in needed.items():
-            if value > self.data.test_clips:
+        for key, value in self.shown_clips().items():
+            if self.data.test_clips is not None and value > self.data.test_clips:
                 raise ValueError(f"{key}: {value} is more than data.test_clips {self.data.test_clips}")
         for variants in self.cohorts():
             check_one_stream([self.first_run(variant) for variant in variants])
@@ -128,6 +127,10 @@ class Protocol(Strict):
             key, why = ("public_test", "end with their horizon") if data.public_test else ("gaps", "are not continued")
             raise ValueError(f"evaluation.beyond: {beyond} does not go with data.{key}, whose clips {why}")
         return self
+
+    def shown_clips(self) -> dict[str, int]:
+        """Key -> how many test clips there must be for it."""
+        return {"evaluation.film_clips": max(self.evaluation.film_clips), "probe.clips": self.probe.clips}
 
     def seeds_of(self, variant: str) -> tuple[int, ...]:
         """The seeds of `variant`."""

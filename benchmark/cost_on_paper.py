@@ -8,8 +8,20 @@ import pandas as pd
 import torch
 
 from benchmark.config import Protocol, RunConfig
+from benchmark.data_sections import VideosConfig
 from benchmark.device import cuda_count
-from benchmark.estimate import Disk, Work, clips_trained, count_macs, hours, memory_mib, nearest, rate, step_ratio
+from benchmark.estimate import (
+    Disk,
+    Work,
+    clips_trained,
+    count_macs,
+    hours,
+    memory_mib,
+    nearest,
+    rate,
+    step_ratio,
+    test_clips,
+)
 from benchmark.memory import memory_of
 from benchmark.provenance import cpu_model
 from benchmark.rendering import MISSING
@@ -191,8 +203,10 @@ def notes(protocol: Protocol, costs: list[VariantCost], device: Device) -> list[
     unknown = f" The probe is left out: no file of `speed --what probe` is of {device.name}."
     process = ", and 0.9 GiB for a process with its libraries" if device.kind == "cpu" else ", as PyTorch counts it"
     data = protocol.data
-    clips = data.test_clips * (data.context + data.horizon) * data.frame_size**2 / 2**20
+    clips = test_clips(data) * (data.context + data.horizon) * data.frame_size**2 / 2**20
     scored = f"; to be scored, the test clips take {clips:,.0f} MiB of the machine's memory."
+    if isinstance(data, VideosConfig):
+        scored = "; the films are read from disk."
     found += [f"{HOURS}{'' if costs[0].probe_speed else unknown}", *rates(costs), f"{MEMORY}{process}{scored}"]
     if protocol.training.device == "cuda" and device.kind == "cpu":
         found.append(
@@ -221,12 +235,13 @@ MEMORY = (
 def how_counted(run: RunConfig) -> str:
     """How the MACs of a protocol were counted, with the numbers of `run`."""
     training, data = run.training, run.data
+    tested = f"{data.test_clips:,} test clips" if data.test_clips else "left out, as only the films tell their clips"
     twice = " x 2 (each batch again, reversed in time)" if training.reversed_second_step else ""
     return (
         "MACs: multiply-accumulates of the convolutions, counted by torch's FLOP counter without running them; a clip"
         f" is one forward pass over {data.context} + {data.horizon} frames. Training: {training.steps:,} steps x batch"
         f" {training.batch_size}{twice} = {clips_trained(run):,} clips x 3 passes (1 forward, 2 backward). Validation:"
-        f" {data.validation_clips:,} clips at every look. Evaluation: {data.test_clips:,} test clips. Probe:"
+        f" {data.validation_clips:,} clips at every look. Evaluation: {tested}. Probe:"
         f" {run.probe.clips:,} clips, 7 passes a stage, roughly. ({run.variant}; others by their own keys.)"
     )
 

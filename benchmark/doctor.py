@@ -14,6 +14,8 @@ from benchmark import provenance
 from benchmark.backbone import look_for
 from benchmark.config import Protocol
 from benchmark.data.digits import load_bank
+from benchmark.data.prepared_videos import film_set
+from benchmark.data_sections import VideosConfig
 from benchmark.device import cuda_count
 from benchmark.errors import UserError
 from benchmark.memory import memory_of
@@ -45,7 +47,8 @@ def examine(protocol: Protocol, data_dir: Path, results_dir: Path) -> Iterator[F
     yield processor()
     yield gpus()
     yield disk(results_dir)
-    yield of_user("data", lambda: digits(protocol, data_dir))
+    films = isinstance(protocol.data, VideosConfig)
+    yield of_user("data", lambda: videos(protocol, data_dir) if films else digits(protocol, data_dir))
     yield backbone(protocol, data_dir)
     yield of_user("mlflow", look_at_store)
     yield git()
@@ -115,6 +118,13 @@ def digits(protocol: Protocol, data_dir: Path) -> str:
     bank = load_bank(data.digits, data.digit_size, data_dir)
     counts = f"{len(bank.train)} + {len(bank.validation)} + {len(bank.test)}"
     return f"{data.digits} for protocol {protocol.name}: {counts} digits to train, validate and test on"
+
+
+def videos(protocol: Protocol, data_dir: Path) -> str:
+    """The films of the protocol, found and counted; they are decoded by the verb `data`."""
+    found = film_set(protocol, data_dir)
+    counts = " + ".join(str(len(films)) for films in found.films.values())
+    return f"{protocol.data.videos} for protocol {protocol.name}: {counts} films to train, validate and test on"
 
 
 def backbone(protocol: Protocol, data_dir: Path) -> Finding:

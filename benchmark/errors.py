@@ -59,8 +59,8 @@ def explain(error: ValueError, model: type[BaseModel]) -> str:
     elif first["type"] in {"model_type", "dict_type"}:
         message = f"{shortened(first['input'])} is not a mapping of keys to values"
     else:  # the alternatives of a union are one mistake
-        same = [detail["msg"].lower() for detail in details if locate(detail["loc"], model)[0] == where]
-        message = f"{shortened(first['input'])}: {', or '.join(same)}"
+        same = [detail["msg"] for detail in details if locate(detail["loc"], model)[0] == where]
+        message = f"{shortened(first['input'])}: {', or '.join(text[:1].lower() + text[1:] for text in same)}"
     # Pydantic counts a list whose entries are wrong as too short as well.
     places = {locate(detail["loc"], model)[0] for detail in details if detail["type"] != "too_short"} - {where}
     return (f"{where}: {message}" if where else message) + (f" (and {len(places)} more)" if places else "")
@@ -69,20 +69,23 @@ def explain(error: ValueError, model: type[BaseModel]) -> str:
 def locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[str, type[BaseModel] | None]:
     """The dotted key at `location` of `model`, and the section that holds it; pydantic's names of types left out."""
     keys: list[str] = []
-    section, inner = model, model
+    section, inner = model, [model]
     for part in location:
+        if len(inner) > 1 and part in (named := {one.__name__: one for one in inner}):
+            inner = [named[part]]
+            continue
         if isinstance(part, str):
-            if inner is None:
+            if not inner:
                 break
-            section, inner = inner, _section(inner, part)
+            section, inner = inner[0], _sections(inner[0], part)
         keys.append(str(part) if _PLAIN.fullmatch(str(part)) else shortened(part))
     return ".".join(keys), section
 
 
-def _section(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """The model that the values of `key` have; None for plain values."""
+def _sections(model: type[BaseModel], key: str) -> list[type[BaseModel]]:
+    """The models that the values of `key` may have; none for plain values."""
     field = model.model_fields.get(key)
-    return next(_models(field.annotation), None) if field else None
+    return list(_models(field.annotation)) if field else []
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

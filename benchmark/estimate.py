@@ -8,6 +8,7 @@ import torch
 
 from benchmark import cost
 from benchmark.config import RunConfig
+from benchmark.data_sections import DataConfig
 from benchmark.metrics import HEADLINE, columns
 from benchmark.speed_files import Speed
 from models.predictor import Predictor, free_running_mask
@@ -48,12 +49,12 @@ class Work:
         """Counted without running anything."""
         data, training = run.data, run.training
         macs = count_macs(run.model, data.context, data.horizon)
-        scored = data.test_clips * max(1, len(data.gaps)) * macs
+        scored = test_clips(data) * max(1, len(data.gaps)) * macs
         if run.evaluation.beyond:
-            scored += data.test_clips * count_macs(run.model, data.context, run.evaluation.beyond)
+            scored += test_clips(data) * count_macs(run.model, data.context, run.evaluation.beyond)
         passes = PROBE_STAGES * STAGE_PASSES + len(run.probe.steps) * STEP_PASSES
         return cls(
-            training=PASSES["train"] * clips_trained(run) * macs,
+            training=PASSES["train"] * clips_trained(run) * count_macs(run.model, data.context, data.trained_horizon),
             validation=math.ceil(training.steps / training.validate_every) * data.validation_clips * macs,
             evaluation=scored,
             probe=passes * run.probe.clips * macs,
@@ -85,6 +86,11 @@ class Disk:
         return cls(kept=kept, most=kept + checkpoints)
 
 
+def test_clips(data: DataConfig) -> int:
+    """Test clips of a protocol; 0 where they are all of the films, which only these can tell."""
+    return data.test_clips or 0
+
+
 def clips_trained(run: RunConfig) -> int:
     """Clips that a training sees, repeated and reversed ones counted again."""
     return run.training.steps * run.training.batch_size * (2 if run.training.reversed_second_step else 1)
@@ -95,7 +101,7 @@ def table_bytes(run: RunConfig, net: str | None) -> int:
     data, names = run.data, columns(net, conventions=True)
     scores = max(1, len(data.gaps)) * data.horizon * (len(names) + bool(data.gaps))
     longer = (run.evaluation.beyond or 0) * len(HEADLINE)
-    return data.test_clips * (scores + longer) * ROW_BYTES
+    return test_clips(data) * (scores + longer) * ROW_BYTES
 
 
 def probe_rows(run: RunConfig) -> int:

@@ -14,9 +14,8 @@ from benchmark import distributed, engine, processes
 from benchmark.backbone import load_lpips
 from benchmark.checkpoint import WEIGHTS, load_weights
 from benchmark.config import Protocol, run_path
-from benchmark.data.clips import fixed_stream, load_clips
+from benchmark.data.clips import Clips, Stream, fixed_stream, load_bank, load_clips
 from benchmark.data.occlusion import OCCLUDED, box, occlude
-from benchmark.data.prepared import load_digits
 from benchmark.data.stream import ClipStream, to_float
 from benchmark.errors import UserError
 from benchmark.files import atomic_buffer, read_json
@@ -58,13 +57,13 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
     tables = {}
     with distributed.joined(device):
         if protocol.data.gaps:
-            stream = fixed_stream(load_digits(data_folder), protocol.data, "test")
+            stream = fixed_stream(load_bank(data_folder, protocol.data), protocol.data, "test")
             tables["frames.parquet"], examples = score_gaps(forecast, clips, stream, protocol, lpips, device)
         else:
             tables["frames.parquet"], examples = score_clips(forecast, clips, protocol, lpips, device)
         if protocol.evaluation.beyond:
             longer = protocol.data.model_copy(update={"horizon": protocol.evaluation.beyond})
-            stream = fixed_stream(load_digits(data_folder), longer, "test")
+            stream = fixed_stream(load_bank(data_folder, longer), longer, "test")
             tables["beyond.parquet"] = score_beyond(forecast_of(longer.horizon), clips, stream, protocol, device)
     if not processes.is_first():
         return
@@ -138,7 +137,7 @@ def score_gaps(
 
 def score_clips(
     forecast: Forecast,
-    clips: UInt8[Tensor, "N T C H W"],
+    clips: Clips,
     protocol: Protocol,
     lpips: torch.nn.Module | None,
     device: str,
@@ -175,9 +174,7 @@ def score_clips(
     return pd.concat(tables, ignore_index=True), examples
 
 
-def score_beyond(
-    forecast: Forecast, clips: UInt8[Tensor, "N T C H W"], stream: ClipStream, protocol: Protocol, device: str
-) -> pd.DataFrame:
+def score_beyond(forecast: Forecast, clips: Clips, stream: Stream, protocol: Protocol, device: str) -> pd.DataFrame:
     """Score the long `forecast` on `clips` as `stream` continues them, batch by batch.
 
     Returns:

@@ -4,16 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
 from benchmark import processes
 from benchmark.config import RunConfig
 from benchmark.curriculum import feed_mask
-from benchmark.data.clips import fixed_stream, load_clips
+from benchmark.data.clips import Clips, Stream, fixed_stream, load_bank, load_clips, train_stream
 from benchmark.data.occlusion import inputs_of
-from benchmark.data.prepared import load_digits
-from benchmark.data.stream import ClipStream
 
 
 @dataclass(frozen=True)
@@ -24,9 +21,9 @@ class Feed:
     """One of them, whose seed, data and batches are those of all."""
     device: str
     digits: str
-    """Hash of the digits."""
-    stream: ClipStream
-    validation: UInt8[Tensor, "N T C H W"]
+    """Hash of the digits or films."""
+    stream: Stream
+    validation: Clips
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Frames, inputs and feed mask of step `step`, or of this process's share of them."""
@@ -41,7 +38,7 @@ class Feed:
             step=step,
             batch_size=training.batch_size,
             context=data.context,
-            horizon=data.horizon,
+            horizon=data.trained_horizon,
             device=self.device,
         )
         return frames, inputs, mask[processes.rank() * size :][:size]
@@ -54,17 +51,8 @@ def feed_of(run: RunConfig, results_dir: Path, device: str) -> Feed:
         UserError: the data are missing or damaged.
     """
     data, folder = run.data, results_dir / run.protocol / "data"
-    bank = load_digits(folder)
-    stream = ClipStream(
-        bank.train,
-        seed=run.seed,
-        frame_size=data.frame_size,
-        num_digits=data.num_digits,
-        frames=data.context + data.horizon,
-        pool=data.train_clips,
-        device=device,
-    )
+    bank = load_bank(folder, data, training=True)
     validation = load_clips(folder, data, "validation")
-    # A bar lies over context frames only: what the predictions are held against stays as it is.
-    validation = inputs_of(validation, torch.arange(len(validation)), fixed_stream(bank, data, "validation"), data)
-    return Feed(run, device, bank.sha256, stream, validation)
+    if data.gaps:  # a bar lies over context frames only: what the predictions are held against stays as it is
+        validation = inputs_of(validation, torch.arange(len(validation)), fixed_stream(bank, data, "validation"), data)
+    return Feed(run, device, bank.sha256, train_stream(bank, data, run.seed, device), validation)

@@ -1,6 +1,7 @@
 """The sentences under the tables: what was predicted, from how many seeds, and what is missing."""
 
 from benchmark.config import Protocol
+from benchmark.data_sections import VideosConfig
 from benchmark.metrics import METRICS
 from benchmark.runs import FinishedRun
 from benchmark.statistics import SMALLEST_N
@@ -8,13 +9,24 @@ from benchmark.statistics import SMALLEST_N
 
 def data_note(protocol: Protocol, runs: list[FinishedRun]) -> str:
     """What was predicted, and which clips."""
-    data = protocol.data
-    hashes = {run.provenance["data_hash"][:12] for run in runs if run.config}
+    data, trained = protocol.data, [run for run in runs if run.config]
+    hashes = {run.provenance["data_hash"][:12] for run in trained}
+    further = ""
+    if isinstance(data, VideosConfig):
+        made_of = f"Clips of {data.videos}"
+        further = "".join(f" Films: {about}." for about in sorted({run.provenance["data"]["about"] for run in trained}))
+        further = (f" Trained to predict {data.train_horizon}." if data.train_horizon else "") + further
+    else:
+        made_of = f"{data.num_digits} moving digits of {data.digit_size} pixels ({data.digits})"
     return (
-        f"{data.num_digits} moving digits of {data.digit_size} pixels ({data.digits}) on"
-        f" {data.frame_size}x{data.frame_size}, {data.context} -> {data.horizon} frames, {data.test_clips:,} test clips"
-        f" (data hash {', '.join(sorted(hashes))})."
+        f"{made_of} on {data.frame_size}x{data.frame_size}, {data.context} -> {data.horizon} frames,"
+        f" {clips_scored(protocol, runs):,} test clips (data hash {', '.join(sorted(hashes))}).{further}"
     )
+
+
+def clips_scored(protocol: Protocol, runs: list[FinishedRun]) -> int:
+    """How many test clips there are; where the protocol asks for all, as many as a run was scored on."""
+    return protocol.data.test_clips or len(runs[0].per_clip)
 
 
 def gap_notes(protocol: Protocol) -> list[str]:

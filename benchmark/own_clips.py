@@ -9,13 +9,14 @@ from PIL import Image, ImageOps
 
 from benchmark.data.clip_files import ClipFiles, open_clips
 from benchmark.data.clip_layouts import Frames
+from benchmark.data.film_files import FILMS, film_length, read_film
 from benchmark.data.single_clips import entries_of, gif_length, png_frames, read_gif, read_png
 from benchmark.errors import UserError
 from benchmark.files import check_output
 from models.spec import ModelSpec
 
 OUTPUTS = {".npy": "values", ".gif": "a film", ".png": "a film strip"}
-READABLE = (".gif", ".npy", ".npz")
+READABLE = (".gif", ".npy", ".npz", *FILMS)
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 """Share of red, green and blue in grey, as in Pillow."""
 
@@ -37,15 +38,13 @@ def check_paths(weights: Path, source: Path, output: Path) -> None:
         raise UserError(f"--output: {output} would lie in what is read; name another file")
     check_output(output)
     if source.is_file() and source.suffix.lower() not in READABLE:
-        frames = source.with_suffix("")
         raise UserError(
-            f"--input: {source} is no {', '.join(READABLE)} and no folder; of a film PNG frames are read, which ffmpeg"
-            f" makes: mkdir {frames} && ffmpeg -i {source} {frames}/%04d.png, then --input {frames}"
+            f"--input: {source} is no {', '.join(READABLE)} and no folder; of anything else make one of these first"
         )
 
 
 def open_input(path: Path, given: int, layout: str | None) -> ClipFiles:
-    """The clips at `path`: one .gif, one folder of PNG frames, or what `open_clips` knows.
+    """The clips at `path`: one film, one folder of PNG frames, or what `open_clips` knows.
 
     Args:
         given: frames that every clip must have.
@@ -58,6 +57,8 @@ def open_input(path: Path, given: int, layout: str | None) -> ClipFiles:
         kind, read, length = "GIF film", read_gif, gif_length(path)
     elif path.is_dir() and {entry.suffix.lower() for entry in entries_of(path)} == {".png"}:
         kind, read, length = "PNG frames", read_png, len(png_frames(path))
+    elif path.suffix.lower() in FILMS and path.is_file():
+        kind, read, length = f"{path.suffix[1:].upper()} film", read_film, film_length(path)
     else:
         return open_clips(path, given, layout)
     if layout is not None:
@@ -67,9 +68,10 @@ def open_input(path: Path, given: int, layout: str | None) -> ClipFiles:
     return ClipFiles(
         read_as=kind,
         count=1,
-        lengths=(length, length),
+        lengths=(length,),
         frame=read(path, 1).shape[1:],
         read=lambda numbers, frames: np.stack([read(path, frames) for _ in numbers]),
+        whole=lambda number: iter([read(path, length)]),
     )
 
 

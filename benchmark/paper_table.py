@@ -9,20 +9,28 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmark.config import Protocol
-from benchmark.metrics import HEADLINE, METRICS
-from benchmark.notes import diverged_notes, seed_note
+from benchmark.data_sections import KTH, DataConfig, VideosConfig
+from benchmark.metrics import METRICS
+from benchmark.notes import clips_scored, diverged_notes, seed_note
 from benchmark.rendering import MINUS, MISSING, Table, interval, number, thousands
 from benchmark.runs import FinishedRun, VariantRuns, by_variant
 from benchmark.score_tables import seeds_cell, spent
-from benchmark.sections import DataConfig
+from benchmark.sections import DigitsConfig
 from benchmark.statistics import Summary, summarise
 
 PUBLISHED = Path(__file__).parent / "published" / "published.csv"
 VARIANT_OF = {"ConvLSTM": "convlstm", "ConvLSTM-S": "convlstm", "PredRNN": "predrnn", "PredRNN++": "predrnnpp"}
 """Model as published -> the variant of ours that is this model; others have none."""
-_MNIST = {"digits": "mnist", "digit_size": 28, "frame_size": 64, "gaps": ()}
-CLIPS_OF = {f"moving-mnist-{count}": _MNIST | {"num_digits": count} for count in (2, 3)}
-"""Data set as published -> what our clips must be; others are not in this benchmark."""
+_DIGITS = {
+    count: DigitsConfig(
+        digits="mnist", digit_size=28, frame_size=64, num_digits=count, validation_clips=1, test_clips=1
+    )
+    for count in (2, 3)
+}
+CLIPS_OF: dict[str, DataConfig] = {f"moving-mnist-{count}": clips for count, clips in _DIGITS.items()} | {
+    "kth": VideosConfig(videos=KTH, frame_size=128, square="stretch", validation_clips=1)
+}
+"""Data set as published -> what our clips must be (their numbers aside); others are not in this benchmark."""
 COLUMN_OF = {
     ("mse", "clipped"): "mse",
     ("mse", "unclipped"): "mse_unclipped",
@@ -127,9 +135,9 @@ def compare_row(
     """Hold the numbers of one published row against ours."""
     variant = VARIANT_OF.get(row["model"])
     one = ours.get(variant) if variant else None
-    rolled_out = is_beyond(row, protocol)
-    against_row = data_reasons(row, scored_on(row, protocol)) + model_reasons(variant, one, protocol.name)
-    found = []
+    against_row = data_reasons(row, protocol) + model_reasons(variant, one, protocol.name)
+    frames, found = horizon_of(row), []
+    rolled_out = frames != protocol.data.horizon
     for metric in (metric for metric in HEADS if row[metric]):
         convention = row[f"{metric}_convention"]
         column = COLUMN_OF.get((metric, convention))
@@ -137,43 +145,35 @@ def compare_row(
         if column is None:
             reasons.append(Reason(f"{metric.upper()} convention {convention or 'not given'}"))
         if not reasons:
-            reasons = beyond_reasons(column) if rolled_out else []  # pyright: ignore[reportArgumentType]  # without a reason both are known
-        if not reasons:
-            reasons = score_reasons(column, one, lpips)  # pyright: ignore[reportArgumentType]  # without a reason both are known
-        if reasons:
-            scores = []
-        elif rolled_out:
-            scores = [float(run.beyond[column].mean()) for run in one.group.kept]  # pyright: ignore[reportOptionalSubscript, reportOptionalMemberAccess]  # as above
-        else:
-            scores = list(one.group.scores(column).values())  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]  # as above
-        found.append(Comparison(row, metric, one, summarise(scores), tuple(reasons), rolled_out))
+            reasons = score_reasons(column, one, lpips, scores_of(one.group, column, frames, protocol))
+        scores = {} if reasons else scores_of(one.group, column, frames, protocol)
+        found.append(Comparison(row, metric, one, summarise(list(scores.values())), tuple(reasons), rolled_out))
     return found
 
 
-def is_beyond(row: dict[str, str], protocol: Protocol) -> bool:
-    """Whether the row is of as many frames as ours are rolled out to beyond their horizon."""
-    return int(row["setting"].split("->")[1]) == protocol.evaluation.beyond
+def horizon_of(row: dict[str, str]) -> int:
+    """Frames that the row's models predicted."""
+    return int(row["setting"].split("->")[1])
 
 
-def scored_on(row: dict[str, str], protocol: Protocol) -> DataConfig:
-    """What our clips are on which the row would be compared."""
-    longer = {"horizon": protocol.evaluation.beyond} if is_beyond(row, protocol) else {}
-    return protocol.data.model_copy(update=longer)
+def scores_of(group: VariantRuns, column: str, frames: int, protocol: Protocol) -> dict[int, float]:
+    """Seed -> mean over so many predicted frames, past the horizon of the longer roll-out; empty if not scored."""
+    if frames == protocol.data.horizon:
+        known = all(column in run.scores for run in group.kept)
+        return group.scores(column) if known else {}
+    known = all(run.beyond is not None and column in run.beyond for run in group.kept)
+    return {run.seed: float(run.beyond[column].mean(skipna=False)) for run in group.kept} if known else {}
 
 
-def beyond_reasons(column: str) -> list[Reason]:
-    """Why the roll-out beyond the horizon has no score under `column`; empty if it has."""
-    return [] if column in HEADLINE else [Reason(f"beyond the horizon {column} is not measured")]
-
-
-def data_reasons(row: dict[str, str], data: DataConfig) -> list[Reason]:
-    """Why clips of `data` are not of the kind that the row was measured on; empty if they are."""
-    name = row["dataset"]
+def data_reasons(row: dict[str, str], protocol: Protocol) -> list[Reason]:
+    """Why clips of `protocol` are not of the kind that the row was measured on; empty if they are."""
+    name, data = row["dataset"], protocol.data
     if name not in CLIPS_OF:
         return [Reason("clips not in this benchmark", f"{name}: clips not in this benchmark yet")]
     context, horizon = map(int, row["setting"].split("->"))
-    wanted = data.model_copy(update=CLIPS_OF[name] | {"context": context, "horizon": horizon})
-    if in_words(wanted) == in_words(data):
+    wanted = CLIPS_OF[name].model_copy(update={"context": context, "horizon": horizon})
+    ours = data.model_copy(update={"horizon": horizon}) if horizon == protocol.evaluation.beyond else data
+    if in_words(wanted) == in_words(ours):
         return []
     return [Reason("other clips", f"other clips: {name} is {in_words(wanted)}; here {in_words(data)}")]
 
@@ -181,10 +181,11 @@ def data_reasons(row: dict[str, str], data: DataConfig) -> list[Reason]:
 def in_words(data: DataConfig) -> str:
     """What decides whether two sets of clips are of one kind."""
     bar = ", a bar hides one in training" if data.gaps else ""
-    return (
-        f"{data.num_digits} digits ({data.digits}) of {data.digit_size} pixels on {data.frame_size}x{data.frame_size},"
-        f" {data.context} -> {data.horizon} frames{bar}"
-    )
+    if isinstance(data, VideosConfig):
+        made_of = data.videos
+    else:
+        made_of = f"{data.num_digits} digits ({data.digits}) of {data.digit_size} pixels"
+    return f"{made_of} on {data.frame_size}x{data.frame_size}, {data.context} -> {data.horizon} frames{bar}"
 
 
 def model_reasons(variant: str | None, ours: Ours | None, protocol: str) -> list[Reason]:
@@ -196,17 +197,17 @@ def model_reasons(variant: str | None, ours: Ours | None, protocol: str) -> list
     return [] if ours.group.kept else [Reason(f"ours {ours.group.diverged}")]
 
 
-def score_reasons(column: str, ours: Ours, lpips: dict[str, Any]) -> list[Reason]:
-    """Why our runs have no score under `column`; empty if they have."""
+def score_reasons(column: str, ours: Ours, lpips: dict[str, Any], scores: dict[int, float]) -> list[Reason]:
+    """Why our runs have no score under `column`; empty if `scores`, by seed, are these."""
     if column.startswith("lpips_"):
         net = column.split("_")[1]
         if net != lpips["net"]:
             return [Reason(f"our LPIPS is of {lpips['net']}, not {net}")]
         if lpips["status"] != "found":
             return [Reason(f"LPIPS {lpips['status']}", f"LPIPS was {lpips['status']} ({net}); {lpips['how']}")]
-    if any(column not in run.scores for run in ours.group.kept):
+    if not scores:
         return [Reason(f"our runs were scored without {column}")]
-    if not all(map(math.isfinite, ours.group.scores(column).values())):
+    if not all(map(math.isfinite, scores.values())):
         return [Reason(f"our {column} is not finite")]
     return []
 
@@ -243,7 +244,7 @@ def values_of(one: Comparison, protocol: Protocol, test_set: str) -> dict[str, A
         "low": one.found.low,
         "high": one.found.high,
         "difference": one.difference,
-        "data_matches": "no" if data_reasons(row, scored_on(row, protocol)) else "yes",
+        "data_matches": "no" if data_reasons(row, protocol) else "yes",
         "test_set": test_set,
         "budget_matches": budget_matches(row, ours),
         "clips_published": theirs,
@@ -327,7 +328,7 @@ def notes_on_comparison(
         trained = f"{fixed:,} clips again and again" if fixed else "an endless stream of clips"
         notes += [
             f"Same kind: {in_words(protocol.data)}. Ours were trained on {trained} and scored on"
-            f" {protocol.data.test_clips:,} test clips ({test_set}).",
+            f" {clips_scored(protocol, known):,} test clips ({test_set}).",
             f"{OTHER_BUDGET} = clips trained on differ by more than {SAME_BUDGET:.0%}, or theirs are not given: the"
             " difference is also one of budget.",
             seed_note(protocol),

@@ -56,7 +56,7 @@ def predict(
     network = load_weights(weights).to(device)
     given = given_frames(weights, context)
     clips = open_input(source, given, layout)
-    rest = clips.lengths[0] - given
+    rest = min(clips.lengths) - given
     predicted = horizon or rest or given
     true = min(rest, predicted)
     notes = [f"{source}: {clips_note(clips, given + true)}; {clips.check_values(source, given + true)}."]

@@ -55,12 +55,13 @@ class Progress:
         title: stands in front, e.g. `predrnnpp seed=1`.
         steps: steps of the whole run.
         done: steps that an earlier process did.
+        unit: what a step is called.
     """
 
     LOG_EVERY_S = 15.0
 
-    def __init__(self, title: str, steps: int, done: int) -> None:
-        self.title, self.steps, self.first = title, steps, done
+    def __init__(self, title: str, steps: int, done: int, unit: str = "step") -> None:
+        self.title, self.steps, self.first, self.unit = title, steps, done, unit
         self.started = self.said = time.monotonic()
         self.terminal = sys.stderr.isatty()
 
@@ -69,6 +70,10 @@ class Progress:
         return time.monotonic() - self.started
 
     def show(self, step: int, loss: float, clips_per_s: float) -> None:
+        """Show the state of a training, see `tell`."""
+        self.tell(step, f"loss {loss:.4g} | {clips_per_s:.3g} clips/s")
+
+    def tell(self, step: int, what: str) -> None:
         """Show the state after `step` steps; in a log file at most every `LOG_EVERY_S` and at the end."""
         now = time.monotonic()
         if not self.terminal and now - self.said < self.LOG_EVERY_S and step < self.steps:
@@ -77,7 +82,7 @@ class Progress:
         left_s = round(self.elapsed_s() / max(step - self.first, 1) * (self.steps - step))
         width = len(str(self.steps))
         line = (
-            f"{self.title} | step {step:>{width}}/{self.steps} | loss {loss:.4g} | {clips_per_s:.3g} clips/s"
+            f"{self.title} | {self.unit} {step:>{width}}/{self.steps} | {what}"
             f" | {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left"
         )
         end = "\n" if not self.terminal or step == self.steps else "\x1b[K\r"

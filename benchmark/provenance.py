@@ -17,11 +17,25 @@ from models.spec import CELLS, ModelSpec
 
 ROOT = Path(__file__).parents[1]
 
-STREAM = ("benchmark/data/counter.py", "benchmark/data/stream.py")
+STREAM = ("benchmark/data/counter.py", "benchmark/data/stream.py", "benchmark/data/windows.py")
 STAGES = {
     "plan": ("benchmark/plan.py", "benchmark/cost.py"),
     "backbone": ("benchmark/backbone.py",),
-    "data": ("benchmark/data/digits.py", "benchmark/data/clips.py", "benchmark/data/prepared.py", *STREAM),
+    "data": (
+        "benchmark/data/digits.py",
+        "benchmark/data/clips.py",
+        "benchmark/data/prepare.py",
+        "benchmark/data/prepared.py",
+        "benchmark/data/prepared_videos.py",
+        "benchmark/data/film_sets.py",
+        "benchmark/data/film_files.py",
+        "benchmark/data/clip_files.py",
+        "benchmark/data/clip_layouts.py",
+        "benchmark/data/single_clips.py",
+        "benchmark/data/kth.py",
+        "benchmark/data/frame_bank.py",
+        *STREAM,
+    ),
     "train": (
         "benchmark/train.py",
         "benchmark/feed.py",
@@ -32,6 +46,7 @@ STAGES = {
         "benchmark/distributed.py",
         "benchmark/guard.py",
         "benchmark/curriculum.py",
+        "benchmark/data/clips.py",
         "benchmark/data/occlusion.py",
         *STREAM,
     ),
@@ -92,7 +107,8 @@ is left out: changing it reruns nothing.
 
 SILENT = {"annotation", "returns", "type_comment", "type_params", "kind"}
 """Fields of a syntax tree that say what something is, not what is done with it."""
-DATA_HASHES = ("digits_sha256", "validation_sha256", "test_sha256")
+DATA_KEYS = ("source", "about", "digits_sha256", "train_sha256", "validation_sha256", "test_sha256")
+"""Of what `data.json` says of digits or of films, what results keep."""
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "scikit-image", "lpips", "safetensors")
 """Packages whose version may change a number."""
 
@@ -178,7 +194,7 @@ def provenance(run: RunConfig, data_folder: Path, device: str) -> dict[str, Any]
         "code_hash": code_hash("train", run.model),
         "config_hash": run.identity(),
         "data_hash": data["data_hash"],
-        "data": {name: data[name] for name in ("source", *DATA_HASHES)},
+        "data": {name: data[name] for name in DATA_KEYS if name in data},
         "device": device,
         "accelerator": accelerator,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

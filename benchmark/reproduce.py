@@ -121,14 +121,14 @@ def run_again(protocol: Protocol, run: RunConfig, place: Path, data_dir: Path, d
     """Prepare, train, score and probe `run` below `place`, and return its record."""
     os.environ["MLFLOW_TRACKING_URI"] = OFF  # in the store it would take the place of the run it repeats
     from benchmark import backbone
-    from benchmark.data.prepared import prepare
+    from benchmark.data.prepare import prepare_clips
     from benchmark.evaluate import evaluate
     from benchmark.probe import probe
     from benchmark.record import make_record
     from benchmark.train import train_cohort
 
     folder = place / protocol.name
-    prepare(protocol.data, data_dir, folder / "data")
+    prepare_clips(protocol, data_dir, folder / "data")
     backbone.prepare(protocol.evaluation.lpips_backbone, data_dir, folder / "lpips_backbone.json", False)
     train_cohort([run], place, device, skip_trained=True)
     evaluate(protocol, run.variant, run.seed, place, data_dir, device)

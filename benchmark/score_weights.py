@@ -79,7 +79,7 @@ def score_files(
     given = given_frames(path, context)
     clips = open_clips(data, given + (horizon or 1), layout)
     check_frames(network.spec, clips.frame, f"{data}: its clips")
-    predicted = horizon or clips.lengths[0] - given
+    predicted = horizon or min(clips.lengths) - given
     record = look_for(lpips_backbone, data_dir, bool(download)) if lpips_backbone else None
     lpips = load_lpips(record, data_dir, device) if record else None
     values = clips.check_values(data, given + predicted)
@@ -162,7 +162,7 @@ def given_frames(path: Path, context: int | None) -> int:
 
 def clips_note(clips: ClipFiles, used: int) -> str:
     """How the clips were read and what of them is used."""
-    shortest, longest = clips.lengths
+    shortest, longest = min(clips.lengths), max(clips.lengths)
     length = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
     size = "x".join(map(str, clips.frame[1:]))
     count = f"{clips.count:,} clip{'s' * (clips.count > 1)}"

@@ -43,7 +43,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
-class DataConfig(Strict):
+class DigitsConfig(Strict):
     """Moving digits: what a clip is and how many there are."""
 
     digits: Literal["mnist", "mnist-t10k", "optdigits"] = Field(description="Where the digits come from.")
@@ -65,8 +65,13 @@ class DataConfig(Strict):
         description="Last context frames in which a bar hides a digit; [] = no bar.",
     )
 
+    @property
+    def trained_horizon(self) -> int:
+        """Frames predicted in training."""
+        return self.horizon
+
     @model_validator(mode="after")
-    def _digits_fit(self) -> "DataConfig":
+    def _digits_fit(self) -> "DigitsConfig":
         if self.digit_size >= self.frame_size:
             raise ValueError(f"digit_size {self.digit_size} does not fit into frame_size {self.frame_size}")
         if self.public_test and (self.frame_size, self.num_digits) != (64, 2):
@@ -74,7 +79,7 @@ class DataConfig(Strict):
         return self
 
     @model_validator(mode="after")
-    def _gaps_fit(self) -> "DataConfig":
+    def _gaps_fit(self) -> "DigitsConfig":
         if self.public_test and self.gaps:
             raise ValueError("gaps: do not go with public_test: where its digits are is not known")
         if len(set(self.gaps)) < len(self.gaps):

@@ -9,6 +9,7 @@ from benchmark.beyond_table import beyond_table
 from benchmark.comparison_table import comparison_table
 from benchmark.config import Protocol
 from benchmark.cost_table import compute_table
+from benchmark.data_sections import HELD_OUT, VideosConfig
 from benchmark.files import read_json, write_atomic
 from benchmark.outputs import TABLE_FORMATS, tables_of
 from benchmark.paper_table import paper_table
@@ -32,7 +33,9 @@ def write_tables(protocol: Protocol, results_dir: Path, *, reuse: bool = False) 
     runs = read_runs(protocol, results_dir, reuse=reuse)
     costs = pd.read_csv(folder / "plan.csv").set_index("variant")
     lpips = read_json(folder / "lpips_backbone.json")
-    test_set = read_json(folder / "data" / "data.json")["test_set"] if protocol.data.public_test else "generated"
+    test_set = HELD_OUT if isinstance(protocol.data, VideosConfig) else "generated"
+    if protocol.data.public_test:
+        test_set = read_json(folder / "data" / "data.json")["test_set"]
     make: dict[str, Callable[[], Table]] = {
         "main": lambda: main_table(protocol, runs, costs, lpips),
         "comparison": lambda: comparison_table(protocol, runs, lpips),

@@ -153,17 +153,18 @@ def _batches(values: list[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _send_data(client: "MlflowClient", run: "Run", snapshot: Snapshot) -> None:
-    """Log the training and the test clips as inputs; their source is the code that makes them."""
+    """Log the training and the test clips as inputs; their source is the code that makes or reads them."""
     if run.inputs is not None and run.inputs.dataset_inputs:
         return
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.exceptions import MlflowException
 
+    digits, videos = (snapshot.data.get(kind) for kind in ("digits", "videos"))
     source = {"tags": {key: snapshot.tags[key] for key in ("mlflow.source.name", "mlflow.source.git.commit")}}
     inputs = [
         DatasetInput(
             Dataset(
-                name=f"moving-{snapshot.data['digits']}-{context}",
+                name=f"moving-{digits}-{context}" if digits else f"{videos}-{context}".replace("/", "-"),
                 digest=snapshot.tags["data_hash"][:36],
                 source_type="code",
                 source=json.dumps(source),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmark import distributed, engine, processes
 from benchmark.config import RunConfig, check_one_stream
+from benchmark.data.clips import Clips
 from benchmark.data.stream import to_float
 from benchmark.errors import OwnError, UserError, is_out_of_memory
 from benchmark.feed import Feed, feed_of
@@ -223,11 +224,11 @@ def on_own_stream(one: Trainee, *batch: Tensor) -> Iterator[None]:
         yield
 
 
-def validate(network: Predictor, clips: Tensor, run: RunConfig, device: str) -> float:
+def validate(network: Predictor, clips: Clips, run: RunConfig, device: str) -> float:
     """Mean squared error per frame, summed over pixels, of the free-running network on the validation clips."""
     total = 0.0
-    for batch in distributed.share(clips.split(run.evaluation.batch_size)):
-        frames = to_float(batch.to(device))
+    for first in distributed.share(range(0, len(clips), run.evaluation.batch_size)):
+        frames = to_float(clips[first : first + run.evaluation.batch_size].to(device))
         prediction = engine.roll_out(network, frames[:, : run.data.context], run).clamp(0, 1)
         total += (prediction - frames[:, run.data.context :]).square().sum().item()
     return distributed.total(total) / (len(clips) * run.data.horizon)

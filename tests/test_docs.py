@@ -34,6 +34,7 @@ from tests.documented import SHELL, Command, blocks, commands, lines, pages
 FOLLOWED = {
     "docs/adding_a_cell.md": "tests/test_your_own.py",
     "docs/adding_a_metric.md": "tests/test_your_own.py",
+    "docs/adding_data.md": "tests/test_adding_data.py",
 }
 """Pages that another test follows from the first command to the last."""
 RUN = {"doctor": (0, 1), "status": (0,), "verify": (0,), "predict": (0,), "evaluate": (0,)}
@@ -52,7 +53,7 @@ NOT_HERE = {
     "mlflow server": "a server; tests/benchmark/test_mirroring.py kills one",
     "ssh ": "needs another machine",
     "apt-get install": "changes the machine; .ci/run does it",
-    "mkdir frames && ffmpeg": "needs ffmpeg, which is not of this environment",
+    "torchrun --standalone": "tests/benchmark/test_distributed.py starts some",
 }
 """Beginning of a command -> why it is not run here."""
 STAND_INS = {

@@ -1,14 +1,15 @@
 """Clips in a person's own files: arrays in the layouts people have, predrnn's npz, folders of clips; read in parts."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.clip_layouts import CLIP_LAYOUTS, LAYOUTS, Frames, check_dtype, layout_of, to_ntchw
+from benchmark.data.clip_layouts import Frames, Part, check_dtype, layout_of, to_ntchw
+from benchmark.data.film_files import FILMS, film_length, film_parts, read_film
 from benchmark.data.npz import map_member, names_in, read_npz
 from benchmark.data.originals import PUBLIC_TEST
 from benchmark.data.single_clips import (
@@ -22,6 +23,7 @@ from benchmark.data.single_clips import (
     read_npy,
     read_png,
 )
+from benchmark.data_sections import CLIP_LAYOUTS, LAYOUTS
 from benchmark.errors import UserError, unknown
 
 PREDRNN = ("clips", "dims", "input_raw_data")
@@ -29,6 +31,7 @@ PREDRNN = ("clips", "dims", "input_raw_data")
 C, H, W of a frame, and all frames (frames, C, H, W)."""
 
 _PIXELS_AT_ONCE = 2**24
+_FRAMES_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +42,14 @@ class ClipFiles:
     """How the file was understood, in words."""
     count: int
     """Number of clips."""
-    lengths: tuple[int, int]
-    """Frames of the shortest and of the longest clip."""
+    lengths: tuple[int, ...]
+    """Frames of each clip."""
     frame: tuple[int, int, int]
     """Channels, height and width of a frame."""
     read: Callable[[range, int], Frames]
     """The first frames of some clips, counted from 0, as they are stored: uint8, or float in [0, 1]."""
+    whole: Callable[[int], Iterator[Part]]
+    """All frames of one clip, part by part; those of films in grey."""
 
     def check_values(self, path: Path, frames: int) -> str:
         """Read the first `frames` frames of all clips once, before anything is computed from them.
@@ -80,7 +85,7 @@ def open_clips(path: Path, needed: int, layout: str | None = None) -> ClipFiles:
 
     Args:
         path: a .npy of clips, a .npz of one such array or of `PREDRNN`, or a folder of clips, each a folder of PNG
-            frames, a .npy or a .gif; clips and frames in the natural order of their names.
+            frames, a .npy, a .gif or one of `FILMS`; clips and frames in the natural order of their names.
         needed: frames that every clip must have.
         layout: one of `LAYOUTS`, or of `CLIP_LAYOUTS` for a folder of .npy. Without it a layout is taken only where
             no other fits: 1 or 3 channels, square frames, and at least `needed` of them in a clip.
@@ -100,9 +105,36 @@ def open_clips(path: Path, needed: int, layout: str | None = None) -> ClipFiles:
         clips = _open_npz(path, needed, layout)
     else:
         raise UserError(f"{path}: is no .npy, no .npz and no folder of clips")
-    if clips.lengths[0] < needed:
-        raise UserError(f"{path}: a clip has {clips.lengths[0]} frames; context and horizon need {needed}")
+    if min(clips.lengths) < needed:
+        number, least = clips.lengths.index(min(clips.lengths)) + 1, min(clips.lengths)
+        raise UserError(f"{path}: clip {number} has {least} frames; context and horizon need {needed}")
     return clips
+
+
+def open_splits(path: Path, needed: dict[str, int], layout: str | None = None) -> dict[str, ClipFiles] | None:
+    """The clips of each split, where `path` holds a folder, .npy or .npz, or a .npz an array, for each; else None.
+
+    Args: `needed`: split -> frames that every clip of it must have.
+
+    Raises:
+        UserError: as `open_clips`, or there are some splits and not others.
+    """
+    if path.is_dir():
+        there = {entry.stem if entry.is_file() else entry.name: entry for entry in entries_of(path)}
+    elif path.suffix == ".npz":
+        there = dict.fromkeys(names_in(path), path)
+    else:
+        return None
+    if not needed.keys() & there.keys():
+        return None
+    if strange := needed.keys() ^ there.keys():
+        state = "is missing" if min(strange) in needed else "is no split"
+        raise UserError(
+            f"{path}: {min(strange)} {state}; beside each other may lie {', '.join(needed)} and nothing else"
+        )
+    if path.is_dir():
+        return {split: open_clips(there[split], count, layout) for split, count in needed.items()}
+    return {split: _open_array(path, map_member(path, split), count, layout) for split, count in needed.items()}
 
 
 def _open_array(path: Path, array: np.ndarray, needed: int, layout: str | None) -> ClipFiles:
@@ -116,16 +148,22 @@ def _open_array(path: Path, array: np.ndarray, needed: int, layout: str | None) 
         layout, array = f"N{layout}", array[None]
     sizes = dict(zip(layout, array.shape, strict=True))
 
-    def read(numbers: range, frames: int) -> Frames:
-        cut = {"N": slice(numbers.start, numbers.stop), "T": slice(frames)}
-        return to_ntchw(array[tuple(cut.get(axis, slice(None)) for axis in layout)], layout)
+    def cut(numbers: range, frames: range) -> Frames:
+        part = {"N": slice(numbers.start, numbers.stop), "T": slice(frames.start, frames.stop)}
+        return to_ntchw(array[tuple(part.get(axis, slice(None)) for axis in layout)], layout)
+
+    def whole(number: int) -> Iterator[Part]:
+        for first in range(0, sizes["T"], _FRAMES_AT_ONCE):
+            frames = cut(range(number, number + 1), range(first, first + _FRAMES_AT_ONCE))[0]
+            yield checked(f"{path}: clip {number + 1}", frames)
 
     return ClipFiles(
         read_as=read_as,
         count=sizes["N"],
-        lengths=(sizes["T"], sizes["T"]),
+        lengths=(sizes["T"],) * sizes["N"],
         frame=(sizes.get("C", 1), sizes["H"], sizes["W"]),
-        read=read,
+        read=lambda numbers, frames: cut(numbers, range(frames)),
+        whole=whole,
     )
 
 
@@ -169,19 +207,22 @@ def _open_predrnn(path: Path, clips: np.ndarray, dims: np.ndarray, frames: np.nd
     return ClipFiles(
         read_as=f"{', '.join(PREDRNN)} of predrnn ({split})",
         count=clips.shape[1],
-        lengths=(int(lengths.min()), int(lengths.max())),
+        lengths=tuple(lengths.tolist()),
         frame=frames.shape[1:],
         read=read,
+        whole=lambda number: iter(
+            [checked(f"{path}: clip {number + 1}", read(range(number, number + 1), int(lengths[number]))[0])]
+        ),
     )
 
 
 def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
     entries = entries_of(path)
-    kinds = sorted({"folder" if entry.is_dir() else entry.suffix or entry.name for entry in entries})
-    if len(kinds) != 1 or kinds[0] not in ("folder", ".npy", ".gif"):
+    kinds = sorted({"folder" if entry.is_dir() else entry.suffix.lower() or entry.name for entry in entries})
+    if len(kinds) != 1 or kinds[0] not in ("folder", ".npy", ".gif", *FILMS):
         raise UserError(
-            f"{path}: holds {' and '.join(kinds) or 'nothing'};"
-            " a folder of clips holds only folders of PNG frames, only .npy or only .gif"
+            f"{path}: holds {' and '.join(kinds) or 'nothing'}; a folder of clips holds only folders of PNG frames,"
+            f" or only files of one kind: .npy, .gif, {', '.join(FILMS)}"
         )
     (kind,) = kinds
     if layout is not None and kind != ".npy":
@@ -192,7 +233,7 @@ def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
         "folder": (read_png, lambda folder: len(png_frames(folder)), "folders of PNG frames"),
         ".npy": (partial(read_npy, layout), partial(npy_length, layout), f"files of {','.join(layout or '')}"),  # pyright: ignore[reportArgumentType]  # checked where there are such files
         ".gif": (read_gif, gif_length, "GIF films"),
-    }[kind]
+    }.get(kind, (read_film, film_length, f"{kind[1:].upper()} films"))
     lengths = [length_of(entry) for entry in entries]
     like = read_clip(entries[0], 1)
 
@@ -202,9 +243,23 @@ def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
             check_like(entries[number], clip, like)
         return np.stack(clips)
 
+    def whole(number: int) -> Iterator[Part]:
+        if kind in FILMS:
+            return film_parts(entries[number])
+        return iter([checked(entries[number], read_clip(entries[number], lengths[number]))])
+
     return ClipFiles(
-        read_as=kind_of, count=len(entries), lengths=(min(lengths), max(lengths)), frame=like.shape[1:], read=read
+        read_as=kind_of, count=len(entries), lengths=tuple(lengths), frame=like.shape[1:], read=read, whole=whole
     )
+
+
+def checked(name: Path | str, frames: Part) -> Part:
+    """`frames`, whose values are uint8, or floats in [0, 1]; raises UserError where they are not."""
+    if frames.dtype != np.uint8 and frames.size and not (frames.min() >= 0 and frames.max() <= 1):
+        raise UserError(
+            f"{name}: has {frames.dtype} values out of [0, 1]; floats must lie there (uint8 may be 0 to 255)"
+        )
+    return frames
 
 
 def _md5(path: Path) -> str:

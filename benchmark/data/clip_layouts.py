@@ -8,11 +8,8 @@ from jaxtyping import Float, Shaped, UInt8
 from benchmark.errors import UserError
 
 Frames = UInt8[np.ndarray, "N T C H W"] | Float[np.ndarray, "N T C H W"]
-
-CLIP_LAYOUTS = ("THW", "TCHW", "THWC")
-"""Axes of an array of one clip."""
-LAYOUTS = ("TNHW", "NTHW", "NTCHW", "NTHWC", *CLIP_LAYOUTS)
-"""Axes of an array of clips; N is not there where it holds one."""
+Part = UInt8[np.ndarray, "part C H W"] | Float[np.ndarray, "part C H W"]
+"""Some frames of one clip."""
 
 
 def layout_of(path: Path, shape: tuple[int, ...], needed: int, named: str | None, allowed: tuple[str, ...]) -> str:

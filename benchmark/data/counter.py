@@ -17,6 +17,8 @@ class Domain(IntEnum):
     STEP = 6
     DIGIT_ORDER = 7
     GAP = 8
+    FILM_SPLIT = 9
+    WINDOWS = 10
 
 
 def counter_hash(seed: int, *counters: Any) -> Any:

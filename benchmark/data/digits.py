@@ -107,23 +107,28 @@ def read_original(original: Original, data_dir: Path) -> np.ndarray:
 
 
 def resize_area(images: np.ndarray, size: int) -> np.ndarray:
-    """Resize uint8 (n, d, d) to uint8 (n, size, size) by exact area averaging, halves rounded to even.
+    """Resize uint8 (n, h, w) to uint8 (n, size, size) by exact area averaging, halves rounded to even.
 
     Note:
         Overlaps are counted in integers, which float64 adds exactly in any order, so that the pixels are the
         same on every machine; scikit-image's `resize_local_mean` rounds before that, which decides ties.
     """
-    old = images.shape[-1]
-    if old == size:
+    height, width = images.shape[-2:]
+    if height == width == size:
         return images
-    new_edge, old_edge = np.arange(size)[:, None] * old, np.arange(old)[None] * size
-    overlap = np.minimum(new_edge + old, old_edge + size) - np.maximum(new_edge, old_edge)
-    weights = overlap.clip(0).astype(np.float64)  # (size, old), rows add up to old
+    rows, columns = (_overlaps(old, size) for old in (height, width))
     resized = np.empty((len(images), size, size), np.uint8)
     for start in range(0, len(images), 4096):
         part = slice(start, start + 4096)
-        resized[part] = np.rint(weights @ images[part].astype(np.float64) @ weights.T / old**2)
+        resized[part] = np.rint(rows @ images[part].astype(np.float64) @ columns.T / (height * width))
     return resized
+
+
+def _overlaps(old: int, new: int) -> np.ndarray:
+    """How far each of `new` cells of length `old` covers each of `old` cells of length `new`; rows add up to `old`."""
+    new_edge, old_edge = np.arange(new)[:, None] * old, np.arange(old)[None] * new
+    overlap = np.minimum(new_edge + old, old_edge + new) - np.maximum(new_edge, old_edge)
+    return overlap.clip(0).astype(np.float64)
 
 
 def damaged(path: Path, found: str, expected: str) -> UserError:

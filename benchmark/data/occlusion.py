@@ -8,7 +8,9 @@ from torch import Tensor
 
 from benchmark.data.counter import Domain, counter_hash
 from benchmark.data.stream import ClipStream
-from benchmark.sections import DataConfig
+from benchmark.data.windows import WindowStream
+from benchmark.data_sections import DataConfig
+from benchmark.sections import DigitsConfig
 
 GREY = 128  # of 255
 OCCLUDED = 0  # the clip's first digit
@@ -16,7 +18,9 @@ OCCLUDED = 0  # the clip's first digit
 Clips = UInt8[Tensor, "B T 1 H W"] | Float32[Tensor, "B T 1 H W"]
 
 
-def inputs_of(frames: Clips, numbers: Int64[Tensor, " B"], stream: ClipStream, data: DataConfig) -> Clips:
+def inputs_of(
+    frames: Clips, numbers: Int64[Tensor, " B"], stream: ClipStream | WindowStream, data: DataConfig
+) -> Clips:
     """What a network is shown of the clips `numbers` of `stream`, whose frames are `frames`.
 
     Each clip has one of `data.gaps`, a pure function of the stream's seed and its number; without gaps the frames
@@ -34,7 +38,7 @@ def draw_gaps(gaps: tuple[int, ...], seed: int, numbers: Int64[Tensor, " B"]) ->
     return _table(gaps, numbers.device)[(counter_hash(seed, Domain.GAP, numbers) * len(gaps)) >> 32]
 
 
-def occlude(frames: Clips, left: Int64[Tensor, "B T"], gap: int | Int64[Tensor, " B"], data: DataConfig) -> Clips:
+def occlude(frames: Clips, left: Int64[Tensor, "B T"], gap: int | Int64[Tensor, " B"], data: DigitsConfig) -> Clips:
     """Cover a digit's whole box in the last `gap` frames of the context with a grey bar as high as the frame.
 
     Args:
@@ -55,7 +59,7 @@ def occlude(frames: Clips, left: Int64[Tensor, "B T"], gap: int | Int64[Tensor, 
     return frames.masked_fill(bar[:, :, None, None], grey)
 
 
-def box(top: Int64[Tensor, "B T"], left: Int64[Tensor, "B T"], data: DataConfig) -> Bool[Tensor, "B T 1 H W"]:
+def box(top: Int64[Tensor, "B T"], left: Int64[Tensor, "B T"], data: DigitsConfig) -> Bool[Tensor, "B T 1 H W"]:
     """Which pixels lie in the box of the digit with this top row and left column."""
     rows, columns = (_within(start, data.digit_size, data.frame_size) for start in (top, left))
     return (rows[..., None] & columns[..., None, :])[:, :, None]

@@ -14,13 +14,13 @@ from benchmark.data.npz import read_npz
 from benchmark.data.originals import PUBLIC_TEST
 from benchmark.errors import UserError
 from benchmark.files import atomic_buffer, read_json, write_json
-from benchmark.sections import DataConfig
+from benchmark.sections import DigitsConfig
 
 PUBLIC = f"public {PUBLIC_TEST.name}"
 _PUBLIC_CLIPS, _PUBLIC_FRAMES = 10_000, 20
 
 
-def prepare(data: DataConfig, data_dir: Path, folder: Path, download: bool = False) -> dict[str, Any]:
+def prepare(data: DigitsConfig, data_dir: Path, folder: Path, download: bool = False) -> dict[str, Any]:
     """Write `digits.npz` (and in it the public test clips, if used) and `data.json` to `folder`.
 
     Args:
@@ -57,7 +57,12 @@ def prepare(data: DataConfig, data_dir: Path, folder: Path, download: bool = Fal
     arrays = bank.splits | ({"public_test": test.numpy()} if public else {})
     with atomic_buffer(folder / "digits.npz") as file:
         np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]  # no array has the name of the flag
-    record["data_hash"] = _record_hash(record)
+    return write_record(folder, record)
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Write `data.json` into `folder`; returns what it holds, with the hash of it all."""
+    record = record | {"data_hash": _record_hash(record)}
     write_json(folder / "data.json", record)
     return record
 
@@ -109,7 +114,7 @@ def _record_hash(record: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def _check_public_test(data: DataConfig) -> None:
+def _check_public_test(data: DigitsConfig) -> None:
     frames = data.context + data.horizon
     if data.public_test and (frames > _PUBLIC_FRAMES or data.test_clips > _PUBLIC_CLIPS):
         raise UserError(

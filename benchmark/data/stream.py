@@ -46,7 +46,7 @@ class ClipStream:
         self._content = (seed, Domain[split.upper()]) if pool is None else (0, Domain.POOL)
         self._tags = torch.arange(4 * num_digits, device=device).view(num_digits, 4)
         self._directions = _directions().to(device)
-        self._epoch = -1
+        self._order = None if pool is None else PoolOrder(seed, pool, device)
 
     def batch(self, step: int, batch_size: int) -> Float32[Tensor, "B T 1 H W"]:
         """The clips of optimiser step `step` (from 0), float32 in [0, 1]; on a GPU without waiting for it."""
@@ -64,22 +64,10 @@ class ClipStream:
 
     def clip_numbers(self, step: int, batch_size: int) -> Int64[Tensor, " B"]:
         """The numbers of the clips in the batch of `step`, on the stream's device."""
+        if self._order is not None:
+            return self._order.numbers(step, batch_size)
         first = step * batch_size
-        if self.pool is None:
-            return torch.arange(first, first + batch_size, device=self.digits.device)
-        parts = []
-        for epoch in range(first // self.pool, (first + batch_size - 1) // self.pool + 1):
-            start = epoch * self.pool
-            parts.append(self._order(epoch)[max(first - start, 0) : first + batch_size - start])
-        return torch.cat(parts)
-
-    def _order(self, epoch: int) -> Int64[Tensor, " pool"]:
-        if epoch != self._epoch:
-            numbers = torch.arange(self.pool, device=self.digits.device)  # pyright: ignore[reportCallIssue, reportArgumentType]  # called where there is a pool
-            # A hash of one counter has no ties, so that every device sorts alike.
-            self._epoch_order = counter_hash(self.seed, Domain.POOL_ORDER, epoch, numbers).argsort()
-            self._epoch = epoch
-        return self._epoch_order
+        return torch.arange(first, first + batch_size, device=self.digits.device)
 
     def _draws(self, indices: Int64[Tensor, " B"]) -> Int64[Tensor, "B N 4"]:
         seed, domain = self._content
@@ -106,6 +94,29 @@ class ClipStream:
         digit = torch.arange(B * N, device=top.device)[:, None]
         layers = windows[digit, (room - top).flatten(0, 1), (room - left).flatten(0, 1)]  # (B N, T, H, H)
         return reduce(torch.maximum, layers.view(B, N, T, 1, H, H).unbind(1))
+
+
+class PoolOrder:
+    """The order in which training sees `pool` fixed clips: each once an epoch, shuffled by `seed` for each epoch."""
+
+    def __init__(self, seed: int, pool: int, device: torch.device | str) -> None:
+        self.seed, self.pool, self.device, self._epoch = seed, pool, device, -1
+
+    def numbers(self, step: int, batch_size: int) -> Int64[Tensor, " B"]:
+        """The numbers of the clips in the batch of `step`."""
+        first, parts = step * batch_size, []
+        for epoch in range(first // self.pool, (first + batch_size - 1) // self.pool + 1):
+            start = epoch * self.pool
+            parts.append(self._of_epoch(epoch)[max(first - start, 0) : first + batch_size - start])
+        return torch.cat(parts)
+
+    def _of_epoch(self, epoch: int) -> Int64[Tensor, " pool"]:
+        if epoch != self._epoch:
+            numbers = torch.arange(self.pool, device=self.device)
+            # A hash of one counter has no ties, so that every device sorts alike.
+            self._shuffled = counter_hash(self.seed, Domain.POOL_ORDER, epoch, numbers).argsort()
+            self._epoch = epoch
+        return self._shuffled
 
 
 def to_float(pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from benchmark import processes
+from benchmark.config import Protocol
 from benchmark.device import resolve_device
 from benchmark.errors import UserError, unknown
 from benchmark.lease import leased
@@ -42,10 +43,10 @@ def plan(options: argparse.Namespace) -> None:
 
 
 def data(options: argparse.Namespace) -> None:
-    """Prepare the digits and hash the fixed clips."""
-    from benchmark.data.prepared import prepare
+    """Prepare the digits, or decode the films, and hash the fixed clips."""
+    from benchmark.data.prepare import prepare_clips
 
-    prepare(options.protocol.data, options.data_dir, folder_of(options) / "data", options.download)
+    prepare_clips(options.protocol, options.data_dir, folder_of(options) / "data", options.download)
 
 
 def backbone(options: argparse.Namespace) -> None:
@@ -149,6 +150,38 @@ def record(options: argparse.Namespace) -> None:
     write_record(options.protocol, options.variant, options.seed, options.results_dir)
 
 
+def measure(options: argparse.Namespace) -> None:
+    """Make, score, probe and record all seeds of a variant in one process, for protocols that train nothing."""
+    from benchmark.reference import record_of
+    from benchmark.stages import trains
+
+    protocol: Protocol = options.protocol
+    if trains(protocol):
+        raise UserError(
+            f"measure: protocol {protocol.name} trains its runs; give train, evaluate, probe and record each"
+        )
+    known = [entry.id for entry in protocol.variants]
+    if options.variant not in known:
+        raise UserError(f"--variant: protocol {protocol.name}: {unknown('variant', options.variant, known)}")
+    device = device_of(options)
+    from benchmark.evaluate import evaluate as evaluate_one
+    from benchmark.probe import probe as probe_run
+    from benchmark.record import write_record
+    from benchmark.train import train as train_run
+
+    for seed in protocol.seeds_of(options.variant):
+        run = protocol.run(options.variant, seed)
+        if options.reuse and record_of(run) is not None:
+            continue
+        name = f"{run.variant} seed={seed}"
+        train_run(run, options.results_dir, device)
+        with leased(device), told(name, run.evaluation.batch_size, device, "evaluation.batch_size"):
+            evaluate_one(protocol, run.variant, seed, options.results_dir, options.data_dir, device)
+        with leased(device), told(name, run.probe.batch_size, device, "probe.batch_size"):
+            probe_run(run, options.results_dir, device)
+        write_record(protocol, run.variant, seed, options.results_dir)
+
+
 def status(options: argparse.Namespace) -> None:
     """Show which runs of a protocol are done, running (how far), diverged, stale or missing; live in a terminal."""
     from benchmark.status import show
@@ -189,6 +222,11 @@ VERBS = {
     ),
     "probe": Verb(probe, RUN, (_QUICK,)),
     "record": Verb(record, RUN[:4], (_QUICK,)),
+    "measure": Verb(
+        measure,
+        ("protocol", "variant", *RUN[3:], "reuse"),
+        ("--protocol study-init --variant convlstm --data-dir data",),
+    ),
     "status": Verb(
         status,
         ("protocol", "results_dir", "once"),

@@ -76,6 +76,28 @@ def make_protocol(write_protocol):
     return lambda **changes: load_protocol(str(write_protocol(**changes)))
 
 
+VIDEOS = {"videos": "mine", "frame_size": 12, "context": 3, "horizon": 2, "validation_clips": 2, "test_clips": None}
+
+
+@pytest.fixture
+def make_videos(tmp_path, write_protocol, protocol_values):
+    """The tiny protocol on arrays laid into a folder, its data section changed by keywords; and its data_dir."""
+
+    def make(arrays, probe=None, evaluation=None, training=None, **data):
+        data = VIDEOS | data
+        values = protocol_values | {"data": {key: value for key, value in data.items() if value is not None}}
+        changes = {"probe": {"clips": 2} | (probe or {}), "evaluation": evaluation or {}, "training": training or {}}
+        values |= {section: values[section] | keys for section, keys in changes.items()}
+        data_dir = tmp_path / "films"
+        data_dir.mkdir(exist_ok=True)
+        for name, array in arrays.items():
+            (data_dir / data["videos"]).mkdir(exist_ok=True)
+            np.save(data_dir / data["videos"] / name, array)
+        return load_protocol(str(write_protocol(values))), data_dir
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def prepared_data(tmp_path_factory):
     """The tiny protocol's data folder, prepared once."""

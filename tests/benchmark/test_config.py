@@ -154,7 +154,7 @@ def test_unknown_key_is_named_with_the_nearest_and_the_allowed(write_protocol, p
         ("variants.0", {"id": "convlstm", "reference": "convlst"}, ["variants: convlstm: reference: ", "'convlst'"]),
         ("about", ..., ["about: is missing"]),
         ("data", ..., ["data: is missing"]),
-        ("data.digits", ..., ["data.digits: is missing"]),
+        ("data.digits", ..., ["data: digits or videos is missing: one of them says which kind"]),
         ("training.learning_rate", ..., ["training.learning_rate: is missing"]),
         ("model.hidden_channels", ..., ["convlstm: layers and hidden_channels are needed"]),
     ],
@@ -355,6 +355,56 @@ def test_seeds_have_identities_of_their_own(make_protocol):
 )
 def test_identity_of_a_later_stage_knows_its_section_and_the_test_clips(make_protocol, part, section, changes):
     assert identity(make_protocol, section, changes, [part]) != identity(make_protocol, parts=[part])
+
+
+FILMS = {"videos": "mine", "frame_size": 12, "context": 3, "horizon": 2, "validation_clips": 3, "test_clips": 5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"digits": "optdigits"}, ["data: digits and videos: both are given", "keep one"]),
+        ({"digit_size": 6}, ["data: digit_size: goes with digits, not with videos: 'mine'"]),
+        ({"gaps": [0, 1]}, ["data: gaps: goes with digits, not with videos: 'mine'"]),
+        ({"public_test": True}, ["data: public_test: goes with digits"]),
+        (
+            {"squares": "crop"},
+            ["data.squares: unknown key 'squares'; did you mean 'square'?", "allowed: videos, layout,"],
+        ),
+        ({"videos": "../elsewhere"}, ["data.videos: '../elsewhere'", "pattern"]),
+        ({"videos": "/etc"}, ["data.videos: '/etc'"]),
+        ({"square": "pad"}, ["data.square: 'pad'", "'stretch' or 'crop'"]),
+        ({"layout": "HWT"}, ["data.layout: 'HWT'", "'THWC'"]),
+        ({"train_windows": "some"}, ["data.train_windows: 'some'", "'every', 'apart' or 'authors'"]),
+        ({"test_windows": "authors"}, ["authors: is how the authors step through kth; mine has every and apart"]),
+        ({"videos": "kth", "layout": "THW"}, ["layout: goes with arrays of your own; kth has films"]),
+        ({"test_clips": 1}, ["evaluation.film_clips: 2 is more than data.test_clips 1"]),
+        ({"validation_clips": ...}, ["data.validation_clips: is missing"]),
+        ({"frame_size": 10}, ["patch_size: 4 does not divide frame_size 10"]),
+    ],
+)
+def test_mistake_in_a_section_of_films_is_named(write_protocol, protocol_values, changes, told):
+    data = {key: value for key, value in (FILMS | changes).items() if value is not ...}
+    text = message(write_protocol(protocol_values | {"data": data}))
+    assert [part for part in told if part not in text] == []
+
+
+def test_keys_of_films_are_refused_for_digits_by_name(write_protocol):
+    for key, value in {"square": "crop", "train_windows": "every", "train_horizon": 1, "layout": "THW"}.items():
+        text = message(write_protocol(data={key: value}))
+        assert f"data: {key}: goes with videos, not with digits: 'optdigits'" in text
+
+
+def test_films_decide_the_weights_by_what_is_trained_on_alone(write_protocol, protocol_values):
+    def found(*parts, **changes):
+        values = protocol_values | {"data": FILMS | changes}
+        return load_protocol(str(write_protocol(values))).run("predrnn", 1).identity(*parts)
+
+    assert found() == found(test_clips=None)
+    assert found("evaluation") != found("evaluation", test_clips=None)
+    for changes in ({"videos": "others"}, {"square": "crop"}, {"train_horizon": 1}, {"train_windows": "apart"}):
+        assert found() != found(**changes)
+    assert found() == found(layout=None)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,12 @@ import pytest
 from scipy import stats
 
 from benchmark import paper_table
+from benchmark.config import load_protocol
 from benchmark.files import read_json, write_json
 from benchmark.metrics import METRICS
 from benchmark.parquet import write_parquet
 from benchmark.rendering import DIGIT_WIDE, MINUS, MISSING, POINT_WIDE, to_csv, to_markdown
+from benchmark.runs import FinishedRun, VariantRuns
 from tests.benchmark.recorded import read_runs, write_tables
 
 PAPER, REPOSITORY, OPENSTL = "PredRNN++ paper (ICML 2018)", "PredRNN-V2 repository", "OpenSTL 200 epochs"
@@ -251,8 +254,8 @@ def test_row_of_longer_clips_is_compared_with_a_roll_out_beyond_the_horizon(writ
     ours = [pd.read_parquet(folder / f"seed={seed}" / "beyond.parquet")["mse"].mean() for seed in (1, 3)]
     assert table["ours"].tolist() == [pytest.approx(np.mean(ours)), pytest.approx(math.nan, nan_ok=True)]
     assert np.mean(ours) != pytest.approx(np.mean(means(tmp_path, "predrnn", "mse", (1, 3))))
-    assert table["why_not_compared"][1] == "beyond the horizon mae_unclipped is not measured"
-    assert cells["Compared"][0] == "yes; beyond the horizon mae_unclipped is not measured"
+    assert table["why_not_compared"][1] == "our runs were scored without mae_unclipped"
+    assert cells["Compared"][0] == "yes; our runs were scored without mae_unclipped"
     assert (
         "10->30: ours are the networks trained to predict 10 frames, rolled out to 30 on the same test clips" in notes
     )
@@ -268,7 +271,7 @@ def test_row_of_the_horizon_is_compared_as_ever_where_there_is_a_longer_roll_out
 def test_clips_with_a_bar_are_other_clips(publish, make_protocol):
     publish(mse="50.0", mse_convention="clipped")
     (row,) = paper_table.published_rows()
-    plain, barred = (make_protocol(data=SAME_CLIPS | {"gaps": gaps}).data for gaps in ([], [0, 2]))
+    plain, barred = (make_protocol(data=SAME_CLIPS | {"gaps": gaps}) for gaps in ([], [0, 2]))
     assert paper_table.data_reasons(row, plain) == []
     assert paper_table.data_reasons(row, barred)[0].full.endswith("10 -> 10 frames, a bar hides one in training")
 
@@ -276,12 +279,44 @@ def test_clips_with_a_bar_are_other_clips(publish, make_protocol):
 def test_what_is_not_in_this_benchmark_says_so(write):
     table, _, notes = write()
     kth, others = table[table["dataset"] == "kth"], table[table["model"].isin(["MIM", "PredRNN-V2"])]
-    assert kth["why_not_compared"].str.startswith("kth: clips not in this benchmark yet").all()
+    assert kth["why_not_compared"].str.startswith("other clips: kth is kth on 128x128, 10 -> ").all()
     assert (others["why_not_compared"] == "model not in this benchmark").all()
     assert others["variant"].isna().all()
     assert others["budget_matches"].unique().tolist() == ["no runs of ours"]
     assert table["why_not_compared"].isna().equals(table["difference"].notna())
-    assert "kth: clips not in this benchmark yet." in notes
+    assert "other clips: kth is kth on 128x128, 10 -> 20 frames; here 2 digits (mnist) of 28 pixels on 64x64" in notes
+
+
+KTH = {"videos": "kth", "frame_size": 128, "square": "stretch", "horizon": 20, "validation_clips": 3, "test_clips": 5}
+
+
+def test_clips_of_kth_are_compared_with_those_of_kth(publish, write_protocol, protocol_values, write_finished):
+    publish(dataset="kth", setting="10->20", psnr="27.5", psnr_convention="uint8")
+    protocol = load_protocol(str(write_protocol(protocol_values | {"data": KTH, "seeds": [1]})))
+    table, _, notes = parsed(protocol, write_finished(protocol))
+    (row,) = table.to_dict("records")
+    assert (row["data_matches"], row["n"]) == ("yes", 1)
+    assert row["difference"] == pytest.approx(row["ours"] - 27.5)
+    assert "Same kind: kth on 128x128, 10 -> 20 frames." in notes
+    others = KTH | {"videos": "mine"}
+    protocol = load_protocol(str(write_protocol(protocol_values | {"data": others, "seeds": [1]})))
+    (reason,) = paper_table.data_reasons(paper_table.published_rows()[0], protocol)
+    assert reason.full.endswith("kth is kth on 128x128, 10 -> 20 frames; here mine on 128x128, 10 -> 20 frames")
+
+
+def test_published_horizon_past_ours_is_held_against_the_longer_roll_out(publish, write_protocol, protocol_values):
+    publish(dataset="kth", setting="10->40", psnr="24.0", psnr_convention="uint8")
+    values = protocol_values | {"data": KTH, "seeds": [1]}
+    values["evaluation"] = values["evaluation"] | {"beyond": 40}
+    protocol = load_protocol(str(write_protocol(values)))
+    (row,) = paper_table.published_rows()
+    assert paper_table.data_reasons(row, protocol) == []
+    frames = pd.DataFrame({"psnr": np.arange(40.0)}, index=range(1, 41))
+    run = FinishedRun("predrnn", "PredRNN", 1, None, pd.Series({"psnr": 5.0}), frames[:20], frames[:5], 0, 0)
+    longer = VariantRuns("predrnn", "PredRNN", [replace(run, beyond=frames)])
+    assert paper_table.scores_of(longer, "psnr", 40, protocol) == {1: 19.5}
+    assert paper_table.scores_of(longer, "psnr", 20, protocol) == {1: 5.0}
+    assert paper_table.scores_of(longer, "lpips_alex", 40, protocol) == {}
 
 
 def test_variant_that_the_protocol_lacks_or_that_diverged_is_not_compared(write):

@@ -277,7 +277,7 @@ def test_weights_that_know_no_context_and_values_that_are_not_finite_are_said(we
         ("w", "clip.gif", "y.txt", ["y.txt says not what to write", ".npy (values), .gif (a film)"]),
         ("missing", "clip.gif", "y.npy", ["--weights: ", "missing: no such file"]),
         ("w", "missing.gif", "y.npy", ["--input: ", "missing.gif: no such file"]),
-        ("w", "clip.mp4", "y.npy", ["clip.mp4 is no .gif, .npy, .npz and no folder", "ffmpeg -i"]),
+        ("w", "clip.txt", "y.npy", ["clip.txt is no .gif, .npy, .npz, .avi, .mp4", "and no folder"]),
         ("w", "clip.gif", "clip.gif", ["would lie in what is read"]),
         ("w", "frames", "frames/y.png", ["would lie in what is read"]),
         ("w", "clip.gif", "no/folder.gif", ["no/folder.gif", "cannot be written"]),
@@ -285,7 +285,7 @@ def test_weights_that_know_no_context_and_values_that_are_not_finite_are_said(we
 )
 def test_paths_that_cannot_be_are_refused_without_torch(weights_name, source, output, told):
     Path("frames").mkdir()
-    for name in ("w", "clip.gif", "clip.mp4"):
+    for name in ("w", "clip.gif", "clip.txt"):
         Path(name).touch()
     before = sorted(Path().rglob("*"))
     program = (

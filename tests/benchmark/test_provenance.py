@@ -74,6 +74,7 @@ EVERYWHERE = {
     **{f"benchmark/verbs/{name}.py": "hands options over" for name in ("__init__", "verb", *GROUP_FILES)},
     "benchmark/config.py": "its resolved values are parameters of the rules and part of the run's identity",
     "benchmark/sections.py": "as config.py",
+    "benchmark/data_sections.py": "as config.py",
     "benchmark/variants.py": "as config.py",
     "models/spec.py": "as config.py",
     "benchmark/device.py": "the kind of device is fixed by the protocol and recorded",
@@ -96,7 +97,10 @@ EVERYWHERE = {
 }
 CLIPS = {
     f"benchmark/data/{name}.py": "decides the clips, which arrive with the hashes of data.json, an input"
-    for name in ("counter", "stream", "digits", "clips", "prepared", "npz", "download", "originals")
+    for name in (
+        *("counter", "stream", "windows", "digits", "frame_bank", "clips", "prepared"),
+        *("npz", "download", "originals"),
+    )
 }
 WITH_PROVENANCE = {
     f"benchmark/data/{name}.py": "read with benchmark/provenance.py"

@@ -10,6 +10,7 @@ from snakemake.utils import min_version
 
 from benchmark import reference
 from benchmark.config import WorkflowConfig, load_protocol
+from benchmark.data_sections import VideosConfig
 from benchmark.device import cuda_count, resolve_device
 from benchmark.errors import UserError, explain
 from benchmark.lock import hold
@@ -17,12 +18,15 @@ from benchmark.outputs import (
     FIGURE_FORMATS,
     TABLE_FORMATS,
     figures_of,
+    files_in,
+    files_of_data,
     films_of,
     paired_films,
     state_gradients_of,
     tables_of,
 )
 from benchmark.provenance import ROOT, sources
+from benchmark.stages import trains
 from benchmark.variants import BASELINE_SEED, BASELINES
 
 min_version("9.0")
@@ -63,6 +67,11 @@ FETCH_OPTIONS = f"{DATA_OPTIONS} --download" if CONFIG.download else DATA_OPTION
 PATH = f"PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"
 TEE = """tee() {{ trap '' TERM; command tee "$@"; }}"""  # doubled braces, as in a rule's command
 shell.prefix(f"{PATH}; {TEE}; ")
+
+
+TRAINS = trains(PROTOCOL)
+MADE_BY_RUN = r"[a-z0-9]+(-[a-z0-9]+)*" if TRAINS else "|".join(BASELINES)
+"""Whose scores and records are made run by run: where nothing is trained, those of baselines alone."""
 
 
 def begin():
@@ -120,6 +129,19 @@ def plan_sources():
     return code_files(*sorted({name for run in PROTOCOL.runs() for name in sources("plan", run.model)}))
 
 
+def data_files():
+    """What the clips of the protocol are made of, and what they are."""
+    return [f"{FOLDER}/data/{name}" for name in files_of_data(PROTOCOL.data)]
+
+
+def data_origin():
+    """What decides the clips besides the protocol: of films which there are, and how many test clips go on how far."""
+    data = PROTOCOL.data
+    if isinstance(data, VideosConfig):
+        return [files_in(CONFIG.data_dir / data.videos), PROTOCOL.evaluation.beyond, PROTOCOL.shown_clips()]
+    return [CONFIG.data_dir, CONFIG.download] if data.public_test else None
+
+
 def run_sources(stage):
     """Input function: the source files that decide the result of `stage` for a run or a baseline."""
 
@@ -151,6 +173,29 @@ def cohort_sources(variants):
 def cohort_identities(variants):
     """What decides the weights of these variants with the seed of the wildcards, as in `RunConfig.identity`."""
     return lambda wildcards: [run_named(variant, wildcards.seed).identity() for variant in variants]
+
+
+def to_measure():
+    """Variant -> its seeds that are made here."""
+    here = [run for run, kept in RECORDS if kept is None]
+    return {
+        variant: [run.seed for run in here if run.variant == variant]
+        for variant in dict.fromkeys(run.variant for run in here)
+    }
+
+
+def measure_sources(variant):
+    """The source files that decide all that is made of a variant."""
+    model = PROTOCOL.first_run(variant).model
+    stages = ("train", "evaluate", "probe", "record")
+    return code_files(*sorted({name for stage in stages for name in sources(stage, model)}))
+
+
+def of_run():
+    """All files of a run that its rules make."""
+    names = ["model.safetensors", "frames.parquet", "examples.npz", "film.png", "film.gif"]
+    names += [*(["beyond.parquet"] if PROTOCOL.evaluation.beyond else []), "probe.parquet", "probe.json", "probe.png"]
+    return [f"{RUN}/{name}" for name in [*names, "record.json"]]
 
 
 def longer():

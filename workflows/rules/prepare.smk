@@ -47,8 +47,7 @@ rule data:
     input:
         code_files(*sources("data")),
     output:
-        f"{FOLDER}/data/digits.npz",
-        f"{FOLDER}/data/data.json",
+        data_files(),
     log:
         f"{FOLDER}/logs/data.log",
     benchmark:
@@ -58,9 +57,9 @@ rule data:
     params:
         options=untracked(FETCH_OPTIONS),
         data=PROTOCOL.data.model_dump(mode="json"),
-        where=[CONFIG.data_dir, CONFIG.download] if PROTOCOL.data.public_test else None,
+        where=data_origin(),
     shell:
-        "python -m benchmark data {params.options} > {log:q} 2>&1"
+        "python -m benchmark data {params.options} 2>&1 | tee -i {log:q}"
 
 
 rule backbone:

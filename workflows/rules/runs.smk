@@ -1,6 +1,10 @@
 """One run: its training, its scores, its gradients, and its copy in MLflow."""
 
-if PROTOCOL.cohort == 1:
+if not TRAINS:
+
+    include: "untrained.smk"
+
+elif PROTOCOL.cohort == 1:
 
     rule train:
         input:
@@ -46,6 +50,8 @@ rule evaluate:
         f"{FOLDER}/logs/evaluate/{{variant}}.seed={{seed}}.log",
     benchmark:
         f"{FOLDER}/benchmarks/evaluate/{{variant}}.seed={{seed}}.tsv"
+    wildcard_constraints:
+        variant=MADE_BY_RUN,
     conda:
         "../../environment.yml"
     threads: PROTOCOL.training.threads
@@ -60,31 +66,33 @@ rule evaluate:
         "python -m benchmark evaluate {params.options} --variant {wildcards.variant} --seed {wildcards.seed} > {log:q} 2>&1"
 
 
-rule probe:
-    input:
-        run_sources("probe"),
-        f"{RUN}/model.safetensors",
-        f"{FOLDER}/data/data.json",
-    output:
-        f"{RUN}/probe.parquet",
-        f"{RUN}/probe.json",
-        f"{RUN}/probe.png",
-    log:
-        f"{FOLDER}/logs/probe/{{variant}}.seed={{seed}}.log",
-    benchmark:
-        f"{FOLDER}/benchmarks/probe/{{variant}}.seed={{seed}}.tsv"
-    conda:
-        "../../environment.yml"
-    threads: PROTOCOL.training.threads
-    resources:
-        gpu=GPU,
-        mem_mb=PROTOCOL.job.memory_mb,
-        runtime=PROTOCOL.job.minutes,
-    params:
-        options=untracked(RUN_OPTIONS),
-        identity=identity("probe"),
-    shell:
-        "python -m benchmark probe {params.options} --variant {wildcards.variant} --seed {wildcards.seed} > {log:q} 2>&1"
+if TRAINS:
+
+    rule probe:
+        input:
+            run_sources("probe"),
+            f"{RUN}/model.safetensors",
+            f"{FOLDER}/data/data.json",
+        output:
+            f"{RUN}/probe.parquet",
+            f"{RUN}/probe.json",
+            f"{RUN}/probe.png",
+        log:
+            f"{FOLDER}/logs/probe/{{variant}}.seed={{seed}}.log",
+        benchmark:
+            f"{FOLDER}/benchmarks/probe/{{variant}}.seed={{seed}}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: PROTOCOL.training.threads
+        resources:
+            gpu=GPU,
+            mem_mb=PROTOCOL.job.memory_mb,
+            runtime=PROTOCOL.job.minutes,
+        params:
+            options=untracked(RUN_OPTIONS),
+            identity=identity("probe"),
+        shell:
+            "python -m benchmark probe {params.options} --variant {wildcards.variant} --seed {wildcards.seed} > {log:q} 2>&1"
 
 
 rule record:
@@ -98,6 +106,8 @@ rule record:
         f"{FOLDER}/logs/record/{{variant}}.seed={{seed}}.log",
     benchmark:
         f"{FOLDER}/benchmarks/record/{{variant}}.seed={{seed}}.tsv"
+    wildcard_constraints:
+        variant=MADE_BY_RUN,
     conda:
         "../../environment.yml"
     params:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmark.data import originals
-from benchmark.sections import DataConfig
+from benchmark.sections import DigitsConfig
 
 
 @pytest.fixture
@@ -22,11 +22,11 @@ def digits():
 
 @pytest.fixture
 def data_config():
-    """Make a DataConfig of small clips of `optdigits`; keywords replace its keys."""
+    """Make a DigitsConfig of small clips of `optdigits`; keywords replace its keys."""
 
     def make(**keys):
         small = {"digits": "optdigits", "digit_size": 8, "frame_size": 16, "context": 2, "horizon": 3}
-        return DataConfig(**small | {"validation_clips": 3, "test_clips": 5} | keys)
+        return DigitsConfig(**small | {"validation_clips": 3, "test_clips": 5} | keys)
 
     return make
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmark.data import clip_files
 from benchmark.data.clip_files import open_clips
-from benchmark.data.clip_layouts import CLIP_LAYOUTS, LAYOUTS
+from benchmark.data_sections import CLIP_LAYOUTS, LAYOUTS
 from benchmark.errors import UserError
 
 NEEDED = 5
@@ -57,7 +57,7 @@ def test_every_named_layout_is_read_back_as_it_was_written(clips, colour, save, 
     kind = kind if dtype == np.uint8 else (kind / 255).astype(dtype)
     found = open_clips(save(laid_out(kind, layout)), NEEDED, layout)
     expected = kind if "N" in layout else kind[:1]
-    assert (found.read_as, found.count, found.lengths) == (",".join(layout), len(expected), (7, 7))
+    assert (found.read_as, found.count, found.lengths) == (",".join(layout), len(expected), (7,) * len(expected))
     assert found.frame == expected.shape[2:]
     np.testing.assert_array_equal(all_of(found, 7), expected)
     np.testing.assert_array_equal(found.read(range(len(expected) - 1, len(expected)), 5), expected[-1:, :5])
@@ -106,7 +106,7 @@ def test_the_published_file_is_known_by_its_checksum_and_not_by_its_name(clips, 
         ((4, 0, 8, 8), None, "as TNHW it is empty"),
         ((8, 8), None, "2 axes, allowed are TNHW, NTHW, NTCHW, NTHWC, THW, TCHW, THWC"),
         ((4, 7, 8, 8), "NTCHW", "--layout NTCHW: .* would have 5 axes"),
-        ((4, 3, 8, 8), "NTHW", "a clip has 3 frames; context and horizon need 5"),
+        ((4, 3, 8, 8), "NTHW", "clip 1 has 3 frames; context and horizon need 5"),
         ((4, 7, 8, 8), "NTWH", "unknown layout 'NTWH'; did you mean 'NTHW'"),
     ],
 )
@@ -194,7 +194,7 @@ def test_an_npz_of_predrnn_is_read_by_its_clips(clips, colour, tmp_path):
         np.savez(path, **predrnn(kind))
         found = open_clips(path, NEEDED)
         assert found.read_as == "clips, dims, input_raw_data of predrnn (4 frames in, 3 out)"
-        assert (found.count, found.lengths, found.frame) == (4, (7, 7), kind.shape[2:])
+        assert (found.count, found.lengths, found.frame) == (4, (7,) * 4, kind.shape[2:])
         np.testing.assert_array_equal(all_of(found, 7), kind)
         np.testing.assert_array_equal(found.read(range(2, 4), 5), kind[2:, :5])
 
@@ -204,7 +204,7 @@ def test_clips_of_predrnn_may_overlap_and_differ_in_length(clips, tmp_path):
     parts = np.array([[(0, 4), (2, 3)], [(4, 3), (5, 2)]])
     np.savez(tmp_path / "clips.npz", **predrnn(clips) | {"clips": parts})
     found = open_clips(tmp_path / "clips.npz", NEEDED)
-    assert found.lengths == (5, 7)
+    assert found.lengths == (7, 5)
     assert found.read_as.endswith("(2 different splits)")
     np.testing.assert_array_equal(all_of(found, 5), np.stack([frames[:5], frames[2:7]]))
 
@@ -256,7 +256,7 @@ def write_folder(folder, clips, kind):
 @pytest.mark.parametrize("kind", ["png", "gif", *CLIP_LAYOUTS])
 def test_a_folder_of_clips_is_read_in_the_order_of_its_numbers(clips, tmp_path, kind):
     found = open_clips(write_folder(tmp_path / "clips", clips, kind), NEEDED)
-    assert (found.count, found.lengths, found.frame) == (4, (7, 7), (1, 8, 8))
+    assert (found.count, found.lengths, found.frame) == (4, (7,) * 4, (1, 8, 8))
     np.testing.assert_array_equal(all_of(found, 7), clips)
     np.testing.assert_array_equal(found.read(range(1, 3), 5), clips[1:3, :5])
 
@@ -278,7 +278,7 @@ def test_a_colour_film_has_three_channels(colour, tmp_path):
 def test_clips_of_a_folder_may_differ_in_length_but_not_be_too_short(clips, tmp_path, kind):
     folder = write_folder(tmp_path / "clips", [clips[0], clips[1, :6]], kind)
     found = open_clips(folder, NEEDED)
-    assert found.lengths == (6, 7)
+    assert found.lengths == (7, 6)
     np.testing.assert_array_equal(all_of(found, 6), clips[:2, :6])
     with pytest.raises(UserError, match="has 6 frames; context and horizon need 7"):
         open_clips(folder, 7)

@@ -100,11 +100,11 @@ def test_missing_digits_leave_nothing_and_import_no_torch(tmp_path):
     code = """
 import sys
 from pathlib import Path
-from benchmark.sections import DataConfig
+from benchmark.sections import DigitsConfig
 from benchmark.data.prepared import prepare
 from benchmark.errors import UserError
 from benchmark.files import read_json, write_json
-data = DataConfig(digits="mnist", digit_size=28, frame_size=64, validation_clips=1, test_clips=1)
+data = DigitsConfig(digits="mnist", digit_size=28, frame_size=64, validation_clips=1, test_clips=1)
 try:
     prepare(data, Path(sys.argv[1]), Path(sys.argv[1]) / "data")
 except UserError as error:

@@ -1,0 +1,98 @@
+"""The data section of a protocol: moving digits or films, told apart by a key. Imports no torch."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from benchmark.errors import shortened
+from benchmark.sections import MOST_CLIPS, MOST_FRAMES, MOST_STEPS, DigitsConfig, Strict
+from models.spec import LARGEST
+
+KTH = "kth"
+"""The one data set of films that is known by its name."""
+HELD_OUT = "of films that nothing is trained on"
+"""What test clips of films are."""
+BELOW_DATA_DIR = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$"
+"""A path that leads down only."""
+Windows = Literal["every", "apart", "authors"]
+WINDOWS = "every: one begins at each frame; apart: no frame in two; authors: of kth, 3 or 20 frames on by action"
+CLIP_LAYOUTS = ("THW", "TCHW", "THWC")
+"""Axes of an array of one clip."""
+LAYOUTS = ("TNHW", "NTHW", "NTCHW", "NTHWC", *CLIP_LAYOUTS)
+"""Axes of an array of clips; N is not there where it holds one."""
+
+
+class VideosConfig(Strict):
+    """Films: a clip is a window of their frames. Whole films, and so the people in them, go to one split."""
+
+    videos: str = Field(
+        pattern=BELOW_DATA_DIR, max_length=200, description="kth, or the folder or file of clips below data_dir."
+    )
+    layout: Literal[*LAYOUTS] | None = Field(
+        None, exclude_if=lambda layout: layout is None, description="Axes of arrays; null = where only one fits."
+    )
+    frame_size: int = Field(ge=4, le=LARGEST["frame_size"], description="Side of a frame in pixels, resized by area.")
+    square: Literal["stretch", "crop"] | None = Field(
+        None,
+        description="stretch: frames become square whatever their aspect; crop: the middle square; null = they are.",
+    )
+    context: int = Field(10, ge=1, le=MOST_FRAMES, description="Frames given.")
+    horizon: int = Field(10, ge=1, le=MOST_FRAMES, description="Frames predicted.")
+    train_horizon: int | None = Field(
+        None, ge=1, le=MOST_FRAMES, description="Frames predicted in training; null = horizon."
+    )
+    train_windows: Windows = Field("every", description=f"Windows that are trained on; {WINDOWS}.")
+    test_windows: Windows = Field("apart", description=f"Windows of validation and test; {WINDOWS}.")
+    train_clips: int | None = Field(None, ge=1, le=MOST_STEPS, description="So many of the windows; null = all.")
+    validation_clips: int = Field(ge=1, le=MOST_CLIPS, description="Fixed clips that training may look at.")
+    test_clips: int | None = Field(
+        None, ge=1, le=MOST_CLIPS, description="Fixed clips that decide nothing and are scored once; null = all."
+    )
+    gaps: ClassVar[tuple[int, ...]] = ()
+    public_test: ClassVar[bool] = False
+
+    @property
+    def trained_horizon(self) -> int:
+        """Frames predicted in training."""
+        return self.train_horizon or self.horizon
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> "VideosConfig":
+        if self.videos != KTH and "authors" in (self.train_windows, self.test_windows):
+            raise ValueError(f"authors: is how the authors step through {KTH}; {self.videos} has every and apart")
+        if self.videos == KTH and self.layout:
+            raise ValueError(f"layout: goes with arrays of your own; {KTH} has films")
+        return self
+
+
+def one_kind(values: Any) -> Any:
+    """Raise ValueError for a data section of no kind or of two, or with a key of the other kind."""
+    if not isinstance(values, dict):
+        return values
+    named = [kind for kind in DATA_KINDS if kind in values]
+    if not named:
+        raise ValueError("digits or videos is missing: one of them says which kind of data it is")
+    if len(named) > 1:
+        raise ValueError(f"{' and '.join(named)}: both are given, which name two kinds of data; keep one")
+    for other, section in DATA_KINDS.items():
+        if other not in named:
+            alone = section.model_fields.keys() - DATA_KINDS[named[0]].model_fields.keys()
+            for key in (key for key in values if key in alone):
+                raise ValueError(f"{key}: goes with {other}, not with {named[0]}: {shortened(values[named[0]])}")
+    return values
+
+
+def section_of(data: Any) -> type[DigitsConfig] | type[VideosConfig]:
+    """The section that `data`, read already or not, is of."""
+    of_films = isinstance(data, VideosConfig) or (isinstance(data, dict) and "videos" in data)
+    return VideosConfig if of_films else DigitsConfig
+
+
+DATA_KINDS: dict[str, type[DigitsConfig] | type[VideosConfig]] = {"digits": DigitsConfig, "videos": VideosConfig}
+"""Key that a data section of a kind has -> the section."""
+DataConfig = Annotated[
+    Annotated[DigitsConfig, Tag("DigitsConfig")] | Annotated[VideosConfig, Tag("VideosConfig")],
+    Discriminator(lambda data: section_of(data).__name__),
+    BeforeValidator(one_kind),
+]
+"""The data section of a protocol, of either kind."""
