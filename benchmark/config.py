@@ -93,7 +93,7 @@ class Protocol(Strict):
     cohort: int = Field(
         1, ge=1, le=1000, description="Variants of a seed that one job trains side by side; changes no result."
     )
-    job: JobConfig = JobConfig()
+    job: JobConfig = JobConfig()  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":

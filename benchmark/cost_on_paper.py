@@ -190,6 +190,8 @@ def side_by_side(costs: list[VariantCost], device: Device) -> list[str]:
     if device.cores is None:
         return [f"Side by side: {room}; its cores are not known."]
     by_cores = device.cores // threads
+    if not by_memory:
+        return [f"Side by side: {room}: this device cannot train them; training.recompute needs less."]
     fit = min(by_memory, by_cores)
     cores = f"{device.cores} core(s) carry {by_cores} of {threads} thread(s)"
     return [f"Side by side: {room}, {cores}: snakemake --cores {device.cores} makes {max(fit, 1)} at a time."]

@@ -28,7 +28,7 @@ class VideosConfig(Strict):
     videos: str = Field(
         pattern=BELOW_DATA_DIR, max_length=200, description="kth, or the folder or file of clips below data_dir."
     )
-    layout: Literal[*LAYOUTS] | None = Field(
+    layout: Literal[*LAYOUTS] | None = Field(  # pyright: ignore[reportInvalidTypeForm]  # a list kept in one place
         None, exclude_if=lambda layout: layout is None, description="Axes of arrays; null = where only one fits."
     )
     frame_size: int = Field(ge=4, le=LARGEST["frame_size"], description="Side of a frame in pixels, resized by area.")

@@ -14,12 +14,13 @@ from benchmark import provenance
 from benchmark.backbone import look_for
 from benchmark.config import Protocol
 from benchmark.data.digits import load_bank
-from benchmark.data.prepared_videos import film_set
+from benchmark.data.prepared_videos import film_set, films_of
 from benchmark.data_sections import VideosConfig
 from benchmark.device import cuda_count
 from benchmark.errors import UserError
 from benchmark.memory import memory_of
 from benchmark.mlflow_store import look_at_store
+from benchmark.sections import DigitsConfig
 
 LOCK = provenance.ROOT / "requirements.lock"
 GIB = 2**30
@@ -115,6 +116,7 @@ def disk(results_dir: Path) -> Finding:
 def digits(protocol: Protocol, data_dir: Path) -> str:
     """The digits of the protocol, read whole and held against their checksums."""
     data = protocol.data
+    assert isinstance(data, DigitsConfig)
     bank = load_bank(data.digits, data.digit_size, data_dir)
     counts = f"{len(bank.train)} + {len(bank.validation)} + {len(bank.test)}"
     return f"{data.digits} for protocol {protocol.name}: {counts} digits to train, validate and test on"
@@ -122,9 +124,9 @@ def digits(protocol: Protocol, data_dir: Path) -> str:
 
 def videos(protocol: Protocol, data_dir: Path) -> str:
     """The films of the protocol, found and counted; they are decoded by the verb `data`."""
-    found = film_set(protocol, data_dir)
+    found, data = film_set(protocol, data_dir), films_of(protocol)
     counts = " + ".join(str(len(films)) for films in found.films.values())
-    return f"{protocol.data.videos} for protocol {protocol.name}: {counts} films to train, validate and test on"
+    return f"{data.videos} for protocol {protocol.name}: {counts} films to train, validate and test on"
 
 
 def backbone(protocol: Protocol, data_dir: Path) -> Finding:

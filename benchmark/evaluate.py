@@ -22,6 +22,7 @@ from benchmark.files import atomic_buffer, read_json
 from benchmark.films import film_animation, film_strip
 from benchmark.metrics import METRICS, bring_to, score
 from benchmark.parquet import write_parquet
+from benchmark.sections import DigitsConfig
 from benchmark.variants import BASELINES
 
 Forecast = Callable[[Float[Tensor, "B K C H W"]], Float[Tensor, "B T C H W"]]
@@ -58,6 +59,8 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
     with distributed.joined(device):
         if protocol.data.gaps:
             stream = fixed_stream(load_bank(data_folder, protocol.data), protocol.data, "test")
+            assert isinstance(stream, ClipStream)
+            assert isinstance(clips, Tensor)
             tables["frames.parquet"], examples = score_gaps(forecast, clips, stream, protocol, lpips, device)
         else:
             tables["frames.parquet"], examples = score_clips(forecast, clips, protocol, lpips, device)
@@ -125,11 +128,12 @@ def score_gaps(
     Returns:
         The rows of `score_clips` at each gap, with `gap` as first column; and the examples at gap 0.
     """
+    assert isinstance(protocol.data, DigitsConfig)
     top, left = (start[:, OCCLUDED] for start in stream.positions(torch.arange(len(clips))))
-    boxes = box(top, left, protocol.data)
+    data = protocol.data
+    boxes = box(top, left, data)
     found = {
-        gap: score_clips(forecast, occlude(clips, left, gap, protocol.data), protocol, lpips, device, boxes)
-        for gap in protocol.data.gaps
+        gap: score_clips(forecast, occlude(clips, left, gap, data), protocol, lpips, device, boxes) for gap in data.gaps
     }
     table = pd.concat({gap: table for gap, (table, _) in found.items()}, names=["gap"])
     return table.reset_index("gap").reset_index(drop=True), found[0][1]

@@ -22,13 +22,13 @@ PUBLISHED = Path(__file__).parent / "published" / "published.csv"
 VARIANT_OF = {"ConvLSTM": "convlstm", "ConvLSTM-S": "convlstm", "PredRNN": "predrnn", "PredRNN++": "predrnnpp"}
 """Model as published -> the variant of ours that is this model; others have none."""
 _DIGITS = {
-    count: DigitsConfig(
+    count: DigitsConfig(  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
         digits="mnist", digit_size=28, frame_size=64, num_digits=count, validation_clips=1, test_clips=1
     )
     for count in (2, 3)
 }
 CLIPS_OF: dict[str, DataConfig] = {f"moving-mnist-{count}": clips for count, clips in _DIGITS.items()} | {
-    "kth": VideosConfig(videos=KTH, frame_size=128, square="stretch", validation_clips=1)
+    "kth": VideosConfig(videos=KTH, frame_size=128, square="stretch", validation_clips=1)  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
 }
 """Data set as published -> what our clips must be (their numbers aside); others are not in this benchmark."""
 COLUMN_OF = {
@@ -141,13 +141,16 @@ def compare_row(
     for metric in (metric for metric in HEADS if row[metric]):
         convention = row[f"{metric}_convention"]
         column = COLUMN_OF.get((metric, convention))
-        reasons = list(against_row)
+        reasons, scores = list(against_row), {}
         if column is None:
             reasons.append(Reason(f"{metric.upper()} convention {convention or 'not given'}"))
         if not reasons:
-            reasons = score_reasons(column, one, lpips, scores_of(one.group, column, frames, protocol))
-        scores = {} if reasons else scores_of(one.group, column, frames, protocol)
-        found.append(Comparison(row, metric, one, summarise(list(scores.values())), tuple(reasons), rolled_out))
+            assert column is not None
+            assert one is not None  # without a reason both are known
+            scores = scores_of(one.group, column, frames, protocol)
+            reasons = score_reasons(column, one, lpips, scores)
+        kept = [] if reasons else list(scores.values())
+        found.append(Comparison(row, metric, one, summarise(kept), tuple(reasons), rolled_out))
     return found
 
 
@@ -161,8 +164,9 @@ def scores_of(group: VariantRuns, column: str, frames: int, protocol: Protocol) 
     if frames == protocol.data.horizon:
         known = all(column in run.scores for run in group.kept)
         return group.scores(column) if known else {}
-    known = all(run.beyond is not None and column in run.beyond for run in group.kept)
-    return {run.seed: float(run.beyond[column].mean(skipna=False)) for run in group.kept} if known else {}
+    longer = {run.seed: run.beyond for run in group.kept if run.beyond is not None and column in run.beyond}
+    known = len(longer) == len(group.kept)
+    return {seed: float(scores[column].mean(skipna=False)) for seed, scores in longer.items()} if known else {}
 
 
 def data_reasons(row: dict[str, str], protocol: Protocol) -> list[Reason]:

@@ -70,8 +70,9 @@ def fixed_clips(bank: Bank, data: DataConfig, split: Literal["validation", "test
     """
     if isinstance(bank, FrameBank):
         return WindowClips(bank.frames, bank.starts[split], data.context + data.horizon)
+    assert isinstance(data, DigitsConfig)
     count = data.validation_clips if split == "validation" else data.test_clips
-    stream = fixed_stream(bank, data, split)
+    stream = digits_stream(bank, data, split)
     clips = torch.empty(count, stream.frames, 1, data.frame_size, data.frame_size, dtype=torch.uint8)
     for numbers in torch.arange(count).split(_CHUNK):
         clips[numbers] = stream.clips(numbers)
@@ -85,13 +86,19 @@ def fixed_stream(bank: Bank, data: DataConfig, split: Literal["validation", "tes
         UserError: its films were prepared for shorter clips.
     """
     if isinstance(bank, FrameBank):
-        clips = fixed_clips(bank, data, split)
+        clips = WindowClips(bank.frames, bank.starts[split], data.context + data.horizon)
         if clips.shape[1] > bank.lengths[split]:
             raise UserError(
                 f"the {split} clips were prepared with {bank.lengths[split]} frames, not {clips.shape[1]};"
                 " run the verb `data` again"
             )
         return WindowStream(clips, seed=0)
+    assert isinstance(data, DigitsConfig)
+    return digits_stream(bank, data, split)
+
+
+def digits_stream(bank: DigitBank, data: DigitsConfig, split: Literal["validation", "test"]) -> ClipStream:
+    """The stream whose first clips are the fixed ones of `split`, of digits."""
     return ClipStream(
         bank.splits[split],
         seed=0,
@@ -107,6 +114,7 @@ def train_stream(bank: Bank, data: DataConfig, seed: int, device: str) -> Stream
     frames = data.context + data.trained_horizon
     if isinstance(bank, FrameBank):
         return WindowStream(WindowClips(bank.frames, bank.starts["train"], frames), seed=seed, device=device)
+    assert isinstance(data, DigitsConfig)
     return ClipStream(
         bank.train,
         seed=seed,

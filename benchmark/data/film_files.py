@@ -41,17 +41,19 @@ def read_film(path: Path, frames: int) -> UInt8[np.ndarray, "T C H W"]:
 def film_length(path: Path) -> int:
     """Number of frames of the film at `path`, counted without decoding them; raises UserError where it is no film."""
     import av
+    from av.error import FFmpegError
 
     try:
         with av.open(str(path)) as container:
             return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
-    except (av.FFmpegError, ValueError, IndexError) as error:
+    except (FFmpegError, ValueError, IndexError) as error:
         raise UserError(f"{path}: cannot be read as a film ({error})") from None
 
 
 def _frames(path: Path) -> Iterator[Any]:
     """The frames of a film as PyAV has them, all of one size."""
     import av
+    from av.error import FFmpegError
 
     try:
         with av.open(str(path)) as container:
@@ -69,7 +71,7 @@ def _frames(path: Path) -> Iterator[Any]:
                     yield frame
             if packets < stream.frames:
                 raise UserError(f"{path}: is cut off: {packets} frames of the {stream.frames} that it says it has")
-    except (av.FFmpegError, ValueError) as error:
+    except (FFmpegError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: cannot be read as a film ({error})") from None

@@ -54,7 +54,7 @@ def load_frames(folder: Path, record: dict[str, Any], training: bool) -> FrameBa
     if frames.dtype != np.uint8 or frames.shape != (sum(counts.values()), side, side):
         raise UserError(f"{path}: holds {frames.dtype} {frames.shape}, not the frames of data.json; {again}")
     try:
-        starts = dict(zip(SPLITS, read_npz(folder / WINDOWS, *SPLITS), strict=True))
+        starts: dict[str, np.ndarray] = dict(zip(SPLITS, read_npz(folder / WINDOWS, *SPLITS), strict=True))
     except UserError as error:
         raise UserError(f"{error}; {again}") from None
     if windows_hash(starts) != record["windows_sha256"]:
@@ -75,7 +75,7 @@ def windows_hash(starts: dict[str, Int64[np.ndarray, " clips"]]) -> str:
     digest = hashlib.sha256()
     for split in SPLITS:
         digest.update(f"{split} {len(starts[split])}\n".encode())
-        digest.update(starts[split].astype("<i8"))
+        digest.update(starts[split].astype("<i8").tobytes())
     return digest.hexdigest()
 
 
@@ -83,7 +83,7 @@ def frames_hash(frames: UInt8[np.ndarray, "n side side"]) -> str:
     """Checksum of the pixels, read part by part."""
     digest, at_once = hashlib.sha256(), max(1, _AT_ONCE // frames[:1].size) if len(frames) else 1
     for first in range(0, len(frames), at_once):
-        digest.update(np.ascontiguousarray(frames[first : first + at_once]))
+        digest.update(np.ascontiguousarray(frames[first : first + at_once]).data)
     return digest.hexdigest()
 
 

@@ -48,7 +48,9 @@ def open_kth(folder: Path) -> FilmSet:
             if pieces is not None and name not in pieces:
                 raise UserError(f"{sequences}: says nothing of {name}; use the published file, or none for whole films")
             split = next(split for split, persons in PERSONS.items() if names[name] in persons)
-            film = Film(name=str(path), parts=partial(film_parts, path), pieces=pieces and pieces[name], step=step)
+            film = Film(
+                name=str(path), parts=partial(film_parts, path), pieces=pieces[name] if pieces else None, step=step
+            )
             films[split].append(film)
     for split, found in films.items():
         if not found:

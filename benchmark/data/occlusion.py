@@ -28,6 +28,8 @@ def inputs_of(
     """
     if not data.gaps:
         return frames
+    assert isinstance(stream, ClipStream)
+    assert isinstance(data, DigitsConfig)
     _, left = stream.positions(numbers)
     gap = draw_gaps(data.gaps, stream.seed, numbers)
     return occlude(frames, left[:, OCCLUDED], gap, data)

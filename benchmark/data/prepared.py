@@ -54,7 +54,7 @@ def prepare(data: DigitsConfig, data_dir: Path, folder: Path, download: bool = F
         "test_sha256": clips_hash(test),
         "test_set": PUBLIC if public else "generated",
     }
-    arrays = bank.splits | ({"public_test": test.numpy()} if public else {})
+    arrays = bank.splits | ({"public_test": test.numpy()} if public else {})  # pyright: ignore[reportAttributeAccessIssue]  # digits are in memory
     with atomic_buffer(folder / "digits.npz") as file:
         np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]  # no array has the name of the flag
     return write_record(folder, record)

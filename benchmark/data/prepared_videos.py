@@ -47,13 +47,19 @@ class Decoded:
     """Pieces that were to end past the end of their film."""
 
 
+def films_of(protocol: Protocol) -> VideosConfig:
+    """The section of a protocol that has films."""
+    assert isinstance(protocol.data, VideosConfig)
+    return protocol.data
+
+
 def film_set(protocol: Protocol, data_dir: Path) -> FilmSet:
     """The films that `protocol` names below `data_dir`; none is decoded yet.
 
     Raises:
         UserError: they are missing, or not in a layout that is known.
     """
-    data = protocol.data
+    data = films_of(protocol)
     if data.videos == KTH:
         return open_kth(data_dir / KTH)
     return open_own(data_dir / data.videos, window_frames(protocol), data.layout)
@@ -79,7 +85,7 @@ def prepare_videos(protocol: Protocol, data_dir: Path, folder: Path) -> dict[str
     Raises:
         UserError: films are missing, damaged or too short, or there are fewer windows than the protocol asks for.
     """
-    data, found, lengths = protocol.data, film_set(protocol, data_dir), window_frames(protocol)
+    data, found, lengths = films_of(protocol), film_set(protocol, data_dir), window_frames(protocol)
     with written_frames(folder / FRAMES, data.frame_size) as writer:
         decoded = decode(found, data, writer)
         starts, notes = choose_windows(decoded, data, lengths)
@@ -87,7 +93,7 @@ def prepare_videos(protocol: Protocol, data_dir: Path, folder: Path) -> dict[str
             if value > len(starts["test"]):
                 raise UserError(f"{key}: {value} is more than the {len(starts['test'])} test clips of these films")
     with atomic_buffer(folder / WINDOWS) as file:
-        np.savez_compressed(file, **starts)
+        np.savez_compressed(file, **starts)  # pyright: ignore[reportArgumentType]  # no array has the name of the flag
     record = {
         "source": data.videos,
         "frame_size": data.frame_size,
