@@ -53,8 +53,7 @@ def feed_of(run: RunConfig, results_dir: Path, device: str) -> Feed:
     data, folder = run.data, results_dir / run.protocol / "data"
     bank = load_bank(folder, data, training=True)
     validation = load_clips(folder, data, "validation")
-    if data.gaps and isinstance(
-        validation, Tensor
-    ):  # a bar lies over context frames only: what the predictions are held against stays as it is
+    # A bar lies over context frames only: what the predictions are held against stays as it is.
+    if data.gaps and isinstance(validation, Tensor):
         validation = inputs_of(validation, torch.arange(len(validation)), fixed_stream(bank, data, "validation"), data)
     return Feed(run, device, bank.sha256, train_stream(bank, data, run.seed, device), validation)
