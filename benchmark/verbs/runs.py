@@ -157,9 +157,7 @@ def measure(options: argparse.Namespace) -> None:
 
     protocol: Protocol = options.protocol
     if trains(protocol):
-        raise UserError(
-            f"measure: protocol {protocol.name} trains its runs; give train, evaluate, probe and record each"
-        )
+        raise UserError(f"measure: protocol {protocol.name} trains its runs; use train, evaluate, probe and record")
     known = [entry.id for entry in protocol.variants]
     if options.variant not in known:
         raise UserError(f"--variant: protocol {protocol.name}: {unknown('variant', options.variant, known)}")

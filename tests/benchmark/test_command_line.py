@@ -47,6 +47,7 @@ def test_examples_stand_in_the_help_and_are_commands_that_this_version_takes(nam
         if getattr(options, "protocol", None):
             options.protocol = load_protocol(options.protocol)
             if options.__dict__.get("variant") not in (None, *BASELINES):
+                options.seed = getattr(options, "seed", 1)  # `measure` takes them all
                 assert runs_of(options) if name == "train" else run_of(options)
         for given in ("RECORD", "DIR"):
             assert (ROOT / getattr(options, given, ".")).exists()

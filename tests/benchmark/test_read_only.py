@@ -38,6 +38,7 @@ WRITERS = {
     "evaluate": RUN,
     "probe": RUN,
     "record": RUN,
+    "measure": RUN[:2],
     "sync": RUN,
     "tables": [],
     "figures": [],
