@@ -118,6 +118,7 @@ def test_job_asks_for_what_the_protocol_says_and_its_node_looks_for_the_gpu(star
     assert job.items() >= (wanted | {"Requeue": "1"}).items()
 
 
+@pytest.mark.slow
 def test_training_requeued_preempted_and_cancelled_ends_with_the_bytes_of_one_left_alone(
     checkout, start, slurm, protocol, tmp_path
 ):
