@@ -222,6 +222,7 @@ def check_alike(runs: Sequence[FinishedRun], backbone: dict[str, Any], folder: P
     Raises:
         UserError: names one of them.
     """
+    known = {metric for run in runs for metric in run.scores}
     for run in runs:
         name = f"{run.variant} seed={run.seed}"
         if run.provenance["data_hash"] != runs[0].provenance["data_hash"]:
@@ -233,7 +234,7 @@ def check_alike(runs: Sequence[FinishedRun], backbone: dict[str, Any], folder: P
                 f"{folder}: {name}: {where} has LPIPS by {run.lpips_backbone}, lpips_backbone.json says {backbone}; "
                 "give data_dir the same backbone, or go without reuse"
             )
-        later = [metric for metric in (*HEADLINE, *CONVENTIONS) if metric not in run.scores]
+        later = [metric for metric in HEADLINE if metric in known and metric not in run.scores]
         if later:
             how = "go without reuse" if run.reused else "run the workflow, which scores it again"
             raise UserError(f"{folder}: {name}: its record is older than the metric {later[0]}; {how}")

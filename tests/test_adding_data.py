@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.workflow import test_workflow
 
 checkout = test_workflow.checkout
-PAGE = Path(__file__).parents[1] / "docs" / "adding_data.md"
+PAGE = Path(__file__).parents[1] / "docs/adding_data.md"
 
 
 def test_page_leads_a_newcomer_from_a_folder_to_a_table(checkout):

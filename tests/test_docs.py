@@ -53,7 +53,14 @@ NOT_HERE = {
     "mlflow server": "a server; tests/benchmark/test_mirroring.py kills one",
     "ssh ": "needs another machine",
     "apt-get install": "changes the machine; .ci/run does it",
-    "torchrun --standalone": "tests/benchmark/test_distributed.py starts some",
+    "torchrun ": "tests/benchmark/test_distributed.py starts some",
+    "pip install ": "changes the environment",
+    "export MLFLOW_TRACKING_URI=": "for a shell; tests/slurm sets it for what it runs",
+    ".venv/bin/snakemake --workflow-profile profiles/slurm": "needs a cluster; tests/slurm has one",
+    "snakemake --workflow-profile profiles/slurm": "needs a cluster; tests/slurm has one",
+    "python tests/slurm/cluster.py": "needs Slurm; tests/slurm runs it",
+    "MLFLOW_TRACKING_URI=http://TRACKER:5000 snakemake -n --workflow-profile profiles/kubernetes": "needs a package that"
+    " is not of this environment",
 }
 """Beginning of a command -> why it is not run here."""
 STAND_INS = {

@@ -121,6 +121,7 @@ DIRECT = {
     ("benchmark/lease.py", "open"): "the file of a lock, which its holder alone writes",
     ("benchmark/mlflow_store.py", "open"): "the file of a lock",
     ("benchmark/data/download.py", "open"): "a temporary file of `atomic_path`",
+    ("benchmark/data/frame_bank.py", "open"): "a temporary file of `atomic_path`",
     ("benchmark/checkpoint.py", "write_bytes"): "the temporary file of `atomic_path`",
     ("benchmark/data/npz.py", "open"): "a temporary folder, gone before anybody could take what lies there for whole",
     ("benchmark/progress.py", "open"): "nowhere, in place of an output that is gone",

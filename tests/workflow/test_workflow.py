@@ -140,7 +140,12 @@ def test_dry_run_plans_a_training_for_every_variant_and_seed(checkout, name):
     wanted = [
         ("train", entry["id"], seed) for entry in values["variants"] for seed in entry.get("seeds", values["seeds"])
     ]
-    assert sorted(job for job in jobs if job[0] == "train") == sorted(wanted)
+    if values["training"]["steps"]:
+        assert sorted(job for job in jobs if job[0] == "train") == sorted(wanted)
+    else:  # a job for all seeds of a variant
+        assert {job[0] for job in jobs} & {"train", "probe"} == set()
+        assert sum(job[0].startswith("measure_") for job in jobs) == len(values["variants"])
+        assert sum(job[0] == "sync" for job in jobs) == len(wanted)
 
 
 @pytest.mark.parametrize(
