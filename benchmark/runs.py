@@ -12,7 +12,7 @@ from benchmark import reference
 from benchmark.config import Protocol, RunConfig, run_path
 from benchmark.errors import UserError
 from benchmark.files import read_json
-from benchmark.metrics import CONVENTIONS, HEADLINE
+from benchmark.metrics import HEADLINE
 from benchmark.provenance import code_hash
 from benchmark.record import RECORD, STAGES, from_png, kept_of
 from benchmark.variants import BASELINE_SEED, BASELINES

@@ -13,6 +13,8 @@ from benchmark.files import read_json
 from tests.checkout import copy_checkout
 from tests.documented import SHELL, blocks, change, lines
 
+pytestmark = pytest.mark.slow
+
 
 def follow(page: str, folder: Path) -> dict[str, str]:
     """Do what `page` says in `folder`, block by block; returns command -> what it printed."""
