@@ -222,7 +222,7 @@ def check_alike(runs: Sequence[FinishedRun], backbone: dict[str, Any], folder: P
     Raises:
         UserError: names one of them.
     """
-    known = {metric for run in runs for metric in run.scores}
+    known = {metric for run in runs for metric in run.scores.index}
     for run in runs:
         name = f"{run.variant} seed={run.seed}"
         if run.provenance["data_hash"] != runs[0].provenance["data_hash"]:
