@@ -44,6 +44,14 @@ def test_each_subject_has_its_numbers(tmp_path):
     assert clips["share_of_step"] == pytest.approx(clips["step_s"] / clips["plain_step_s"])
 
 
+def test_runs_together_are_timed_in_three_ways(tmp_path):
+    found = run(tmp_path, "--what", "cohort", "--runs", "2")
+    assert (found["runs"], found["ratio"]) == (2, None)
+    assert found["clips_per_s"] == pytest.approx(2 * 2 / found["step_s"])
+    assert found["clips_per_s_apart"] == pytest.approx(2 * 2 / found["plain_step_s"])
+    assert found["clips_per_s_processes"] > 0
+
+
 def test_scores_are_timed_on_all_clips_asked_for(tmp_path):
     found = run(tmp_path, "--what", "evaluate", "--clips", "53")
     assert found["clips"] == 53
