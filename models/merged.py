@@ -1,11 +1,12 @@
 """The fast path: gates that are summed from the same sources come from one convolution; equations and weights stay.
 
-Its weights are cut out of those of the gate convolutions and joined once a roll-out. In full precision on a CPU it is
-computed after Winograd, and what a state is transformed to serves all convolutions that read it.
+Its weights are cut out of those of the gate convolutions and joined once a roll-out. On a CPU it is computed after
+Winograd, and what a state is transformed to serves all convolutions that read it.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -31,12 +32,13 @@ class Merged:
     """The gate sums of one roll-out; holds its merged weights and forgets them with it.
 
     Args:
-        device: type of the device it runs on; under autocast there, convolutions and nothing else are in low precision.
+        device: type of the device it runs on; under autocast there, convolutions and nothing else are in low precision:
+            what they read and give is rounded to it, sums are in full precision. A CPU computes all of it in full.
     """
 
     def __init__(self, device: str) -> None:
-        self._dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        self._winograd = device == "cpu" and self._dtype is None
+        self._low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        self._on_cpu = device == "cpu"
         self._kernels: dict[tuple, Any] = {}
         self._forms: dict[Any, WeakTensorKeyDictionary] = defaultdict(WeakTensorKeyDictionary)
 
@@ -58,9 +60,11 @@ class Merged:
 
     def mix(self, conv: nn.Conv2d, *sources: Tensor) -> Tensor:
         """A product of matrices over the channels, in the layout that the gates have."""
-        order = (2, 3, 0, 1) if self._winograd else (0, 2, 3, 1)  # either way (B, C, h, w) has its channels last
+        order = (2, 3, 0, 1) if self._on_cpu else (0, 2, 3, 1)  # either way (B, C, h, w) has its channels last
         joined = torch.cat([source.permute(order) for source in sources], dim=-1)
-        return F.linear(joined, conv.weight[:, :, 0, 0], conv.bias).permute(order if self._winograd else (0, 3, 1, 2))
+        with self._own_precision():
+            mixed = F.linear(self._rounded(joined), self._rounded(conv.weight[:, :, 0, 0]), conv.bias)
+        return mixed.permute(order if self._on_cpu else (0, 3, 1, 2))
 
     def again(self) -> "Merged":
         """The same weights without the forms of earlier sources."""
@@ -71,17 +75,31 @@ class Merged:
     def _convolve(self, names: tuple[str, ...], readings: tuple[Reading, ...]) -> Sequence[Tensor]:
         sources = [source for reading in readings for source in reading.sources]
         k, (height, width) = readings[0].conv.conv.kernel_size[0], sources[0].shape[2:]
-        winograd = self._winograd and k <= LARGEST_KERNEL and height == width
+        winograd = self._on_cpu and k <= LARGEST_KERNEL and height == width
         key = (names, *(reading.conv for reading in readings))
-        if key not in self._kernels:
-            kernels, bias = cut(names, readings)
-            self._kernels[key] = Winograd(kernels, bias) if winograd else Direct(kernels, bias, self._dtype)
-        if winograd:
-            tiles = [self._once(source, k, lambda s: to_tiles(s, k)) for source in sources]
-            return self._kernels[key](tiles, len(names), sources[0].shape[0], height)
-        if self._dtype is not None:
-            sources = [self._once(s, self._dtype, lambda s: s.to(self._dtype)) for s in sources]
-        return self._kernels[key](sources).chunk(len(names), dim=1)
+        with self._own_precision():
+            if key not in self._kernels:
+                kernels, bias = cut(names, readings)
+                kernels = [self._rounded(kernel) for kernel in kernels]
+                self._kernels[key] = Winograd(kernels, bias) if winograd else Direct(kernels, bias)
+            if winograd:
+                tiles = [self._once(source, k, lambda s: to_tiles(self._rounded(s), k)) for source in sources]
+                gates = self._kernels[key](tiles, len(names), sources[0].shape[0], height)
+            else:
+                sources = [self._once(source, "rounded", self._rounded) for source in sources]
+                gates = self._kernels[key](sources).chunk(len(names), dim=1)
+            return [self._rounded(gate) for gate in gates] if self._on_cpu else gates
+
+    def _rounded(self, tensor: Tensor) -> Tensor:
+        """What a convolution reads or gives, and so its gradient, in the precision of convolutions."""
+        if self._low is None:
+            return tensor
+        rounded = tensor.to(self._low)
+        return rounded.to(tensor.dtype) if self._on_cpu else rounded
+
+    def _own_precision(self) -> AbstractContextManager:
+        """On a CPU what is rounded is computed with in full precision, whatever autocast would make of it."""
+        return torch.autocast("cpu", enabled=False) if self._low and self._on_cpu else nullcontext()
 
     def _once(self, source: Tensor, form: Any, make: Callable[[Tensor], Tensor]) -> Tensor:
         """`source` in the form that convolutions take, made at the first of them."""
@@ -106,16 +124,15 @@ class Direct:
     Args:
         kernels: one a source, (O, C, k, k).
         bias: (O,), or None.
-        dtype: what the sources are rounded to and the kernels are to be; the result is float32. None: as they are.
     """
 
-    def __init__(self, kernels: Sequence[Tensor], bias: Tensor | None, dtype: torch.dtype | None) -> None:
+    def __init__(self, kernels: Sequence[Tensor], bias: Tensor | None) -> None:
         self.weight, self.bias = torch.cat(list(kernels), dim=1), bias
-        if dtype is not None:
-            self.weight = self.weight.to(dtype, memory_format=torch.channels_last)
+        if self.weight.dtype.itemsize < 4:  # low precision
+            self.weight = self.weight.contiguous(memory_format=torch.channels_last)
 
     def __call__(self, sources: Sequence[Tensor]) -> Tensor:
-        """All gates (B, O, h, w)."""
+        """All gates (B, O, h, w), in float32 where kernels and sources are in less."""
         gates = F.conv2d(torch.cat(list(sources), dim=1), self.weight, padding=self.weight.shape[-1] // 2)
         gates = gates.to(torch.promote_types(gates.dtype, torch.float32))
         return gates if self.bias is None else gates + self.bias[:, None, None]

@@ -5,6 +5,8 @@ import torch
 
 from benchmark.engine import make_optimizer, update
 from benchmark.sections import TrainingConfig
+from models.convolution import GateConv
+from models.merged import Merged
 from models.predictor import Predictor, build, free_running_mask
 from models.spec import CELLS, NORMS, ModelSpec
 from models.winograd import Winograd, to_tiles
@@ -130,6 +132,24 @@ def test_under_autocast_states_stay_in_single_precision():
         frames = random_clips(spec, batch=2, frames=4, dtype=torch.float32)
         build(spec, seed=1)(frames, torch.ones(2, 3), trace)
     assert {state.dtype for states in trace.values() for state in states} == {torch.float32}
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 12)], ids=["square", "not square"])
+@pytest.mark.parametrize("kernel_size", [3, 5, 7])
+def test_under_autocast_a_cpu_rounds_what_convolutions_read_and_adds_up_in_single_precision(kernel_size, size):
+    rounds_to_1 = 1 + 2**-9
+    conv = GateConv(tiny_spec("convlstm", kernel_size=kernel_size, conv_bias=False), 2, width=1, gates="i")
+    torch.nn.init.constant_(conv.conv.weight, rounds_to_1)
+    source = torch.full((1, 2, *size), rounds_to_1, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        gates = Merged("cpu")
+        (gate,) = gates.sum("i", gates.read(conv, source))
+    taps = torch.nn.functional.conv2d(torch.ones(1, 2, *size), torch.ones_like(conv.conv.weight), padding=kernel_size // 2)
+    torch.testing.assert_close(gate, taps, rtol=0, atol=0)
+    signs = torch.ones(size).index_fill(0, torch.arange(4), -rounds_to_1)  # gradients are rounded, too
+    (gate * signs).sum().backward()
+    center = conv.conv.weight.grad[0, :, kernel_size // 2, kernel_size // 2]
+    torch.testing.assert_close(center, torch.zeros(2), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("plain", [True, False], ids=["plain", "merged"])
