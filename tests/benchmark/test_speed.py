@@ -37,6 +37,12 @@ def test_training_is_timed_on_both_paths_beside_the_ceilings(tmp_path, capsys, p
     assert f"fast against plain: {found['ratio']:.2f} times" in capsys.readouterr().out
 
 
+@pytest.mark.gpu
+def test_the_peak_of_a_captured_step_holds_what_it_keeps_for_the_way_back(tmp_path):
+    found = run(tmp_path, "--device", "cuda", "--hidden-channels", "64,64", "--frame-size", "64", "--batch-size", "8")
+    assert found["paths"]["fast"]["peak_memory_mib"] > found["paths"]["plain"]["peak_memory_mib"] / 4 > 1
+
+
 def test_each_subject_has_its_numbers(tmp_path):
     assert run(tmp_path, "--what", "inference")["ratio"] > 0
     clips = run(tmp_path, "--what", "data")
