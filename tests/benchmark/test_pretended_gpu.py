@@ -1,0 +1,130 @@
+"""What a GPU does in training never waits for the host and keeps to its device: shown without one."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import engine
+from benchmark.curriculum import feed_mask
+from benchmark.data.occlusion import inputs_of
+from benchmark.data.stream import ClipStream
+from benchmark.metrics import CONVENTIONS, HEADLINE, METRICS, bring_to
+from benchmark.probe import roll_out
+from benchmark.saturation import saturated
+from benchmark.sections import DigitsConfig, SamplingConfig, TrainingConfig
+from models.predictor import build, free_running_mask
+from models.spec import CELLS, ModelSpec
+from tests.benchmark.pretended import NoWaiting, Waited, devices, pretended_gpu
+
+
+@pytest.fixture(autouse=True)
+def gpu():
+    with pretended_gpu():
+        yield
+
+
+def forward_alone(network, training, frames, mask, inputs=None):
+    """`differentiate` without the way back, which needs a driver."""
+    torch.set_autocast_enabled("cuda", training.precision == "bf16")  # `torch.autocast` asks for a driver
+    try:
+        loss = engine.loss_of(network(frames, mask), frames[:, 1:], training)
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+    return loss.detach(), [torch.empty_like(weights) for weights in network.parameters()]
+
+
+def take_steps(spec, plain=False, differentiate=forward_alone, **keys):
+    """Two optimiser steps; returns loss and norm of the second."""
+    settings = TrainingConfig(**{"steps": 10, "batch_size": 2, "learning_rate": 0.01, "clip_norm": 1.0} | keys)
+    network = build(spec, 1)
+    network.plain = plain
+    engine.arrange(network, settings)
+    optimizer = engine.make_optimizer(network, settings)
+    frames = torch.rand(2, 4, 1, 16, 16)
+    mask = free_running_mask(2, 2, 2, frames)
+    with NoWaiting():
+        for _ in range(2):
+            found = engine.update(network, optimizer, frames, mask, settings, differentiate=differentiate)
+    return found
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "fast"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_step_waits_for_nothing(cell, plain, precision):
+    spec = ModelSpec(cell=cell, hidden_channels=(8, 8), frame_size=16, highway_slot=1)
+    assert devices(take_steps(spec, plain, precision=precision)) == {"cuda"}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"recompute": True}, {"on_divergence": "lower_lr"}, {"loss": "l1+l2"}, {"clip_norm": None}, {"norm": "element"}],
+    ids=str,
+)
+def test_no_setting_makes_a_step_wait(keys):
+    norm = keys.pop("norm", "none")
+    spec = ModelSpec(cell="causal_lstm", hidden_channels=(8, 8), frame_size=16, highway_slot=1, norm=norm)
+    assert devices(take_steps(spec, precision="bf16", **keys)) == {"cuda"}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda loss: loss.item() > 0, lambda loss: bool(loss > 0), lambda loss: loss.cpu(), lambda loss: loss.nonzero()],
+)
+def test_a_step_that_waits_is_noticed(spoil):
+    def waits(*given):
+        loss, gradients = forward_alone(*given)
+        spoil(loss)
+        return loss, gradients
+
+    with pytest.raises((Waited, torch._subclasses.fake_tensor.DynamicOutputShapeException)):
+        take_steps(ModelSpec(cell="convlstm", hidden_channels=(8,), frame_size=16), differentiate=waits)
+
+
+@pytest.mark.parametrize("pool", [None, 9])
+@pytest.mark.parametrize("gaps", [(), (0, 2)])
+def test_a_batch_waits_for_nothing(pool, gaps):
+    digits = np.zeros((5, 6, 6), np.uint8)
+    stream = ClipStream(digits, seed=1, frame_size=16, num_digits=2, frames=7, pool=pool, device="cuda")
+    sizes = {"digit_size": 6, "frame_size": 16, "context": 4, "horizon": 3, "validation_clips": 1, "test_clips": 1}
+    data = DigitsConfig(digits="optdigits", gaps=gaps, **sizes)
+
+    def batch(step):
+        frames = stream.batch(step, 4)
+        return frames, inputs_of(frames, stream.clip_numbers(step, 4), stream, data)
+
+    batch(0)  # tables go to the device once
+    with NoWaiting():
+        for step in range(1, 4):
+            assert [(made.device.type, made.shape) for made in batch(step)] == [("cuda", (4, 7, 1, 16, 16))] * 2
+
+
+@pytest.mark.parametrize("kind", ["none", "scheduled", "reverse"])
+def test_a_feed_mask_waits_for_nothing(kind):
+    stops = {"none": {}, "scheduled": {"stop": 6}, "reverse": {"stop": 6, "reverse_start": 2, "reverse_decay": 1.0}}
+    sampling = SamplingConfig(kind=kind, **stops[kind])
+    with NoWaiting():
+        mask = feed_mask(sampling, seed=1, step=3, batch_size=4, context=4, horizon=3, device="cuda")
+    assert (mask.device.type, mask.shape) == ("cuda", (4, 6))
+
+
+@pytest.mark.parametrize("name", [*HEADLINE, *CONVENTIONS])
+def test_scores_are_computed_where_the_frames_are(name):
+    prediction, truth = torch.rand(2, 3, 1, 16, 16), torch.rand(2, 3, 1, 16, 16)
+    metric = METRICS[name]
+    with NoWaiting():
+        found = metric.compute(*bring_to(metric.form, prediction, truth))
+    assert (found.device.type, found.shape) == ("cuda", (2, 3, 1))
+
+
+@pytest.mark.parametrize("path", ["all", "memory", "frames"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_roll_out_of_the_probe_keeps_to_its_device(cell, path):
+    spec = ModelSpec(cell=cell, hidden_channels=(8, 8), frame_size=16, highway_slot=1)
+    network, gates = build(spec, 1), {}
+    network.plain = True
+    with NoWaiting():
+        rolled = roll_out(network, torch.rand(2, 4, 1, 16, 16), 2, path, gates)
+        shares = saturated(gates, spec)
+    states = [state for steps in rolled.states.values() for state in steps]
+    assert devices((rolled.last, states, shares)) == {"cuda"}
