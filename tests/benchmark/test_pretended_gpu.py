@@ -1,5 +1,7 @@
 """What a GPU does in training never waits for the host and keeps to its device: shown without one."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -23,13 +25,20 @@ def gpu():
         yield
 
 
-def forward_alone(network, training, frames, mask, inputs=None):
-    """`differentiate` without the way back, which needs a driver."""
-    torch.set_autocast_enabled("cuda", training.precision == "bf16")  # `torch.autocast` asks for a driver
+@contextlib.contextmanager
+def low_precision():
+    """`torch.autocast`, which asks for a driver."""
+    torch.set_autocast_enabled("cuda", True)
     try:
-        loss = engine.loss_of(network(frames, mask), frames[:, 1:], training)
+        yield
     finally:
         torch.set_autocast_enabled("cuda", False)
+
+
+def forward_alone(network, training, frames, mask, inputs=None):
+    """`differentiate` without the way back, which needs a driver."""
+    with low_precision() if training.precision == "bf16" else contextlib.nullcontext():
+        loss = engine.loss_of(network(frames, mask), frames[:, 1:], training)
     return loss.detach(), [torch.empty_like(weights) for weights in network.parameters()]
 
 
@@ -79,6 +88,28 @@ def test_a_step_that_waits_is_noticed(spoil):
 
     with pytest.raises((Waited, torch._subclasses.fake_tensor.DynamicOutputShapeException)):
         take_steps(ModelSpec(cell="convlstm", hidden_channels=(8,), frame_size=16), differentiate=waits)
+
+
+def kept_mib(steps):
+    """Memory that a PredRNN++ of 128x128 frames, 128 channels and batch 8 keeps in bf16 for the way back, in MiB."""
+    spec = ModelSpec(cell="causal_lstm", hidden_channels=(128,) * 4, frame_size=128, highway_slot=1, kernel_size=5)
+    network, frames = build(spec, 1), torch.rand(8, steps + 1, 1, 128, 128)
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes(), tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), low_precision():
+        network(frames, torch.ones(8, steps))
+    weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+    return sum(size for place, (size, _) in kept.items() if place not in weights) / 2**20
+
+
+def test_thirty_large_frames_fit_a_card_of_24_gib():
+    one, two = kept_mib(1), kept_mib(2)
+    assert two - one == pytest.approx(287, abs=1)  # docs/speed.md
+    assert one + 28 * (two - one) < 12 * 2**10
 
 
 @pytest.mark.parametrize("pool", [None, 9])

@@ -144,7 +144,9 @@ def test_under_autocast_a_cpu_rounds_what_convolutions_read_and_adds_up_in_singl
     with torch.autocast("cpu", torch.bfloat16):
         gates = Merged("cpu")
         (gate,) = gates.sum("i", gates.read(conv, source))
-    taps = torch.nn.functional.conv2d(torch.ones(1, 2, *size), torch.ones_like(conv.conv.weight), padding=kernel_size // 2)
+    taps = torch.nn.functional.conv2d(
+        torch.ones(1, 2, *size), torch.ones_like(conv.conv.weight), padding=kernel_size // 2
+    )
     torch.testing.assert_close(gate, taps, rtol=0, atol=0)
     signs = torch.ones(size).index_fill(0, torch.arange(4), -rounds_to_1)  # gradients are rounded, too
     (gate * signs).sum().backward()
