@@ -51,7 +51,7 @@ def protocol(checkout, tmp_path):
 @pytest.fixture
 def start(checkout, slurm):
     """Starts Snakemake with the profile, which asks Slurm every second; ended with the test."""
-    often = ["--slurm-init-seconds-before-status-checks", "1"]
+    often = ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"]  # one disk
     command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", *often]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with contextlib.ExitStack() as ends:
