@@ -104,6 +104,7 @@ def test_what_nodes_cannot_share_is_refused_in_one_line(start, tmp_path, name, t
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_job_asks_for_what_the_protocol_says_and_its_node_looks_for_the_gpu(start, slurm, protocol, tmp_path):
     protocol.write_text(protocol.read_text().replace("threads: 1", "threads: 2"))
     weights = tmp_path / "one" / "runs" / RUN / "model.safetensors"
