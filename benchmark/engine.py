@@ -22,7 +22,7 @@ def prepare_device(device: str, threads: int) -> None:
     """Fix threads and algorithms so that the same run gives the same bits again; fp32 means fp32, without TF32."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # `use_deterministic_algorithms` but for the compiler's import, 3 s
     torch.utils.deterministic.fill_uninitialized_memory = False  # a help in finding faults that costs 3 % of a step  # pyright: ignore[reportAttributeAccessIssue]  # set by torch in a way that hides it
     if device == "cuda":
         torch.backends.cudnn.benchmark = False
@@ -50,6 +50,7 @@ def arrange(network: Predictor, training: TrainingConfig) -> None:
     """Let the network compute as `training` asks, memory for time and with fused operations."""
     network.recompute = training.recompute
     if training.fuse and not network.fused:
+        torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())  # tells the compiler, too
         network.fuse()
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Float64, Int16, Shaped
@@ -297,14 +298,14 @@ def summarise(frames: pd.DataFrame, by: Sequence[str] = ("variant", "seed")) -> 
     infinite (number of those left out of the mean, the infinite PSNR of identical frames; where there are no
     others the mean is infinite). One NaN makes the mean NaN.
     """
-    tables = {}
-    for metric in (METRICS[name] for name in frames.columns if name in METRICS):
-        values = frames[metric.name]
-        infinite = (values == math.inf) & (metric.identical == math.inf)
-        rows = pd.DataFrame({"sum": values.mask(infinite, 0.0), "infinite": infinite, "nan": values.isna()})
-        groups = rows.groupby([frames[key] for key in by])
-        table = groups.sum().assign(frames=groups.size())
-        mean = (table["sum"] / (table["frames"] - table["infinite"])).mask(table["nan"] > 0)
-        table["mean"] = mean.mask(table["infinite"] == table["frames"], math.inf)
-        tables[metric.name] = table[["mean", "frames", "infinite"]]
-    return pd.concat(tables, names=["metric"]).reset_index()
+    names = [name for name in frames.columns if name in METRICS]
+    values, keys = frames[names], [frames[key] for key in by]
+    infinite = (values == math.inf) & [METRICS[name].identical == math.inf for name in names]
+    parts = values.mask(infinite, 0.0), infinite, values.isna()
+    total, left_out, undefined = (part.groupby(keys).sum() for part in parts)
+    count = values.groupby(keys).size()
+    mean = (total / left_out.rsub(count, axis=0)).mask(undefined > 0).mask(left_out.eq(count, axis=0), math.inf)
+    table = mean.melt(ignore_index=False, var_name="metric", value_name="mean")
+    table["frames"] = np.tile(count, len(names))
+    table["infinite"] = left_out.to_numpy().ravel(order="F")
+    return table.reset_index()[["metric", *by, "mean", "frames", "infinite"]]

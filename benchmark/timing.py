@@ -39,7 +39,7 @@ def measure(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[s
     measures = {"train": train, "inference": inference, "data": data, "evaluate": evaluate, "probe": probe}
     measures["cohort"] = cohort
     engine.prepare_device(device, options.threads)
-    torch.use_deterministic_algorithms(not options.any_order)
+    torch.set_deterministic_debug_mode("default" if options.any_order else "error")
     torch.backends.cudnn.benchmark = options.any_order
     sizes = ("context", "horizon", "threads", "precision", "recompute", "fuse", "any_order", "repeats")
     result = {

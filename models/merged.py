@@ -33,7 +33,7 @@ class Merged:
 
     Args:
         device: type of the device it runs on; under autocast there, convolutions and nothing else are in low precision:
-            what they read and give is rounded to it, sums are in full precision. A CPU computes all of it in full.
+            what they read and give is rounded to it, and a CPU computes with what is rounded in full.
     """
 
     def __init__(self, device: str) -> None:
@@ -86,7 +86,8 @@ class Merged:
                 tiles = [self._once(source, k, lambda s: to_tiles(self._rounded(s), k)) for source in sources]
                 gates = self._kernels[key](tiles, len(names), sources[0].shape[0], height)
             else:
-                sources = [self._once(source, "rounded", self._rounded) for source in sources]
+                if self._low is not None:
+                    sources = [self._once(source, "rounded", self._rounded) for source in sources]
                 gates = self._kernels[key](sources).chunk(len(names), dim=1)
             return [self._rounded(gate) for gate in gates] if self._on_cpu else gates
 

@@ -1,9 +1,23 @@
 """What holds for all tests."""
 
 import signal
+from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+ROOT = Path(__file__).parents[1]
+
+# Functions of arrays are held to the shapes and types that they name, wherever a module names any; basedpyright holds
+# all others to theirs.
+SHAPED = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for package in ("models", "benchmark")
+    for path in (ROOT / package).rglob("*.py")
+    if "from jaxtyping import" in path.read_text()
+]
+install_import_hook(SHAPED, "beartype.beartype")
 
 # A shell's background jobs ignore Ctrl-C, and so would what the tests start to see it end at one.
 signal.signal(signal.SIGINT, signal.default_int_handler)

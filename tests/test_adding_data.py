@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.workflow import test_workflow
 
+pytestmark = pytest.mark.slow
 checkout = test_workflow.checkout
 PAGE = Path(__file__).parents[1] / "docs/adding_data.md"
 

@@ -261,7 +261,7 @@ def test_two_widths_are_two_lines_with_labels_of_their_own(make_protocol):
 
 def test_the_protocols_of_the_studies_have_their_ablations():
     found = {path.stem: load_protocol(str(path)) for path in PROTOCOLS.glob("*.yaml")}
-    assert [one.label for one in slot_series(found["study-main"])] == ["Causal LSTM"]
+    assert [one.label for one in slot_series(found["study-main"])] == ["Causal LSTM, rate 0.01"]  # as the others
     assert [one.numbers for one in slot_series(found["study-main"])] == [[0, 1, 2, 3]]
     assert slot_series(found["study-depth"]) == []
     lines = {one.label: one.numbers for one in depth_series(found["study-depth"])}

@@ -1,5 +1,7 @@
 """The fast path gives what the plain path gives: predictions, gradients, whole trainings."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -132,6 +134,20 @@ def test_under_autocast_states_stay_in_single_precision():
         frames = random_clips(spec, batch=2, frames=4, dtype=torch.float32)
         build(spec, seed=1)(frames, torch.ones(2, 3), trace)
     assert {state.dtype for states in trace.values() for state in states} == {torch.float32}
+
+
+@pytest.mark.parametrize("low_precision", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("kernel_size", [3, 7], ids=["Winograd", "direct"])
+def test_without_a_way_back_no_state_is_kept_once_it_is_read(kernel_size, low_precision):
+    alive, conv = [], GateConv(tiny_spec("convlstm", kernel_size=kernel_size), 2, width=1, gates="i")
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
+        gates = Merged("cpu")
+        for _ in range(3):
+            source = torch.rand(1, 2, 8, 8)
+            alive.append(weakref.ref(source))
+            gates.sum("i", gates.read(conv, source))
+        del source
+    assert [one() for one in alive] == [None] * 3
 
 
 @pytest.mark.parametrize("size", [(8, 8), (8, 12)], ids=["square", "not square"])

@@ -51,7 +51,7 @@ def protocol(checkout, tmp_path):
 @pytest.fixture
 def start(checkout, slurm):
     """Starts Snakemake with the profile, which asks Slurm every second; ended with the test."""
-    often = ["--slurm-init-seconds-before-status-checks", "1"]
+    often = ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"]  # one disk
     command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", *often]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with contextlib.ExitStack() as ends:
@@ -104,6 +104,7 @@ def test_what_nodes_cannot_share_is_refused_in_one_line(start, tmp_path, name, t
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_job_asks_for_what_the_protocol_says_and_its_node_looks_for_the_gpu(start, slurm, protocol, tmp_path):
     protocol.write_text(protocol.read_text().replace("threads: 1", "threads: 2"))
     weights = tmp_path / "one" / "runs" / RUN / "model.safetensors"
