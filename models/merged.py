@@ -100,7 +100,7 @@ class Merged:
 
     def _own_precision(self) -> AbstractContextManager:
         """On a CPU what is rounded is computed with in full precision, whatever autocast would make of it."""
-        return torch.autocast("cpu", enabled=False) if self._low and self._on_cpu else nullcontext()
+        return torch.autocast("cpu", enabled=False) if self._on_cpu and self._low is not None else nullcontext()
 
     def _once(self, source: Tensor, form: Any, make: Callable[[Tensor], Tensor]) -> Tensor:
         """`source` in the form that convolutions take, made at the first of them."""

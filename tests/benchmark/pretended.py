@@ -36,7 +36,7 @@ class NoWaiting(TorchDispatchMode):
             assert devices(given) == {"cuda"}
             return None
         result = func(*args, **kwargs or {})
-        # A number of the host, a tensor without dimensions, goes along with a kernel; a copy would wait for it.
+        # Stricter than a GPU, for which a number of the host goes along with a kernel.
         if len(devices(given) | devices(result)) > 1:
             raise Waited(f"{func.name()} goes from {devices(given)} to {devices(result)}")
         return result

@@ -144,8 +144,8 @@ def test_all_runs_of_a_cohort_are_left_with_a_checkpoint(write_protocol, results
     assert 6 <= step < 50
     assert {read_json(folder / "status.json")["state"] for folder in folders} == {"interrupted"}
     assert f": convlstm seed=1 at step {step} of 60, predrnn seed=1 at step {step} of 60, checkpoint" in output
-    # An end waits for MLflow only so long; what it has not sent by then, `sync` does.
-    assert forker.run("sync", "--results-dir", results)[0] == 0
+    if "not yet in MLflow" in output:  # an end waits for a store that answers slowly only so long, and says so
+        assert forker.run("sync", "--results-dir", results)[0] == 0
     assert statuses(f"sqlite:///{results.parent / 'mlflow.db'}") == ["KILLED"] * 2
     code, output = forker.run("train", *options(file, results, both), "--resume-only")
     assert (code, f"predrnn seed=1: going on from step {step} of 60" in output) == (0, True)

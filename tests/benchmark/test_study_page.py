@@ -33,7 +33,7 @@ def test_each_variant_is_trained_at_the_best_rate_of_its_cell_or_at_that_of_its_
     studied = load_protocol(protocol)
     for entry in studied.variants:
         rate = studied.first_run(entry.id).training.learning_rate
-        assert rate in (of_cell[entry.base or entry.id], of_cell.get(entry.reference)), entry.id
+        assert rate == of_cell.get(entry.reference, of_cell[entry.base or entry.id]), entry.id
 
 
 @pytest.mark.parametrize(
