@@ -7,7 +7,9 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from benchmark import processes
@@ -16,6 +18,8 @@ from benchmark.data.prepared import read_record
 from models.spec import CELLS, ModelSpec
 
 ROOT = Path(__file__).parents[1]
+PACKAGES_HERE = ("benchmark", "models")
+"""The packages of this project."""
 
 STREAM = ("benchmark/data/counter.py", "benchmark/data/stream.py", "benchmark/data/windows.py")
 STAGES = {
@@ -127,29 +131,94 @@ def sources(stage: str, spec: ModelSpec | None = None) -> list[str]:
 
 
 def code_hash(stage: str, spec: ModelSpec) -> str:
-    """Hash of what `sources` do: comments, layout, docstrings and annotations may change without it."""
-    digest = hashlib.sha256()
-    for name in sources(stage, spec):
-        digest.update(f"{name}\0{source_outline((ROOT / name).read_bytes())}\0".encode())
-    return digest.hexdigest()[:16]
+    """Hash of what `sources` do: comments, layout, docstrings and annotations may change without it.
+
+    It is of the definitions by name, so that it does not depend on the file in which one stands.
+    """
+    found = {definition for name in sources(stage, spec) for definition in definitions((ROOT / name).read_bytes())}
+    return short_hash("\0".join(sorted(found)))
 
 
 @functools.cache
-def source_outline(source: bytes) -> str:
-    """`outline` of a whole file: many runs share their sources."""
-    return outline(ast.parse(source))
+def definitions(source: bytes) -> tuple[str, ...]:
+    """The outline of every statement of a module but its imports; many runs share their sources."""
+    tree = ast.parse(source)
+    names = imported_names(tree)
+    return tuple(outline(node, names) for node in tree.body if not (is_bare_string(node) or is_import(node)))
 
 
-def outline(node: object) -> str:
-    """A syntax tree in one line, the same in every version of Python, without `SILENT` fields and bare strings."""
+def imported_names(tree: ast.AST) -> dict[str, str]:
+    """Name that an import binds anywhere in `tree` -> what it stands for.
+
+    Of ours that is the bare name, and nothing (`""`) for a module, whose attributes then stand for themselves; of other
+    packages the whole path, so that an import from elsewhere is noticed where it is used.
+    """
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for one in node.names:
+                bound = one.asname or one.name.partition(".")[0]
+                found[bound] = "" if is_ours(one.name) else (one.name if one.asname else bound)
+        elif isinstance(node, ast.ImportFrom):
+            for one in node.names:
+                path = f"{node.module}.{one.name}"
+                ours = is_ours(path)
+                found[one.asname or one.name] = ("" if is_module(path) else one.name) if ours else path
+    return found
+
+
+def is_ours(path: str) -> bool:
+    """Whether a dotted path is of this project."""
+    return path.partition(".")[0] in PACKAGES_HERE
+
+
+def is_module(path: str) -> bool:
+    """Whether a dotted path of this project is that of a module or package."""
+    place = ROOT.joinpath(*path.split("."))
+    return place.is_dir() or place.with_suffix(".py").is_file()
+
+
+def outline(node: object, names: Mapping[str, str] = MappingProxyType({})) -> str:
+    """A syntax tree in one line, the same in every version of Python, without imports, `SILENT` fields, bare strings.
+
+    Args:
+        node: of the tree.
+        names: what imported names stand for, as `imported_names` finds them.
+    """
     if isinstance(node, list):
-        return f"[{','.join(outline(item) for item in node if not is_bare_string(item))}]"
+        kept = (item for item in node if not (is_bare_string(item) or is_import(item)))
+        return f"[{','.join(outline(item, names) for item in kept)}]"
     if not isinstance(node, ast.AST):
         return repr(node)
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        own = own_names(node)
+        names = {name: path for name, path in names.items() if name not in own}
     if isinstance(node, ast.JoinedStr):  # Python 3.12 adds empty parts
         node = ast.JoinedStr([part for part in node.values if getattr(part, "value", None) != ""])
+    if isinstance(node, ast.Name | ast.Attribute):
+        node = resolved(node, names)
     fields = [(name, value) for name, value in ast.iter_fields(node) if name not in SILENT and value not in (None, [])]
-    return f"{type(node).__name__}({','.join(f'{name}={outline(value)}' for name, value in fields)})"
+    return f"{type(node).__name__}({','.join(f'{name}={outline(value, names)}' for name, value in fields)})"
+
+
+def resolved(node: ast.Name | ast.Attribute, names: Mapping[str, str]) -> ast.Name | ast.Attribute:
+    """`node` with what an import binds in place of its name, and `module.name` of ours as `name`."""
+    if isinstance(node, ast.Name):
+        return ast.Name(names.get(node.id, node.id), node.ctx)
+    of_module = isinstance(node.value, ast.Name) and names.get(node.value.id) == ""
+    return ast.Name(node.attr, node.ctx) if of_module else node
+
+
+def own_names(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> set[str]:
+    """The names that are arguments of a function or are bound inside it, other than by an import."""
+    inside = list(ast.walk(function))
+    bound = {node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return bound | {node.arg for node in inside if isinstance(node, ast.arg)}
+
+
+def is_import(node: object) -> bool:
+    """Whether a statement is an import."""
+    return isinstance(node, ast.Import | ast.ImportFrom)
 
 
 def is_bare_string(node: object) -> bool:

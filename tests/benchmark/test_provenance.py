@@ -1,6 +1,5 @@
 """What a stage loads is what its sources name: no file can change a result without being noticed."""
 
-import ast
 import json
 import os
 import shutil
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import provenance
-from benchmark.provenance import ROOT, STAGES, code_hash, network_sources, sources
+from benchmark.provenance import ROOT, STAGES, code_hash, definitions, network_sources, sources
 from benchmark.variants import BASELINES
 from models.spec import CELLS, ModelSpec
 
@@ -250,15 +249,15 @@ def test_code_hash_follows_the_files_of_its_network_and_no_other(copied_sources)
         ("f(a, b)", "f(b, a)", False),
         ("a + b - c", "(a + b) - c", True),
         ("a + b - c", "a + (b - c)", False),
-        ("from m import f", "from n import f", False),
+        ("from m import f\nf()", "from n import f\nf()", False),
+        ("from m import f\nf()", "from m import f as g\ng()", True),
+        ("import m.n as n\nn.f()", "from m import n\nn.f()", True),
+        ("import m\nx = 1", "x = 1", True),
         ("return", "return None", False),
     ],
 )
 def test_outline_changes_with_what_is_done_and_not_with_what_is_said(old, new, same):
-    def lines(text):
-        return provenance.outline(ast.parse(text))
-
-    assert (lines(old) == lines(new)) is same
+    assert (definitions(old.encode()) == definitions(new.encode())) is same
 
 
 def test_outline_is_the_same_in_every_version_of_python():
@@ -266,7 +265,62 @@ def test_outline_is_the_same_in_every_version_of_python():
         "import a.b as c\n@d\nclass C(B, k=1):\n    x: int = 1\n    async def f(self, *a, b=-1, **c):\n"
         "        with g(f'{a!r:>{b}} {{}}') as h: yield [i for i in a if i > 0.5e-3]\n"
     )
-    assert provenance.short_hash(provenance.outline(ast.parse(text))) == "b8a601a54d783819"
+    assert provenance.short_hash("".join(definitions(text.encode()))) == "1621b6d9778fe5fb"
+
+
+MOVED = {
+    "benchmark/one.py": """
+from math import tau
+from benchmark import other
+from benchmark.other import LIMIT as most, turn
+
+def spin(size):
+    return other.turn(size) * tau if size < most else turn(size, other.LIMIT)
+""",
+    "benchmark/other.py": "import math\n\nLIMIT = 3\n\ndef turn(size, most=None):\n    return math.floor(size)\n",
+}
+AFTER_MOVE = {
+    "benchmark/deep/__init__.py": "",
+    "benchmark/deep/limits.py": '"""Said."""\n\nLIMIT = 3\n',
+    "benchmark/deep/motion.py": """
+import math
+from math import tau
+from benchmark.deep import limits
+
+def turn(size, most=None):
+    return math.floor(size)
+
+def spin(size):
+    return turn(size) * tau if size < limits.LIMIT else turn(size, limits.LIMIT)
+""",
+}
+
+
+@pytest.mark.parametrize("changed", [None, ("LIMIT = 3", "LIMIT = 4"), ("math.floor", "math.ceil"), ("* tau", "* 6")])
+def test_a_pure_move_leaves_the_hash_equal_and_a_change_on_the_way_does_not(tmp_path, monkeypatch, changed):
+    def hash_of(files, folder):
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        monkeypatch.setattr(provenance, "ROOT", folder)
+        monkeypatch.setattr(provenance, "sources", lambda stage, spec: list(files))
+        return code_hash("train", SPEC)
+
+    after = {name: text.replace(*changed) if changed else text for name, text in AFTER_MOVE.items()}
+    assert (hash_of(MOVED, tmp_path / "before") == hash_of(after, tmp_path / "after")) is (changed is None)
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate", "probe"])
+def test_a_stage_in_one_file_has_the_hash_of_the_stage_in_many(stage, tmp_path, monkeypatch):
+    """All sources of a stage moved into one module, each `module.name` still spelt as before."""
+    names, before = sources(stage, SPEC), code_hash(stage, SPEC)
+    whole = b"\n".join((ROOT / name).read_bytes() for name in names)
+    (tmp_path / "moved.py").write_bytes(whole)
+    shutil.copytree(ROOT / "benchmark", tmp_path / "benchmark", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setattr(provenance, "sources", lambda stage, spec: ["moved.py"])
+    assert code_hash(stage, SPEC) == before
 
 
 def test_provenance_names_code_data_versions_device_and_command_but_no_machine(make_protocol, prepared_data):
