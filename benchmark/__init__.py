@@ -1,1 +1,1 @@
-"""Everything measured: data, training, evaluation, probe, tracking and tables."""
+"""Everything measured: configuration, data, training, evaluation, reporting, and the command line over them."""

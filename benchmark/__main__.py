@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""`python -m benchmark <verb>`: every rule of the workflow is one of `benchmark.verbs`."""
+"""`python -m benchmark <verb>`: every rule of the workflow is one of `benchmark.cli.commands`."""
 
 import os
 import shlex
@@ -7,26 +7,26 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from benchmark import processes
-from benchmark.command_line import parser
-from benchmark.config import load_protocol
-from benchmark.errors import OwnError, UserError
-from benchmark.files import is_storage_error
-from benchmark.interrupt import STATUS, Interrupted
-from benchmark.options import check_results_dir
-from benchmark.progress import say
-from benchmark.verbs import VERBS
+from benchmark.cli.commands import VERBS
+from benchmark.cli.options import check_results_dir
+from benchmark.cli.parser import parser
+from benchmark.config.protocol import load_protocol
+from benchmark.system import processes
+from benchmark.system.console import say
+from benchmark.system.errors import OwnError, UserError
+from benchmark.system.files import is_storage_error
+from benchmark.system.signals import STATUS, Interrupted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb.
 
     Returns:
-        The exit status, a key of `benchmark.command_line.EXIT_STATUS`.
+        The exit status, a key of `benchmark.cli.parser.EXIT_STATUS`.
     """
     top = parser()
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what could follow
-        from benchmark.completion import complete
+        from benchmark.cli.completion import complete
 
         complete(top)
     options = top.parse_args(arguments)

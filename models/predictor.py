@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.convolution import SEPARATE, GateSums, Watched, conv1x1, initialise, zeros
+from models.fast_path.merged_gates import Merged, Opaque
 from models.gradient_highway import GradientHighwayUnit
-from models.merged import Merged, Opaque
 from models.spec import CELLS, ModelSpec
 
 Trace = dict[tuple[str, int], list[Tensor]]
@@ -37,7 +37,8 @@ class Predictor(nn.Module):
         spec: what the network is.
 
     Attributes:
-        plain: every gate convolution by itself, as the equations read, in place of merged ones (`models/merged.py`).
+        plain: every gate convolution by itself, as the equations read, in place of merged ones
+            (`models/fast_path/merged_gates.py`).
         recompute: keep only the states of each step but the first, and compute the rest again on the way back.
         fused: see `fuse`.
     """
@@ -204,3 +205,11 @@ def to_frames(patches: Float[Tensor, "B T P h w"], size: int) -> Float[Tensor, "
     c = p // size**2
     frames = patches.reshape(b, t, size, size, c, h, w).permute(0, 1, 4, 5, 2, 6, 3)
     return frames.reshape(b, t, c, h * size, w * size)
+
+
+def predict(
+    network: Predictor, context: Float[Tensor, "B K C H W"], horizon: int, precision: str
+) -> Float[Tensor, "B T C H W"]:
+    """`horizon` frames after `context` in fp32, not clipped; `precision` is that of the convolutions."""
+    with torch.no_grad(), torch.autocast(context.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        return network.predict(context, horizon).float()

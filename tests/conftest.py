@@ -8,6 +8,7 @@ import torch
 from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).parents[1]
+pytest_plugins = ["tests.helpers.fixtures"]
 
 # Functions of arrays are held to the shapes and types that they name, wherever a module names any; basedpyright holds
 # all others to theirs.

@@ -91,11 +91,11 @@ MUTANTS = {
         ("14", "normal for uniform", "uniform_(layer.weight, -0.001, 0.001)", "normal_(layer.weight, 0, 0.0005)"),
         ("14", "biases keep their default", "nn.init.zeros_(layer.bias)", "pass"),
     ],
-    "models/merged.py": [
+    "models/fast_path/merged_gates.py": [
         ("6", "one bias of several", "torch.stack(biases).sum(0)", "biases[0]"),
         ("6", "gates change places", "[rows[name] for name in names]", "[rows[name] for name in reversed(names)]"),
     ],
-    "models/winograd.py": [
+    "models/fast_path/winograd.py": [
         ("6", "gradients of a tile end one gate off", "both[..., gate, :]", "both[..., gate - 1, :]"),
         ("6", "a tile is cut one pixel late", "tile * TILE + place - pad", "tile * TILE + place - pad + 1"),
         ("6", "the last source only", "total.baddbmm_(tile, weight)", "total = torch.bmm(tile, weight)"),
@@ -126,12 +126,12 @@ MUTANTS = {
         ("11", "the cuts change places", 'if cut.kept == "memory"', 'if cut.kept == "frames"'),
         ("14", "the seed is ignored", "torch.manual_seed(seed)", "torch.manual_seed(0)"),
     ],
-    "benchmark/engine.py": [
+    "benchmark/training/step.py": [
         ("10", "L1 is left out", "error.square() + error.abs()", "error.square()"),
         ("10", "half-sum without the half", "0.5 * per_pixel.sum()", "per_pixel.sum()"),
         ("10", "a mean over clips only", "per_pixel.mean()", "per_pixel.sum() / len(error)"),
     ],
-    "benchmark/guard.py": [
+    "benchmark/training/divergence_guard.py": [
         ("", "a bad loss passes", "bad = 1 - finite_loss * norm", "bad = 1 - norm"),
         ("", "a bad gradient passes", "1 - finite_loss * norm.isfinite().long()", "1 - finite_loss"),
         ("", "what follows the end is learnt", "return bad | diverged", "return bad"),
@@ -140,25 +140,25 @@ MUTANTS = {
         ("", "the rate is not lowered", 'group["lr"] = guard.rate(group["lr"])', "pass"),
         ("", "one bad update too many", "(in_a_row >= self.limit)", "(in_a_row > self.limit)"),
     ],
-    "benchmark/checkpoint.py": [
+    "benchmark/training/checkpoint.py": [
         ("", "damage is not noticed", "if head != _HEAD + hashlib", "if not head.startswith(_HEAD) and hashlib"),
         ("", "the one before is not kept", "path.replace(previous_of(path))", "pass"),
         ("", "the one before a stale one stays", "    remove_checkpoints(path)\n    return", "    return"),
         ("", "a run takes another's", "if found != identity:", "if False:"),
     ],
-    "benchmark/probe.py": [
+    "benchmark/evaluation/gradient_probe.py": [
         ("11", "the frame before the last", "trace, cut, gate_trace)[:, -1]", "trace, cut, gate_trace)[:, -2]"),
         ("11", "mean for sum", "residual.square().sum()", "residual.square().mean()"),
         ("11", "L1 norm", "flatten(2).norm(dim=2)", "flatten(2).norm(dim=2, p=1)"),
         ("11", "the cut is one step late", "first=context)", "first=context + 1)"),
     ],
-    "benchmark/saturation.py": [
+    "benchmark/evaluation/gate_saturation.py": [
         ("15", "the constant is left out", "gate.detach() + bias", "gate.detach()"),
         ("15", "o of the wrong cell is a tanh", 'spec.cell == "causal_lstm"', 'spec.cell != "causal_lstm"'),
         ("15", "a sigmoid taken for a tanh", '(2 if function == "sigmoid" else 1)', "1"),
         ("15", "the wrong side of the limit", "size > limit", "size < limit"),
     ],
-    "benchmark/decay.py": [
+    "benchmark/evaluation/gradient_decay.py": [
         ("12", "newest over oldest", "2.0 ** (log2[0] - log2[-1])", "2.0 ** (log2[-1] - log2[0])"),
         ("13", "wrong sign", "-1.0 / fit.slope", "1.0 / fit.slope"),
         ("13", "the other end of the interval", "if high < 0 else", "if low < 0 else"),

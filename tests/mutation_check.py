@@ -27,10 +27,10 @@ COPIED = (
     "tests/conftest.py",
     "tests/reference",
     "tests/models",
-    "tests/benchmark/conftest.py",
-    "tests/benchmark/forked.py",
-    "tests/benchmark/test_guard.py",
-    "tests/benchmark/test_checkpoint.py",
+    "tests/helpers/fixtures.py",
+    "tests/helpers/forked.py",
+    "tests/training/test_guard.py",
+    "tests/training/test_checkpoint.py",
 )
 CELLS, NETWORK, MEASURES, INITIAL = SUITE = (
     "tests/reference/test_cells.py",
@@ -40,17 +40,17 @@ CELLS, NETWORK, MEASURES, INITIAL = SUITE = (
 )
 FIRST = {
     "models/predictor.py": NETWORK,
-    "models/merged.py": NETWORK,
-    "models/winograd.py": NETWORK,
-    "benchmark/engine.py": MEASURES,
-    "benchmark/probe.py": MEASURES,
-    "benchmark/decay.py": MEASURES,
-    "benchmark/saturation.py": MEASURES,
+    "models/fast_path/merged_gates.py": NETWORK,
+    "models/fast_path/winograd.py": NETWORK,
+    "benchmark/training/step.py": MEASURES,
+    "benchmark/evaluation/gradient_probe.py": MEASURES,
+    "benchmark/evaluation/gradient_decay.py": MEASURES,
+    "benchmark/evaluation/gate_saturation.py": MEASURES,
 }
 """The tests to begin with if not those of the cells: it saves time and changes no verdict."""
 OWN = {
-    "benchmark/guard.py": ("tests/benchmark/test_guard.py",),
-    "benchmark/checkpoint.py": ("tests/benchmark/test_checkpoint.py",),
+    "benchmark/training/divergence_guard.py": ("tests/training/test_guard.py",),
+    "benchmark/training/checkpoint.py": ("tests/training/test_checkpoint.py",),
 }
 """Files whose mutants have tests of their own in place of those of the equations."""
 PYTEST = ("-x", "--assert=plain", "--import-mode=importlib", "-p", "no:cacheprovider", "-c", os.devnull)

@@ -22,14 +22,15 @@ from PIL import Image
 from snakemake.cli import parse_args
 
 from benchmark.__main__ import main
-from benchmark.checkpoint import save_weights
-from benchmark.command_line import parser
-from benchmark.config import PROTOCOLS, Protocol, WorkflowConfig, load_protocol, merge
-from benchmark.verbs import VERBS
+from benchmark.cli.commands import VERBS
+from benchmark.cli.parser import parser
+from benchmark.config.protocol import PROTOCOLS, Protocol, load_protocol, merge
+from benchmark.config.workflow import WorkflowConfig
+from benchmark.training.weight_files import save_weights
 from models.predictor import build
 from models.spec import ModelSpec
-from tests.checkout import ROOT, copy_checkout
-from tests.documented import SHELL, Command, blocks, commands, lines, pages
+from tests.helpers.checkout import ROOT, copy_checkout
+from tests.helpers.documented import SHELL, Command, blocks, commands, lines, pages
 
 FOLLOWED = {
     "docs/adding_a_cell.md": "tests/test_your_own.py",
@@ -44,16 +45,16 @@ take minutes, or need finished runs, which tests/workflow makes."""
 NOT_HERE = {
     "python -m benchmark evaluate --weights convlstm.safetensors --protocol gpu": "needs the digits of MNIST",
     "python -m benchmark evaluate --protocol quick": "needs a finished training; tests/workflow has some",
-    "python -m benchmark.coverage": "takes 10 minutes; tests/benchmark/test_coverage.py runs it with fewer draws",
+    "python -m benchmark.reporting.statistics_check": "takes 10 minutes; tests/reporting/test_coverage.py has fewer",
     "python tests/mutation_check.py": "takes minutes; `make test-all` runs it",
     "conda env create": "needs conda; tests/test_setup.py holds environment.yml against the lock",
     "pre-commit install": "needs pre-commit, which is not of this environment",
-    'eval "$(activate-global-python-argcomplete --dest=-)"': "for a shell; tests/benchmark/test_completion.py runs it",
-    "mlflow ui": "a server; tests/benchmark/test_mlflow_page.py has one",
-    "mlflow server": "a server; tests/benchmark/test_mirroring.py kills one",
+    'eval "$(activate-global-python-argcomplete --dest=-)"': "for a shell; tests/cli/test_completion.py runs it",
+    "mlflow ui": "a server; tests/reporting/tracking/test_mlflow_page.py has one",
+    "mlflow server": "a server; tests/reporting/tracking/test_mirroring.py kills one",
     "ssh ": "needs another machine",
     "apt-get install": "changes the machine; .ci/run does it",
-    "torchrun ": "tests/benchmark/test_distributed.py starts some",
+    "torchrun ": "tests/training/test_distributed.py starts some",
     "pip install ": "changes the environment",
     "export MLFLOW_TRACKING_URI=": "for a shell; tests/slurm sets it for what it runs",
     ".venv/bin/snakemake --workflow-profile profiles/slurm": "needs a cluster; tests/slurm has one",
@@ -216,7 +217,7 @@ def test_what_is_not_run_still_stands_on_a_page_and_names_a_verb_or_test_that_ex
     for start, reason in NOT_HERE.items():
         assert any(text.startswith(start) for text in texts), start
         assert all((ROOT / test).exists() for test in re.findall(r"tests/\S+\.py", reason)), reason
-    module = importlib.util.find_spec("benchmark.coverage")
+    module = importlib.util.find_spec("benchmark.reporting.statistics_check")
     assert module is not None
 
 

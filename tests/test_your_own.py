@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmark.files import read_json
-from tests.checkout import copy_checkout
-from tests.documented import SHELL, blocks, change, lines
+from benchmark.system.files import read_json
+from tests.helpers.checkout import copy_checkout
+from tests.helpers.documented import SHELL, blocks, change, lines
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ class Verb:
     run: Callable[[argparse.Namespace], None]
     """What it does; the first line of its docstring is its help."""
     options: tuple[str, ...]
-    """Names in `benchmark.options.OPTIONS`; `?` = may be left out, capitals = an argument without a flag."""
+    """Names in `benchmark.cli.options.OPTIONS`; `?` = may be left out, capitals = an argument without a flag."""
     examples: tuple[str, ...]
     """What may follow `python -m benchmark VERB`, as people use it."""
     shared: bool = False

@@ -4,10 +4,10 @@ import argparse
 
 import argcomplete
 
-from benchmark.config import PROTOCOLS, Protocol, load_protocol
-from benchmark.errors import UserError
-from benchmark.variants import BASELINE_SEED, BASELINES, VARIANTS
-from benchmark.verbs import VERBS
+from benchmark.cli.commands import VERBS
+from benchmark.config.protocol import PROTOCOLS, Protocol, load_protocol
+from benchmark.config.variants import BASELINE_SEED, BASELINES, VARIANTS
+from benchmark.system.errors import UserError
 
 SCORED = ("evaluate", "record")
 """Verbs that take baselines, too."""
@@ -31,7 +31,7 @@ def protocols(**_: object) -> list[str]:
 
 def speeds(**_: object) -> list[str]:
     """Names of the measured speeds of training here; where none begins as typed, shells offer files."""
-    from benchmark.speed_files import known_speeds
+    from benchmark.cost.measured_speeds import known_speeds
 
     return list(known_speeds())
 

@@ -10,19 +10,19 @@ from typing import NamedTuple
 
 from packaging.requirements import Requirement
 
-from benchmark import provenance
-from benchmark.backbone import look_for
-from benchmark.config import Protocol
-from benchmark.data.digits import load_bank
-from benchmark.data.prepared_videos import film_set, films_of
-from benchmark.data_sections import VideosConfig
-from benchmark.device import cuda_count
-from benchmark.errors import UserError
-from benchmark.memory import memory_of
-from benchmark.mlflow_store import look_at_store
-from benchmark.sections import DigitsConfig
+from benchmark.config.code_sources import ROOT
+from benchmark.config.data_sections import DigitsConfig, VideosConfig
+from benchmark.config.protocol import Protocol
+from benchmark.data.moving_digits.digits import load_bank
+from benchmark.data.videos.prepare import film_set, films_of
+from benchmark.evaluation.lpips_backbone import look_for
+from benchmark.reporting.tracking.store import look_at_store
+from benchmark.system.devices import cpu_model, cuda_count
+from benchmark.system.errors import UserError
+from benchmark.system.memory import memory_of
+from benchmark.training import provenance
 
-LOCK = provenance.ROOT / "requirements.lock"
+LOCK = ROOT / "requirements.lock"
 GIB = 2**30
 ROOM_GIB = 5
 """Free disk below which a protocol may not find room: `quick` leaves less than one GiB, the set-up six."""
@@ -86,7 +86,7 @@ def processor() -> Finding:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = memory_of("cpu") / 2**10
     capability = torch.backends.cpu.get_cpu_capability()
-    return Finding("ok", "cpu", f"{provenance.cpu_model()}, {cores} cores, {capability}, {memory:.0f} GiB of memory")
+    return Finding("ok", "cpu", f"{cpu_model()}, {cores} cores, {capability}, {memory:.0f} GiB of memory")
 
 
 def gpus() -> Finding:

@@ -2,15 +2,15 @@
 
 import argparse
 
-from benchmark.config import load_protocol
-from benchmark.speed import OPTIONS as SPEED_OPTIONS
-from benchmark.speed import speed
-from benchmark.verbs.verb import Verb
+from benchmark.cli.command import Verb
+from benchmark.config.protocol import load_protocol
+from benchmark.cost.speed import OPTIONS as SPEED_OPTIONS
+from benchmark.cost.speed import speed
 
 
 def doctor(options: argparse.Namespace) -> None:
     """Say what this machine has for a protocol and what to do about what it lacks; exit status 1 for a problem."""
-    from benchmark.doctor import report
+    from benchmark.cli.doctor import report
 
     if not report(options.protocol or load_protocol("quick"), options.data_dir, options.results_dir):
         raise SystemExit(1)
@@ -18,7 +18,7 @@ def doctor(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """Hold cells, networks, probe, clips and metrics against the cases in DIR; exit status 1 where one fails."""
-    from benchmark.verify import verify as run_cases
+    from benchmark.exchange.verify import verify as run_cases
 
     states = []
     for outcome in run_cases(options.DIR, options.data_dir):

@@ -5,17 +5,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmark.config import Protocol, RunConfig, run_path
-from benchmark.device import resolve_device
-from benchmark.errors import UserError, shortened, unknown
-from benchmark.files import check_writable
-from benchmark.sections import IDENTIFIER, LONGEST_ID
-from benchmark.speed import OPTIONS as SPEED
-from benchmark.speed import whole
-from benchmark.variants import BASELINE_SEED, BASELINES
+from benchmark.config.lpips_backbones import BACKBONES
+from benchmark.config.protocol import Protocol, RunConfig, run_path
+from benchmark.config.sections import IDENTIFIER, LONGEST_ID
+from benchmark.config.variants import BASELINE_SEED, BASELINES
+from benchmark.cost.speed import OPTIONS as SPEED
+from benchmark.cost.speed import whole
+from benchmark.system.devices import resolve_device
+from benchmark.system.errors import UserError, shortened, unknown
+from benchmark.system.files import check_writable
 
 CODE_BASES = ("openstl", "predrnn-pytorch")
-BACKBONES = ("alex", "vgg", "squeeze")
 OWN_CLIPS = dict.fromkeys(("layout", "context", "horizon", "lpips_backbone", "download")) | {
     "output": Path("scores.parquet"),
     "batch_size": 50,
@@ -67,7 +67,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "data": {"metavar": "PATH", "type": Path, "help": "your clips: a .npy, a .npz or a folder; see docs/weights.md"},
     "layout": {"metavar": "AXES", "help": "axes of the array, such as TNHW or NTCHW; default: where only one fits"},
     "horizon": {"metavar": "N", "type": whole, "help": "frames predicted; default: what the shortest clip leaves"},
-    "lpips_backbone": {"choices": BACKBONES, "help": "network under LPIPS; default: LPIPS is not measured"},
+    "lpips_backbone": {"choices": tuple(BACKBONES), "help": "network under LPIPS; default: LPIPS is not measured"},
     "batch_size": {"metavar": "N", "type": whole, "help": "clips rolled out together; default: 50"},
     "evaluate context": {
         "metavar": "N",

@@ -4,8 +4,8 @@ import argparse
 import shutil
 import textwrap
 
-from benchmark.options import OPTIONS
-from benchmark.verbs import GROUPS, VERBS
+from benchmark.cli.commands import GROUPS, VERBS
+from benchmark.cli.options import OPTIONS
 
 PROGRAM = "python -m benchmark"
 COMPLETION = 'eval "$(activate-global-python-argcomplete --dest=-)"'

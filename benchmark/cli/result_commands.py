@@ -2,28 +2,28 @@
 
 import argparse
 
-from benchmark.options import check_id
-from benchmark.verbs.verb import Verb
+from benchmark.cli.command import Verb
+from benchmark.cli.options import check_id
 
 
 def tables(options: argparse.Namespace) -> None:
     """Make the tables of a protocol from its finished runs."""
-    from benchmark.tables import write_tables
+    from benchmark.reporting.tables.write_tables import write_tables
 
     write_tables(options.protocol, options.results_dir, reuse=options.reuse)
 
 
 def figures(options: argparse.Namespace) -> None:
     """Draw the figures of a protocol from its finished runs."""
-    from benchmark.figures import write_figures
+    from benchmark.reporting.figures.write_figures import write_figures
 
     write_figures(options.protocol, options.results_dir, reuse=options.reuse)
 
 
 def publish(options: argparse.Namespace) -> None:
     """Copy tables, figures and records of a finished protocol, or the records there are, to results/reference."""
-    from benchmark.publish import publish as publish_results
-    from benchmark.publish import publish_records
+    from benchmark.reporting.publish import publish as publish_results
+    from benchmark.reporting.publish import publish_records
 
     if options.records_only:
         count = publish_records(options.protocol, options.results_dir)
@@ -34,7 +34,7 @@ def publish(options: argparse.Namespace) -> None:
 
 def compare(options: argparse.Namespace) -> None:
     """Hold a fresh result against the published one; exit status 1 where they differ."""
-    from benchmark.publish import compare as compare_results
+    from benchmark.reporting.publish import compare as compare_results
 
     report, equal = compare_results(options.protocol, options.results_dir)
     print(report)
@@ -44,7 +44,7 @@ def compare(options: argparse.Namespace) -> None:
 
 def reproduce(options: argparse.Namespace) -> None:
     """Run again what a record tells of and say whether it came out equal; exit status 1 where it did not."""
-    from benchmark.reproduce import reproduce as run_again
+    from benchmark.reporting.reproduce import reproduce as run_again
 
     report, equal = run_again(options.RECORD, options.results_dir, options.data_dir, options.device)
     print(report)
@@ -54,7 +54,7 @@ def reproduce(options: argparse.Namespace) -> None:
 
 def sync(options: argparse.Namespace) -> None:
     """Bring MLflow up to date with the run folders: of one run, of a protocol, or of all."""
-    from benchmark.tracking import sync as sync_runs
+    from benchmark.reporting.tracking.mirror import sync as sync_runs
 
     check_id(options.variant)
     protocol = options.protocol.name if options.protocol else None

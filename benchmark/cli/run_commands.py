@@ -3,20 +3,20 @@
 import argparse
 import sys
 
-from benchmark import processes
-from benchmark.config import Protocol
-from benchmark.device import resolve_device
-from benchmark.errors import UserError, unknown
-from benchmark.lease import leased
-from benchmark.memory import told
-from benchmark.options import OWN_CLIPS, device_of, folder_of, run_of, runs_of
-from benchmark.variants import BASELINE_SEED, BASELINES
-from benchmark.verbs.verb import Verb
+from benchmark.cli.command import Verb
+from benchmark.cli.options import OWN_CLIPS, device_of, folder_of, run_of, runs_of
+from benchmark.config.protocol import Protocol, check_shareable
+from benchmark.config.variants import BASELINE_SEED, BASELINES
+from benchmark.system import processes
+from benchmark.system.devices import resolve_device
+from benchmark.system.errors import UserError, unknown
+from benchmark.system.gpu_lease import leased
+from benchmark.system.memory import told
 
 
 def init_store(options: argparse.Namespace) -> None:
     """Create the MLflow store and the protocol's experiment; one that is away stops nothing."""
-    from benchmark.mlflow_store import TrackingUnavailable, create_store
+    from benchmark.reporting.tracking.store import TrackingUnavailable, create_store
 
     try:
         create_store(options.protocol.name)
@@ -30,14 +30,14 @@ def plan(options: argparse.Namespace) -> None:
         raise UserError("plan: --counts-only leaves out the hours that --speed is for; give one of them")
     speed = None
     if options.speed:  # a wrong name is said before anything is counted
-        from benchmark.speed_files import named_speed
+        from benchmark.cost.measured_speeds import named_speed
 
         speed = named_speed(options.speed)
-    from benchmark.plan import plan as write_plan
+    from benchmark.cost.plan import plan as write_plan
 
     print(write_plan(options.protocol, options.results_dir))
     if not options.counts_only:
-        from benchmark.cost_on_paper import cost_on_paper
+        from benchmark.cost.report import cost_on_paper
 
         print(f"\n{cost_on_paper(options.protocol, speed)}")
 
@@ -51,7 +51,7 @@ def data(options: argparse.Namespace) -> None:
 
 def backbone(options: argparse.Namespace) -> None:
     """Look for the network under LPIPS and say which file is used, or why there is none."""
-    from benchmark.backbone import prepare
+    from benchmark.evaluation.lpips_backbone import prepare
 
     net = options.protocol.evaluation.lpips_backbone
     prepare(net, options.data_dir, folder_of(options) / "lpips_backbone.json", options.download)
@@ -60,10 +60,10 @@ def backbone(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> None:
     """Train one run, or several variants of a seed side by side; each goes on from its checkpoint."""
     runs, device = runs_of(options), device_of(options)
-    processes.check_shareable(runs)
-    from benchmark.cost import count_parameters
-    from benchmark.plan import check_matched
-    from benchmark.train import train_cohort
+    check_shareable(runs)
+    from benchmark.cost.plan import check_matched
+    from benchmark.training.train import train_cohort
+    from models.counts import count_parameters
 
     check_matched(options.protocol, {run.variant: count_parameters(run.model) for run in runs})
     flags = {"resume_only": options.resume_only, "skip_trained": options.skip_trained}
@@ -85,7 +85,7 @@ def evaluate(options: argparse.Namespace) -> None:
     elif options.seed != BASELINE_SEED:
         raise UserError(f"--seed: {unknown('seed', options.seed, [BASELINE_SEED])}: a baseline has none")
     device = device_of(options)
-    from benchmark.evaluate import evaluate as evaluate_one
+    from benchmark.evaluation.evaluate import evaluate as evaluate_one
 
     name, batch_size = f"{options.variant} seed={options.seed}, evaluate", options.protocol.evaluation.batch_size
     with leased(device), told(name, batch_size, device, "evaluation.batch_size"):
@@ -117,8 +117,8 @@ def print_scores(options: argparse.Namespace) -> None:
     """Score the file of --weights and print its table."""
     own = options.data is not None
     device = resolve_device(options.device or "auto", "--device") if own else device_of(options)
-    from benchmark.rendering import to_markdown
-    from benchmark.score_weights import score_files, score_weights
+    from benchmark.exchange.score import score_files, score_weights
+    from benchmark.reporting.tables.rendering import to_markdown
 
     if own:
         given = {name: getattr(options, name) or default for name, default in OWN_CLIPS.items()}
@@ -134,7 +134,7 @@ def print_scores(options: argparse.Namespace) -> None:
 def probe(options: argparse.Namespace) -> None:
     """Measure the gradients of one run at initialisation and after training."""
     run, device = run_of(options), device_of(options)
-    from benchmark.probe import probe as probe_run
+    from benchmark.evaluation.gradient_probe import probe as probe_run
 
     name = f"{run.variant} seed={run.seed}, probe"
     with leased(device), told(name, run.probe.batch_size, device, "probe.batch_size"):
@@ -145,15 +145,15 @@ def record(options: argparse.Namespace) -> None:
     """Put together what is kept of a finished run or baseline, of which tables and figures are made."""
     if options.variant not in BASELINES:
         run_of(options)
-    from benchmark.record import write_record
+    from benchmark.reporting.record import write_record
 
     write_record(options.protocol, options.variant, options.seed, options.results_dir)
 
 
 def measure(options: argparse.Namespace) -> None:
     """Make, score, probe and record all seeds of a variant in one process, for protocols that train nothing."""
-    from benchmark.reference import record_of
-    from benchmark.stages import trains
+    from benchmark.config.probe_stages import trains
+    from benchmark.reporting.published_records import record_of
 
     protocol: Protocol = options.protocol
     if trains(protocol):
@@ -162,10 +162,10 @@ def measure(options: argparse.Namespace) -> None:
     if options.variant not in known:
         raise UserError(f"--variant: protocol {protocol.name}: {unknown('variant', options.variant, known)}")
     device = device_of(options)
-    from benchmark.evaluate import evaluate as evaluate_one
-    from benchmark.probe import probe as probe_run
-    from benchmark.record import write_record
-    from benchmark.train import train as train_run
+    from benchmark.evaluation.evaluate import evaluate as evaluate_one
+    from benchmark.evaluation.gradient_probe import probe as probe_run
+    from benchmark.reporting.record import write_record
+    from benchmark.training.train import train as train_run
 
     for seed in protocol.seeds_of(options.variant):
         run = protocol.run(options.variant, seed)
@@ -182,7 +182,7 @@ def measure(options: argparse.Namespace) -> None:
 
 def status(options: argparse.Namespace) -> None:
     """Show which runs of a protocol are done, running (how far), diverged, stale or missing; live in a terminal."""
-    from benchmark.status import show
+    from benchmark.reporting.status import show
 
     show(options.protocol, options.results_dir, once=options.once)
 

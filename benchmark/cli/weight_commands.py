@@ -2,19 +2,19 @@
 
 import argparse
 
-from benchmark.device import resolve_device
-from benchmark.lease import leased
-from benchmark.memory import told
-from benchmark.verbs.verb import Verb
+from benchmark.cli.command import Verb
+from benchmark.system.devices import resolve_device
+from benchmark.system.gpu_lease import leased
+from benchmark.system.memory import told
 
 
 def predict(options: argparse.Namespace) -> None:
     """Show how a file of weights goes on with a clip of yours: as an array, a film or a film strip."""
-    from benchmark.own_clips import check_paths
+    from benchmark.exchange.input_clips import check_paths
 
     check_paths(options.weights, options.input, options.output)
     device = resolve_device(options.device or "auto", "--device")
-    from benchmark.predict import predict as predict_clips
+    from benchmark.exchange.predict import predict as predict_clips
 
     batch_size = options.batch_size or 50
     sizes = {name: getattr(options, name) for name in ("layout", "context", "horizon", "fit")}
@@ -27,7 +27,7 @@ def predict(options: argparse.Namespace) -> None:
 
 def import_weights(options: argparse.Namespace) -> None:
     """Bring weights of another code base into a file of ours, with their spec."""
-    from benchmark.exchange import import_weights as bring_in
+    from benchmark.exchange.state_dicts import import_weights as bring_in
 
     sizes = {name: getattr(options, name) for name in ("patch_size", "channels", "frame_size", "context")}
     print(bring_in(options.code_base, options.input, options.output, **sizes))
@@ -35,7 +35,7 @@ def import_weights(options: argparse.Namespace) -> None:
 
 def export_weights(options: argparse.Namespace) -> None:
     """Write a file of our weights as another code base reads them."""
-    from benchmark.exchange import export_weights as write_out
+    from benchmark.exchange.state_dicts import export_weights as write_out
 
     print(write_out(options.code_base, options.input, options.output))
 

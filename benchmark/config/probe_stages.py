@@ -1,6 +1,6 @@
 """When gradients are measured: at initialisation, after set steps, after training. Imports no torch."""
 
-from benchmark.config import Protocol
+from benchmark.config.protocol import Protocol
 
 ENDS = {"init": "at initialisation", "trained": "after training"}
 """First and last stage, in words."""

@@ -8,10 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
-from benchmark.data_sections import DataConfig
-from benchmark.errors import UserError, explain, unknown
-from benchmark.plain_yaml import read_yaml
-from benchmark.sections import (
+from benchmark.config.data_sections import DataConfig
+from benchmark.config.sections import (
     NOT_IDENTITY,
     ONE_LINE,
     EvaluationConfig,
@@ -27,11 +25,14 @@ from benchmark.sections import (
     VariantEntry,
     no_repeats,
 )
-from benchmark.variants import BASELINES, SLOTS
+from benchmark.config.variants import BASELINES, SLOTS
+from benchmark.system import processes
+from benchmark.system.errors import UserError, explain, unknown
+from benchmark.system.strict_yaml import read_yaml
 from models.spec import ModelSpec
 
 BaselineName = Literal["last-frame", "context-mean", "black"]
-PROTOCOLS = Path(__file__).parents[1] / "workflows" / "protocols"
+PROTOCOLS = Path(__file__).parents[2] / "workflows" / "protocols"
 
 
 class RunConfig(Strict):
@@ -271,29 +272,22 @@ def load_protocol(name_or_file: str) -> Protocol:
         raise UserError(f"{path}: {explain(error, Protocol)}") from None
 
 
-def fits_a_rule(path: str | Path) -> str | Path:
-    """Raise ValueError for a path that Snakemake would read as a pattern, or that breaks a line of a log."""
-    if not str(path).isprintable() or set(str(path)) & set("{}"):
-        raise ValueError(f"{str(path)!r}: braces and control characters are not allowed, which name wildcards or lines")
-    return path
+def check_shareable(runs: Sequence[RunConfig]) -> None:
+    """Refuse what several processes cannot share in equal parts.
 
-
-class WorkflowConfig(Strict):
-    """The keys that `snakemake --config` takes, from a command line, where all is text."""
-
-    model_config = ConfigDict(strict=False)
-
-    protocol: Annotated[str, AfterValidator(fits_a_rule)] = Field(
-        "quick", description="Name in workflows/protocols, or a YAML file."
-    )
-    data_dir: Annotated[Path, AfterValidator(fits_a_rule)] = Field(
-        Path("data"), description="Where published files lie or are downloaded to."
-    )
-    results_dir: Annotated[Path, AfterValidator(fits_a_rule)] = Field(
-        Path("results"), description="Results of a protocol go to a folder of its name here."
-    )
-    download: bool = Field(False, description="Fetch published files that data_dir lacks.")
-    reuse: bool = Field(False, description="Make no run again whose published record is of this very config.")
-    device: Literal["auto", "cpu", "cuda"] | None = Field(
-        None, description="In place of the protocol's training.device; on a cluster cpu or cuda."
-    )
+    Raises:
+        UserError: several variants, or a batch that leaves a remainder.
+    """
+    if processes.count() == 1:
+        return
+    if len(runs) > 1:
+        raise UserError(
+            f"--variant: {processes.count()} processes share one run, not {len(runs)} side by side; name one variant,"
+            " or start `python -m benchmark` without torchrun"
+        )
+    batch_size = runs[0].training.batch_size
+    if batch_size % processes.count():
+        raise UserError(
+            f"protocol {runs[0].protocol}: training.batch_size: {batch_size} clips cannot be shared equally by"
+            f" {processes.count()} processes; give torchrun a number that divides {batch_size}"
+        )

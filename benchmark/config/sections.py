@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from benchmark.errors import unknown
-from benchmark.variants import VARIANTS, Variant
-from models.spec import CELLS, DEEPEST, EQUATIONS, INITS, LARGEST, MEMORY_ORDERS, NORMS
+from benchmark.config.variants import VARIANTS, Variant
+from benchmark.system.errors import unknown
+from models.spec import CELLS, DEEPEST, EQUATIONS, INITS, MEMORY_ORDERS, NORMS
 
 MOST_STEPS = 10**9
 MOST_CLIPS = 10**7
@@ -41,54 +41,6 @@ class Strict(BaseModel):
     """Frozen; an unknown key, a value of another type (true or "1" for 1) and a number not finite are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
-
-class DigitsConfig(Strict):
-    """Moving digits: what a clip is and how many there are."""
-
-    digits: Literal["mnist", "mnist-t10k", "optdigits"] = Field(description="Where the digits come from.")
-    digit_size: int = Field(ge=2, le=LARGEST["frame_size"], description="Side of a digit in pixels.")
-    frame_size: int = Field(ge=4, le=LARGEST["frame_size"], description="Side of a frame in pixels.")
-    num_digits: int = Field(2, ge=1, le=3, description="Digits in a clip.")
-    context: int = Field(10, ge=1, le=MOST_FRAMES, description="Frames given.")
-    horizon: int = Field(10, ge=1, le=MOST_FRAMES, description="Frames predicted.")
-    train_clips: int | None = Field(
-        None, ge=1, le=MOST_STEPS, description="A fixed set of training clips; null = endless."
-    )
-    validation_clips: int = Field(ge=1, le=MOST_CLIPS, description="Fixed clips that training may look at.")
-    test_clips: int = Field(ge=1, le=MOST_CLIPS, description="Fixed clips that decide nothing and are scored once.")
-    public_test: bool = Field(False, description="Score mnist_test_seq.npy where data_dir has it.")
-    gaps: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (),
-        strict=False,
-        exclude_if=lambda gaps: not gaps,
-        description="Last context frames in which a bar hides a digit; [] = no bar.",
-    )
-
-    @property
-    def trained_horizon(self) -> int:
-        """Frames predicted in training."""
-        return self.horizon
-
-    @model_validator(mode="after")
-    def _digits_fit(self) -> "DigitsConfig":
-        if self.digit_size >= self.frame_size:
-            raise ValueError(f"digit_size {self.digit_size} does not fit into frame_size {self.frame_size}")
-        if self.public_test and (self.frame_size, self.num_digits) != (64, 2):
-            raise ValueError("public_test needs frame_size 64 and num_digits 2: the public clips have these")
-        return self
-
-    @model_validator(mode="after")
-    def _gaps_fit(self) -> "DigitsConfig":
-        if self.public_test and self.gaps:
-            raise ValueError("gaps: do not go with public_test: where its digits are is not known")
-        if len(set(self.gaps)) < len(self.gaps):
-            raise ValueError(f"gaps: {list(self.gaps)} names one twice")
-        if self.gaps and max(self.gaps) >= self.context:
-            raise ValueError(f"gaps: {max(self.gaps)} must lie below context {self.context}: one frame shows the digit")
-        if self.gaps and 0 not in self.gaps:
-            raise ValueError(f"gaps: {list(self.gaps)} lacks 0, the clips without a bar that the main table scores")
-        return self
 
 
 class SamplingConfig(Strict):

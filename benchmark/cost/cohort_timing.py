@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark import engine
-from benchmark.timing import beside, step_of, stream_of, wait
+from benchmark.cost.stopwatch import beside, step_of, stream_of, wait
+from benchmark.system.devices import prepare_device
 from models.spec import ModelSpec
 
 
@@ -85,7 +85,7 @@ def in_processes(options: argparse.Namespace, spec: ModelSpec, device: str) -> f
 
 def alone(options: argparse.Namespace, spec: ModelSpec, device: str, connection: Connection) -> None:
     """A process with one run: says that it is warm, waits for the start, says that it is done."""
-    engine.prepare_device(device, options.threads)
+    prepare_device(device, options.threads)
     stream, train = stream_of(options, device), step_of(options, spec, device, plain=False)
 
     def step(number: int) -> Tensor:

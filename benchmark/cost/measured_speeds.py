@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from benchmark.config import RunConfig
-from benchmark.errors import UserError, explain, unknown
-from benchmark.reference import FOLDER
+from benchmark.config.protocol import RunConfig
+from benchmark.reporting.published_records import FOLDER
+from benchmark.system.errors import UserError, explain, unknown
 from models.spec import ModelSpec
 
 SPEEDS = FOLDER / "speed"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.config import Protocol
-from benchmark.cost import count_macs, count_parameters
-from benchmark.errors import UserError
-from benchmark.files import write_atomic
+from benchmark.config.protocol import Protocol
+from benchmark.system.errors import UserError
+from benchmark.system.files import write_atomic
+from models.counts import count_macs, count_parameters
 
 TOLERANCE = 0.07
 """Largest deviation from `target_parameters`."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from benchmark.config import Protocol, RunConfig
-from benchmark.data_sections import VideosConfig
-from benchmark.device import cuda_count
-from benchmark.estimate import (
+from benchmark.config.data_sections import VideosConfig
+from benchmark.config.protocol import Protocol, RunConfig
+from benchmark.config.variants import VARIANTS
+from benchmark.cost.estimate import (
     Disk,
     Work,
     clips_trained,
@@ -22,11 +22,10 @@ from benchmark.estimate import (
     step_ratio,
     test_clips,
 )
-from benchmark.memory import memory_of
-from benchmark.provenance import cpu_model
-from benchmark.rendering import MISSING
-from benchmark.speed_files import Speed, speeds_of
-from benchmark.variants import VARIANTS
+from benchmark.cost.measured_speeds import Speed, speeds_of
+from benchmark.reporting.tables.rendering import MISSING
+from benchmark.system.devices import cpu_model, cuda_count
+from benchmark.system.memory import memory_of
 
 GIB = 2**30
 

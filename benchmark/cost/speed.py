@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmark.device import resolve_device
-from benchmark.errors import UserError, unknown
-from benchmark.files import write_json
-from benchmark.lease import leased
-from benchmark.variants import SLOTS, VARIANTS
+from benchmark.config.variants import SLOTS, VARIANTS
+from benchmark.system.devices import resolve_device
+from benchmark.system.errors import UserError, unknown
+from benchmark.system.files import write_json
+from benchmark.system.gpu_lease import leased
 from models.spec import ModelSpec
 
 WHAT = {
@@ -87,7 +87,7 @@ def speed(options: argparse.Namespace) -> None:
     """
     spec = spec_of(options)
     device = resolve_device(options.device, "--device")
-    from benchmark.timing import measure
+    from benchmark.cost.timing import measure
 
     with leased(device):
         result = measure(options, spec, device)

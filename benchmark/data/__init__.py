@@ -1,1 +1,1 @@
-"""Moving digits: the originals, the digit banks, the endless stream and the fixed clips."""
+"""Clips: moving digits, videos, and the one dispatch over kinds of data."""

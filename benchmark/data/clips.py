@@ -5,17 +5,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from benchmark.data.digits import DigitBank
-from benchmark.data.frame_bank import FrameBank, load_frames
-from benchmark.data.prepared import PUBLIC, load_digits, read_arrays, read_record
-from benchmark.data.stream import ClipStream
-from benchmark.data.windows import WindowClips, WindowStream
-from benchmark.data_sections import DataConfig
-from benchmark.errors import UserError
-from benchmark.sections import DigitsConfig
+from benchmark.config.data_sections import DataConfig, DigitsConfig
+from benchmark.data.moving_digits.digits import DigitBank, load_digits
+from benchmark.data.moving_digits.occlusion import OCCLUDED, draw_gaps, occlude
+from benchmark.data.moving_digits.occlusion import Clips as Frames
+from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.data.prepared_folder import PUBLIC, read_arrays, read_record
+from benchmark.data.videos.frame_bank import FrameBank, load_frames
+from benchmark.data.videos.windows import WindowClips, WindowStream
+from benchmark.system.errors import UserError
 
 Bank = DigitBank | FrameBank
 Stream = ClipStream | WindowStream
@@ -140,3 +141,20 @@ def clips_hash(clips: Clips) -> str:
     for first in range(0, len(clips), _CHUNK):
         digest.update(clips[first : first + _CHUNK].contiguous().numpy())  # pyright: ignore[reportArgumentType]  # an array is a buffer
     return digest.hexdigest()
+
+
+def inputs_of(
+    frames: Frames, numbers: Int64[Tensor, " B"], stream: ClipStream | WindowStream, data: DataConfig
+) -> Frames:
+    """What a network is shown of the clips `numbers` of `stream`, whose frames are `frames`.
+
+    Each clip has one of `data.gaps`, a pure function of the stream's seed and its number; without gaps the frames
+    themselves are returned. On a GPU nothing waits for it.
+    """
+    if not data.gaps:
+        return frames
+    assert isinstance(stream, ClipStream)
+    assert isinstance(data, DigitsConfig)
+    _, left = stream.positions(numbers)
+    gap = draw_gaps(data.gaps, stream.seed, numbers)
+    return occlude(frames, left[:, OCCLUDED], gap, data)

@@ -3,17 +3,15 @@
 Strip and animation are composed pixel by pixel, so that each pixel of a frame is one square of pixels of the image.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmark.drawing import HIGHLIGHT, WIDTH, finish, page
-from benchmark.files import atomic_buffer
+from benchmark.reporting.figures.style import HIGHLIGHT
+from benchmark.system.files import atomic_buffer
 
 FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 STRIP_WIDTH = 2000
@@ -21,10 +19,6 @@ STRIP_WIDTH = 2000
 LARGEST_CELL = 128
 PANEL_WIDTH = 128
 """About how many pixels wide a frame of an animation is."""
-FEWEST_COLUMNS, MOST_COLUMNS = 8, 10
-"""Frames side by side for which the figure of all variants has room."""
-PITCH = 1.06
-"""From frame to frame in that figure, in sides of a frame."""
 FRAME_MS, LAST_FRAME_MS = 200, 2000
 TEXT, FAINT = "#202020", "#707070"
 ERRORS = matplotlib.colormaps["RdBu_r"]
@@ -249,69 +243,3 @@ def timeline(draw: ImageDraw.ImageDraw, place: tuple[int, int, int], t: int, con
     if t > context:
         draw.rectangle((x_of(context), y - 2, x_of(t), y + 2), fill=HIGHLIGHT)
     draw.line((x_of(context), y - 7, x_of(context), y + 7), HIGHLIGHT, 2)
-
-
-@dataclass(frozen=True)
-class FilmRow:
-    """One row of `film_figure`: what it is, its frames (T, H, W, C, uint8), its error, and whether it is a baseline."""
-
-    label: str
-    frames: np.ndarray
-    mse: float | None = None
-    baseline: bool = False
-
-
-def film_figure(
-    context: np.ndarray, rows: Sequence[FilmRow], title: str, notes: Sequence[str], paths: Sequence[Path]
-) -> None:
-    """Write one clip as all predict it: its context, then under each other the truth and the predictions.
-
-    Args:
-        context: given frames (K, H, W, C), uint8.
-        rows: the truth and the predictions of the frames after them.
-        title: stands on top.
-        notes: stand below.
-        paths: files to write.
-    """
-    given, predicted = columns_of(len(context)), columns_of(len(rows[0].frames))
-    margin, head = 0.11 * max(len(row.label) for row in rows), 0.45
-    span = margin + max(len(given), len(predicted), FEWEST_COLUMNS) * PITCH + 0.75
-    depth = 2 * head + 0.25 + (1 + len(rows)) * PITCH + 0.2 * any(row.baseline for row in rows)
-    with page(paths, height=WIDTH * depth / span) as figure:
-        axes = figure.add_subplot()
-        axes.set(xlim=(-margin, span - margin), ylim=(depth, 0), aspect="equal")
-        axes.set_axis_off()
-        draw_numbers(axes, given + 1, head)
-        draw_row(axes, FilmRow("Context", context), head)
-        y = 2 * head + PITCH + 0.25
-        draw_numbers(axes, predicted + len(context) + 1, y)
-        axes.text(len(predicted) * PITCH + 0.7, y - 0.12, "MSE ↓", ha="right", fontsize=7)
-        for number, row in enumerate(rows):
-            y += 0.2 * (row.baseline and not rows[number - 1].baseline)
-            draw_row(axes, row, y)
-            y += PITCH
-        finish(figure, title, notes)
-
-
-def columns_of(frames: int) -> np.ndarray:
-    """Which of `frames` frames are shown, counted from 0: all, or `MOST_COLUMNS` evenly spaced with both ends."""
-    return np.linspace(0, frames - 1, min(frames, MOST_COLUMNS)).round().astype(int)
-
-
-def draw_numbers(axes: Axes, times: np.ndarray, y: float) -> None:
-    """The frame numbers above a row that begins at `y`."""
-    axes.text(-0.15, y - 0.12, "frame t", ha="right", fontsize=7)
-    for column, t in enumerate(times):
-        axes.text(column * PITCH + 0.5, y - 0.12, str(t), ha="center", fontsize=7)
-
-
-def draw_row(axes: Axes, row: FilmRow, y: float) -> None:
-    """The shown frames of `row` from `y` down, its label on the left and its error on the right."""
-    style = {"va": "center", "ha": "right", "fontsize": 7, "color": "#606060" if row.baseline else "black"}
-    axes.text(-0.15, y + 0.5, row.label, **style)
-    columns = columns_of(len(row.frames))
-    for column, place in enumerate(columns):
-        picture = as_rgb(row.frames[place], LARGEST_CELL // row.frames.shape[2] or 1)  # many viewers blur few pixels
-        axes.imshow(picture, extent=(column * PITCH, column * PITCH + 1, y + 1, y))
-    if row.mse is not None:
-        axes.text(len(columns) * PITCH + 0.7, y + 0.5, f"{row.mse:.1f}", **style)

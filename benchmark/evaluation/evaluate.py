@@ -1,7 +1,5 @@
 """Scores of a run, or of a baseline, on the fixed test clips."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,33 +8,23 @@ import torch
 from jaxtyping import Bool, Float, Float64, UInt8
 from torch import Tensor
 
-from benchmark import distributed, engine, processes
-from benchmark.backbone import load_lpips
-from benchmark.checkpoint import WEIGHTS, load_weights
-from benchmark.config import Protocol, run_path
+from benchmark.config.data_sections import DigitsConfig
+from benchmark.config.protocol import Protocol, run_path
 from benchmark.data.clips import Clips, Stream, fixed_stream, load_bank, load_clips
-from benchmark.data.occlusion import OCCLUDED, box, occlude
-from benchmark.data.stream import ClipStream, to_float
-from benchmark.errors import UserError
-from benchmark.files import atomic_buffer, read_json
-from benchmark.films import film_animation, film_strip
-from benchmark.metrics import METRICS, bring_to, score
-from benchmark.parquet import write_parquet
-from benchmark.sections import DigitsConfig
-from benchmark.variants import BASELINES
-
-Forecast = Callable[[Float[Tensor, "B K C H W"]], Float[Tensor, "B T C H W"]]
-"""Context frames in, predicted frames of the horizon out; not clipped."""
-
-
-def baseline(name: str, horizon: int) -> Forecast:
-    """The forecast of the baseline `name` of `benchmark.variants.BASELINES`."""
-    frame_of = {
-        "last-frame": lambda context: context[:, -1:],
-        "context-mean": lambda context: context.mean(dim=1, keepdim=True),
-        "black": lambda context: torch.zeros_like(context[:, -1:]),
-    }[name]
-    return lambda context: frame_of(context).expand(-1, horizon, -1, -1, -1)
+from benchmark.data.moving_digits.occlusion import OCCLUDED, box, occlude
+from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.data.tensors import to_float
+from benchmark.evaluation.clip_images import film_animation, film_strip
+from benchmark.evaluation.forecasts import Forecast, named_forecast
+from benchmark.evaluation.lpips_backbone import load_lpips
+from benchmark.evaluation.metric_functions import bring_to
+from benchmark.evaluation.metrics import METRICS, score
+from benchmark.system import processes
+from benchmark.system.devices import prepare_device
+from benchmark.system.errors import UserError
+from benchmark.system.files import atomic_buffer, read_json
+from benchmark.system.parquet import write_parquet
+from benchmark.training import distributed
 
 
 def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, data_dir: Path, device: str) -> None:
@@ -48,7 +36,7 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
     Raises:
         UserError: data, backbone or trained weights are missing, damaged or of another configuration.
     """
-    engine.prepare_device(device, protocol.training.threads)
+    prepare_device(device, protocol.training.threads)
     folder = run_path(results_dir, protocol.name, variant, seed)
     title, forecast_of = named_forecast(protocol, variant, seed, folder, device)
     forecast = forecast_of(protocol.data.horizon)
@@ -76,24 +64,6 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
         np.savez_compressed(file, **examples)  # pyright: ignore[reportArgumentType]  # no array has the name of the flag
     film_strip(examples, title, folder / "film.png")
     film_animation(examples, folder / "film.gif")
-
-
-def named_forecast(
-    protocol: Protocol, variant: str, seed: int, folder: Path, device: str
-) -> tuple[str, Callable[[int], Forecast]]:
-    """The name of a run or a baseline, and its forecast of so many frames.
-
-    Raises:
-        UserError: the run's weights are missing, damaged or of another configuration.
-    """
-    if variant in BASELINES:
-        return BASELINES[variant], partial(baseline, variant)
-    run = protocol.run(variant, seed)
-    network = load_weights(folder / WEIGHTS, run.identity()).to(device)
-    precision = run.training.precision
-    return f"{run.label}, seed {seed}", lambda horizon: partial(
-        engine.predict, network, horizon=horizon, precision=precision
-    )
 
 
 def write_scores(path: Path, table: pd.DataFrame, variant: str, seed: int) -> None:

@@ -11,17 +11,17 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from benchmark import engine
-from benchmark.checkpoint import WEIGHTS, load_weights, weights_after
-from benchmark.config import RunConfig
+from benchmark.config.protocol import RunConfig
 from benchmark.data.clips import load_clips
-from benchmark.data.stream import to_float
-from benchmark.decay import summarise
-from benchmark.errors import UserError
-from benchmark.files import read_json, write_json
-from benchmark.gradient_figures import probe_figure
-from benchmark.parquet import write_parquet
-from benchmark.saturation import saturated
+from benchmark.data.tensors import to_float
+from benchmark.evaluation.gate_saturation import saturated
+from benchmark.evaluation.gradient_decay import summarise
+from benchmark.reporting.figures.gradient_norms import probe_figure
+from benchmark.system.devices import prepare_device
+from benchmark.system.errors import UserError
+from benchmark.system.files import read_json, write_json
+from benchmark.system.parquet import write_parquet
+from benchmark.training.weight_files import WEIGHTS, load_weights, weights_after
 from models.predictor import Cut, Predictor, Trace, build, free_running_mask
 
 MEASURES: dict[str, tuple[str, str]] = {
@@ -80,7 +80,7 @@ def probe(run: RunConfig, results_dir: Path, device: str) -> None:
         UserError: the data or weights are missing, damaged or of another configuration.
     """
     folder = run.path(results_dir)
-    engine.prepare_device(device, run.training.threads)
+    prepare_device(device, run.training.threads)
     stages = list(stages_of(run, folder))
     clips = load_clips(results_dir / run.protocol / "data", run.data, "test")[: run.probe.clips]
     tables, summary = [], {}

@@ -4,39 +4,15 @@ import hashlib
 import pickle
 import re
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmark.errors import UserError
-from benchmark.files import write_json
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """Where the weights of one backbone come from and what they can see."""
-
-    architecture: str
-    """torchvision's name."""
-    torchvision_file: str
-    """torchvision's file of weights, whose name ends in the first digits of its SHA-256."""
-    smallest_frame: int
-    """Side in pixels of the smallest frame that passes all its layers."""
-
-    @property
-    def file_names(self) -> tuple[str, str]:
-        """File names under which the weights are looked for, in order."""
-        return f"{self.architecture}_features.pth", self.torchvision_file
-
-
-BACKBONES = {
-    "alex": Backbone("alexnet", "alexnet-owt-7be5be79.pth", 31),
-    "vgg": Backbone("vgg16", "vgg16-397923af.pth", 16),
-    "squeeze": Backbone("squeezenet1_1", "squeezenet1_1-b8a52dc0.pth", 17),
-}
+from benchmark.config.lpips_backbones import BACKBONES
+from benchmark.system.errors import UserError
+from benchmark.system.files import write_json
 
 
 def find_backbone(net: str, data_dir: Path | None) -> Path | None:

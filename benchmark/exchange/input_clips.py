@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageOps
 
-from benchmark.data.clip_files import ClipFiles, open_clips
-from benchmark.data.clip_layouts import Frames
-from benchmark.data.film_files import FILMS, film_length, read_film
-from benchmark.data.single_clips import entries_of, gif_length, png_frames, read_gif, read_png
-from benchmark.errors import UserError
-from benchmark.files import check_output
+from benchmark.data.videos.clip_files import ClipFiles, open_clips
+from benchmark.data.videos.layouts import Frames
+from benchmark.data.videos.single_clips import entries_of, gif_length, png_frames, read_gif, read_png
+from benchmark.data.videos.video_files import FILMS, film_length, read_film
+from benchmark.system.errors import UserError
+from benchmark.system.files import check_output
 from models.spec import ModelSpec
 
 OUTPUTS = {".npy": "values", ".gif": "a film", ".png": "a film strip"}

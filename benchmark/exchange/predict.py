@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from benchmark import engine
-from benchmark.checkpoint import load_weights
-from benchmark.data.clip_layouts import Frames
-from benchmark.errors import UserError
-from benchmark.files import atomic_buffer
-from benchmark.films import film_animation, film_strip
-from benchmark.own_clips import as_float, fitted, how_to_fit, open_input
-from benchmark.score_weights import check_taken, clips_note, forecast_of, given_frames, split_note
+from benchmark.data.videos.layouts import Frames
+from benchmark.evaluation.clip_images import film_animation, film_strip
+from benchmark.exchange.input_clips import as_float, fitted, how_to_fit, open_input
+from benchmark.exchange.score import check_taken, clips_note, forecast_of, given_frames, split_note
+from benchmark.system.devices import prepare_device
+from benchmark.system.errors import UserError
+from benchmark.system.files import atomic_buffer
+from benchmark.training.weight_files import load_weights
 from models.predictor import Predictor
 from models.spec import ModelSpec
 
@@ -37,7 +37,7 @@ def predict(
     """Predict the frames after the first `context` of each clip at `source`, in fp32, and write them to `output`.
 
     Args:
-        source, layout: see `benchmark.own_clips.open_input`.
+        source, layout: see `benchmark.exchange.input_clips.open_input`.
         output: .npy: float32 in [0, 1], (T, H, W, C) for one clip and (N, T, H, W, C) for several; .gif and .png: to
             look at, beside the frames that the input has after the context.
         context: frames given; None for as many as the weights were trained with.
@@ -52,7 +52,7 @@ def predict(
         UserError: a file is missing, damaged, of another kind or cannot be written, clips are too short, or the
             network takes no frames like those.
     """
-    engine.prepare_device(device, torch.get_num_threads())
+    prepare_device(device, torch.get_num_threads())
     network = load_weights(weights).to(device)
     given = given_frames(weights, context)
     clips = open_input(source, given, layout)

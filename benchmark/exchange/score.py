@@ -9,20 +9,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark import engine
-from benchmark.backbone import BACKBONES, load_lpips, look_for
-from benchmark.checkpoint import load_weights, trained_context
-from benchmark.config import Protocol
-from benchmark.data.clip_files import ClipFiles, open_clips
+from benchmark.config.lpips_backbones import BACKBONES
+from benchmark.config.protocol import Protocol
 from benchmark.data.clips import load_clips
-from benchmark.data.stream import to_float
-from benchmark.errors import UserError
-from benchmark.evaluate import Forecast, recorded_lpips, score_clips
-from benchmark.files import check_output
-from benchmark.metrics import METRICS, columns, score, summarise
-from benchmark.notes import definition_note
-from benchmark.parquet import write_parquet
-from benchmark.rendering import Table, digits, number
+from benchmark.data.tensors import to_float
+from benchmark.data.videos.clip_files import ClipFiles, open_clips
+from benchmark.evaluation.evaluate import recorded_lpips, score_clips
+from benchmark.evaluation.forecasts import Forecast
+from benchmark.evaluation.lpips_backbone import load_lpips, look_for
+from benchmark.evaluation.metrics import METRICS, columns, score, summarise
+from benchmark.reporting.tables.notes import definition_note
+from benchmark.reporting.tables.rendering import Table, digits, number
+from benchmark.system.devices import prepare_device
+from benchmark.system.errors import UserError
+from benchmark.system.files import check_output
+from benchmark.system.parquet import write_parquet
+from benchmark.training.weight_files import load_weights, trained_context
 from models.predictor import Predictor
 from models.spec import ModelSpec
 
@@ -33,7 +35,7 @@ def score_weights(path: Path, protocol: Protocol, results_dir: Path, data_dir: P
     Raises:
         UserError: data, backbone or weights are missing or damaged, or the network takes no frames like those.
     """
-    engine.prepare_device(device, protocol.training.threads)
+    prepare_device(device, protocol.training.threads)
     network = load_weights(path).to(device)
     clips = load_clips(results_dir / protocol.name / "data", protocol.data, "test")
     check_frames(network.spec, clips.shape[2:], f"{path}: the clips of protocol {protocol.name}")
@@ -74,7 +76,7 @@ def score_files(
             network takes no frames like those.
     """
     check_output(output)
-    engine.prepare_device(device, torch.get_num_threads())
+    prepare_device(device, torch.get_num_threads())
     network = load_weights(path).to(device)
     given = given_frames(path, context)
     clips = open_clips(data, given + (horizon or 1), layout)

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmark.checkpoint import load_weights, save_weights
-from benchmark.errors import UserError
-from benchmark.files import atomic_buffer
-from models.interop import export_network, import_network
+from benchmark.system.errors import UserError
+from benchmark.system.files import atomic_buffer
+from benchmark.training.weight_files import load_weights, save_weights
+from models.foreign_weights import export_network, import_network
 from models.spec import ModelSpec
 
 _FORMS = {"openstl": ("state_dict", "model."), "predrnn-pytorch": ("net_param", "")}
@@ -30,8 +30,8 @@ def import_weights(
     """Bring the weights in `source` into `target`, ours with their spec, and say what they are.
 
     Args:
-        code_base: one of `models.interop.CODE_BASES`.
-        patch_size, channels, frame_size: what the shapes leave open, see `models.interop.read_spec`.
+        code_base: one of `models.foreign_weights.CODE_BASES`.
+        patch_size, channels, frame_size: what the shapes leave open, see `models.foreign_weights.read_spec`.
         context: number of frames they were trained to see first; kept beside the weights.
 
     Raises:

@@ -1,7 +1,7 @@
 """Our cells, networks, probe, clips and metrics held against numbers that other code computed.
 
 A case is one `.npz` file: what it is follows from the names of its arrays, every size from their shapes. Cells and
-networks run in float64 on the CPU with the weights of the other code base (`models.interop`).
+networks run in float64 on the CPU with the weights of the other code base (`models.foreign_weights`).
 """
 
 import hashlib
@@ -18,12 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.backbone import BACKBONES, find_backbone, load_lpips
-from benchmark.data.stream import to_float, trajectory
-from benchmark.errors import UserError
-from benchmark.metrics import METRICS, score
-from benchmark.probe import gradient_norms, roll_out
-from models import interop
+from benchmark.config.lpips_backbones import BACKBONES
+from benchmark.data.moving_digits.stream import trajectory
+from benchmark.data.tensors import to_float
+from benchmark.evaluation.gradient_probe import gradient_norms, roll_out
+from benchmark.evaluation.lpips_backbone import find_backbone, load_lpips
+from benchmark.evaluation.metrics import METRICS, score
+from benchmark.system.errors import UserError
+from models import foreign_weights as interop
 from models.gradient_highway import GradientHighwayUnit
 from models.predictor import Predictor, free_running_mask, to_frames, to_patches
 from models.spec import ModelSpec

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark import reference
-from benchmark.config import Protocol, RunConfig, run_path
-from benchmark.errors import UserError
-from benchmark.files import read_json
-from benchmark.metrics import HEADLINE
-from benchmark.provenance import code_hash
-from benchmark.record import RECORD, STAGES, from_png, kept_of
-from benchmark.variants import BASELINE_SEED, BASELINES
+from benchmark.config.code_sources import code_hash
+from benchmark.config.protocol import Protocol, RunConfig, run_path
+from benchmark.config.variants import BASELINE_SEED, BASELINES
+from benchmark.evaluation.metrics import HEADLINE
+from benchmark.reporting import published_records as reference
+from benchmark.reporting.record import RECORD, STAGES, from_png, kept_of
+from benchmark.system.errors import UserError
+from benchmark.system.files import read_json
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from benchmark.ablations import depth_series, rate_groups, slot_series
-from benchmark.config import Protocol
-from benchmark.data_sections import DataConfig, VideosConfig
-from benchmark.questions import readable_variants
-from benchmark.stages import trains
+from benchmark.config.data_sections import DataConfig, VideosConfig
+from benchmark.config.probe_stages import trains
+from benchmark.config.protocol import Protocol
+from benchmark.config.variant_groups import depth_series, rate_groups, readable_variants, slot_series
 
 TABLES = ("main", "comparison", "per_frame", "conventions", "compute", "probe", "reach_effects", "reach_error", "paper")
 """Of every protocol that trains."""

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmark import reference
-from benchmark.config import Protocol
-from benchmark.errors import UserError
-from benchmark.files import write_atomic, write_json
-from benchmark.outputs import TABLE_FORMATS, figures_of, tables_of
-from benchmark.record import RECORD
-from benchmark.runs import FinishedRun, read_record, read_runs
+from benchmark.config.protocol import Protocol
+from benchmark.reporting import published_records as reference
+from benchmark.reporting.finished_runs import FinishedRun, read_record, read_runs
+from benchmark.reporting.outputs import TABLE_FORMATS, figures_of, tables_of
+from benchmark.reporting.record import RECORD
+from benchmark.system.errors import UserError
+from benchmark.system.files import write_atomic, write_json
 
 MEASURED = {"compute": ("train_s", "clips_per_s", "peak_memory_mib")}
 """Columns of a table that differ from time to time: measured, not computed."""

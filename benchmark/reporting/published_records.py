@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from benchmark.config import RunConfig
-from benchmark.files import read_json
-from benchmark.provenance import ROOT
+from benchmark.config.code_sources import ROOT
+from benchmark.config.protocol import RunConfig
+from benchmark.system.files import read_json
 
 FOLDER = ROOT / "results" / "reference"
 """Where `publish` keeps what is worth keeping, a folder a protocol."""

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmark.runs import FinishedRun
-from benchmark.statistics import LEVEL
+from benchmark.reporting.finished_runs import FinishedRun
+from benchmark.reporting.statistics import LEVEL
 
 COTANGENTS = {"residual": "of the squared error", "fixed": "of a fixed random direction"}
 """Measure -> whose gradient it is, in words."""

@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from benchmark.config import Protocol, run_path
+from benchmark.config.code_sources import code_hash
+from benchmark.config.probe_stages import stages, trains
+from benchmark.config.protocol import Protocol, run_path
+from benchmark.config.variants import BASELINES
 from benchmark.data.npz import read_npz
-from benchmark.errors import UserError
-from benchmark.files import read_json, read_json_lines, write_json
-from benchmark.metrics import HEADLINE, summarise
-from benchmark.parquet import read_parquet
-from benchmark.provenance import code_hash
-from benchmark.stages import stages, trains
-from benchmark.variants import BASELINES
+from benchmark.evaluation.metrics import HEADLINE, summarise
+from benchmark.system.errors import UserError
+from benchmark.system.files import read_json, read_json_lines, write_json
+from benchmark.system.parquet import read_parquet
 
 RECORD = "record.json"
 """Its name in a run folder."""

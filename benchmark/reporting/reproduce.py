@@ -10,15 +10,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from benchmark.config import Protocol, RunConfig
-from benchmark.device import resolve_device
-from benchmark.errors import UserError, explain
-from benchmark.files import read_json, read_json_lines
-from benchmark.lease import leased
-from benchmark.lock import hold
-from benchmark.mlflow_store import OFF
-from benchmark.sections import ModelConfig
-from benchmark.variants import VARIANTS
+from benchmark.config.protocol import Protocol, RunConfig
+from benchmark.config.sections import ModelConfig
+from benchmark.config.variants import VARIANTS
+from benchmark.reporting.tracking.store import OFF
+from benchmark.system.devices import resolve_device
+from benchmark.system.errors import UserError, explain
+from benchmark.system.files import read_json, read_json_lines
+from benchmark.system.gpu_lease import leased
+from benchmark.system.locks import hold
 
 NEEDED = ("config", "status", "mean", "per_clip", "probe", "provenance")
 """Without these a record tells too little to be held against another."""
@@ -120,12 +120,12 @@ def protocol_of(config: dict[str, Any], path: Path) -> tuple[Protocol, RunConfig
 def run_again(protocol: Protocol, run: RunConfig, place: Path, data_dir: Path, device: str) -> dict[str, Any]:
     """Prepare, train, score and probe `run` below `place`, and return its record."""
     os.environ["MLFLOW_TRACKING_URI"] = OFF  # in the store it would take the place of the run it repeats
-    from benchmark import backbone
     from benchmark.data.prepare import prepare_clips
-    from benchmark.evaluate import evaluate
-    from benchmark.probe import probe
-    from benchmark.record import make_record
-    from benchmark.train import train_cohort
+    from benchmark.evaluation import lpips_backbone as backbone
+    from benchmark.evaluation.evaluate import evaluate
+    from benchmark.evaluation.gradient_probe import probe
+    from benchmark.reporting.record import make_record
+    from benchmark.training.train import train_cohort
 
     folder = place / protocol.name
     prepare_clips(protocol, data_dir, folder / "data")
@@ -169,7 +169,7 @@ def outcomes(
 
 def curve_difference(recorded: dict[str, list[Any]], lines: list[dict[str, Any]]) -> str | None:
     """The first recorded point of the curves that came out otherwise, and the last equal one; None if none did."""
-    from benchmark.record import curve
+    from benchmark.reporting.record import curve
 
     here = {row.step: row for row in curve(lines).itertuples()}
     equal = "the first point that the record has"

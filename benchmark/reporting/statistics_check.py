@@ -1,13 +1,13 @@
 """Simulation of what the statistics promise: coverage of the intervals, and the rate of false alarms.
 
-python -m benchmark.coverage
+python -m benchmark.reporting.statistics_check
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from benchmark.statistics import LEVEL, best, holm, paired, summarise
+from benchmark.reporting.statistics import LEVEL, best, holm, paired, summarise
 
 PAIRS = 3
 """Primary pairs of a simulated protocol, as in study-main."""

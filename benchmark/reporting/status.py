@@ -8,13 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmark import reference
-from benchmark.config import Protocol, RunConfig
-from benchmark.errors import UserError
-from benchmark.files import read_json
-from benchmark.lock import is_held
-from benchmark.provenance import code_hash
-from benchmark.record import RECORD
+from benchmark.config.code_sources import code_hash
+from benchmark.config.protocol import Protocol, RunConfig
+from benchmark.reporting import published_records as reference
+from benchmark.reporting.record import RECORD
+from benchmark.system.errors import UserError
+from benchmark.system.files import read_json
+from benchmark.system.locks import is_held
 
 SIGNS = {
     "done": "#",

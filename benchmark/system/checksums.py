@@ -4,7 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from benchmark.errors import UserError
+from benchmark.system.errors import UserError
 
 _WORDS = "sha256 of this file with zeros here: "
 BLANK = _WORDS + 64 * "0"

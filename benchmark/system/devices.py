@@ -1,9 +1,12 @@
-"""Which devices there are and which a run uses, found out without importing torch."""
+"""Which devices there are, which a run uses, and how it is prepared. Imports no torch by itself."""
 
 import ctypes
+import os
+import platform
 import uuid
+from pathlib import Path
 
-from benchmark.errors import UserError
+from benchmark.system.errors import UserError
 
 
 def visible_devices() -> list[str]:
@@ -47,3 +50,24 @@ def resolve_device(asked: str, where: str) -> str:
     if asked == "auto":
         return "cuda" if cuda_count() else "cpu"
     return asked
+
+
+def cpu_model() -> str:
+    """The CPU's name as the kernel gives it, or its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def prepare_device(device: str, threads: int) -> None:
+    """Fix threads and algorithms so that the same run gives the same bits again; fp32 means fp32, without TF32."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode("error")  # `use_deterministic_algorithms` but for the compiler's import, 3 s
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a help in finding faults that costs 3 % of a step  # pyright: ignore[reportAttributeAccessIssue]  # set by torch in a way that hides it
+    if device == "cuda":
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False

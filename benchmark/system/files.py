@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import UserError
-from benchmark.seal import BLANK, check_seal, sealed
+from benchmark.system.checksums import BLANK, check_seal, sealed
+from benchmark.system.errors import UserError
 
 _CHECKSUM = "checksum"
 _PLAIN_LIST = re.compile(r'\[\s(?:[^\[\]{}"]|"\w*")*\]')

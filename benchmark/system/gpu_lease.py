@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmark import processes
-from benchmark.device import visible_devices
-from benchmark.errors import OwnError
-from benchmark.files import storing
-from benchmark.lock import LONGEST, program, take
-from benchmark.progress import say
+from benchmark.system import processes
+from benchmark.system.console import say
+from benchmark.system.devices import visible_devices
+from benchmark.system.errors import OwnError
+from benchmark.system.files import storing
+from benchmark.system.locks import LONGEST, program, take
 
 PLACE = Path("/tmp/deep-in-time-gpus")
 """Where the locks lie: one place for all users, whatever TMPDIR their shells and jobs have."""

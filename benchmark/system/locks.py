@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmark.errors import UserError
-from benchmark.files import storing
+from benchmark.system.errors import UserError
+from benchmark.system.files import storing
 
 LONGEST = 400
 """Bytes that a holder says of itself at most."""

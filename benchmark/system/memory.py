@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmark.errors import OwnError, is_out_of_memory
+from benchmark.system.errors import OwnError, is_out_of_memory
 
 
 def peak_mib(device: str) -> float:

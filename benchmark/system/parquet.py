@@ -8,9 +8,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark.errors import UserError
-from benchmark.files import write_atomic
-from benchmark.seal import BLANK, check_seal, sealed
+from benchmark.system.checksums import BLANK, check_seal, sealed
+from benchmark.system.errors import UserError
+from benchmark.system.files import write_atomic
 
 _KEY = b"checksum"
 

@@ -2,11 +2,8 @@
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ParamSpec
-
-from benchmark.config import RunConfig
-from benchmark.errors import UserError
 
 P = ParamSpec("P")
 
@@ -59,24 +56,3 @@ def launcher() -> list[str]:
     nodes = count() // local_count()
     machines = [] if nodes == 1 else ["--nnodes", str(nodes)]
     return ["torchrun", *machines, "--nproc-per-node", str(local_count()), "-m", "benchmark"]
-
-
-def check_shareable(runs: Sequence[RunConfig]) -> None:
-    """Refuse what several processes cannot share in equal parts.
-
-    Raises:
-        UserError: several variants, or a batch that leaves a remainder.
-    """
-    if count() == 1:
-        return
-    if len(runs) > 1:
-        raise UserError(
-            f"--variant: {count()} processes share one run, not {len(runs)} side by side; name one variant, or start"
-            " `python -m benchmark` without torchrun"
-        )
-    batch_size = runs[0].training.batch_size
-    if batch_size % count():
-        raise UserError(
-            f"protocol {runs[0].protocol}: training.batch_size: {batch_size} clips cannot be shared equally by"
-            f" {count()} processes; give torchrun a number that divides {batch_size}"
-        )

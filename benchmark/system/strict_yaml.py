@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from benchmark.errors import UserError, shortened
+from benchmark.system.errors import UserError, shortened
 
 LARGEST_BYTES = 2**18
 _MOST_VALUES = 50_000  # with what aliases repeat; the largest protocol here has 500

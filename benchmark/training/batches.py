@@ -6,11 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmark import processes
-from benchmark.config import RunConfig
-from benchmark.curriculum import feed_mask
-from benchmark.data.clips import Clips, Stream, fixed_stream, load_bank, load_clips, train_stream
-from benchmark.data.occlusion import inputs_of
+from benchmark.config.protocol import RunConfig
+from benchmark.data.clips import Clips, Stream, fixed_stream, inputs_of, load_bank, load_clips, train_stream
+from benchmark.system import processes
+from benchmark.training.scheduled_sampling import feed_mask
 
 
 @dataclass(frozen=True)

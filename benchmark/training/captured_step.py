@@ -6,9 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmark import engine, processes
-from benchmark.parts import Parts
-from benchmark.sections import TrainingConfig
+from benchmark.config.sections import TrainingConfig
+from benchmark.system import processes
+from benchmark.training import step as engine
+from benchmark.training.cpu_parallel import Parts
 from models.predictor import Predictor
 
 Step = Callable[..., tuple[Tensor, Tensor]]

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from benchmark import engine
-from benchmark.errors import UserError
-from benchmark.sections import TrainingConfig
+from benchmark.config.sections import TrainingConfig
+from benchmark.system.devices import prepare_device
+from benchmark.system.errors import UserError
+from benchmark.training import step as engine
 from models.predictor import Predictor
 from models.spec import ModelSpec
 
@@ -141,7 +142,7 @@ def work(spec: ModelSpec, training: TrainingConfig, shared: Shared, connection: 
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    engine.prepare_device("cpu", 1)
+    prepare_device("cpu", 1)
     network = Predictor(spec).to(shared.weights.dtype)
     engine.arrange(network, training)
     vector_to_parameters(shared.weights, network.parameters())  # which are parts of that memory from now on

@@ -15,8 +15,8 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark import processes
-from benchmark.errors import UserError, is_out_of_memory
+from benchmark.system import processes
+from benchmark.system.errors import UserError, is_out_of_memory
 
 T = TypeVar("T")
 _NONE = object()

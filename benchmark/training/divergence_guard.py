@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from benchmark.sections import TrainingConfig
+from benchmark.config.sections import TrainingConfig
 
 LIMIT = 10
 """Updates left out in a row with which a run has diverged, whatever `on_divergence` is: they would go on for ever."""

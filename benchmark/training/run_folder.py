@@ -6,10 +6,10 @@ from typing import Any
 
 import yaml
 
-from benchmark.config import RunConfig
-from benchmark.cost import count_macs, count_parameters
-from benchmark.files import append_json_line, read_json_lines, write_atomic, write_json
-from benchmark.memory import peak_mib
+from benchmark.config.protocol import RunConfig
+from benchmark.system.files import append_json_line, read_json_lines, write_atomic, write_json
+from benchmark.system.memory import peak_mib
+from models.counts import count_macs, count_parameters
 
 
 def write_beginning(run: RunConfig, folder: Path, origin: dict[str, Any], step: int) -> None:

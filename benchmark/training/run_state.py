@@ -12,25 +12,25 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from benchmark import distributed, engine, processes
-from benchmark.checkpoint import (
-    WEIGHTS,
+from benchmark.config.protocol import RunConfig
+from benchmark.system import processes
+from benchmark.system.console import Progress, say
+from benchmark.system.files import flush_to_disk
+from benchmark.system.processes import first_alone
+from benchmark.training import distributed
+from benchmark.training import step as engine
+from benchmark.training.captured_step import Step, make_step
+from benchmark.training.checkpoint import (
     load_checkpoint,
     load_trained,
     remove_checkpoints,
     save_checkpoint,
     save_trained,
-    save_weights,
-    weights_after,
 )
-from benchmark.config import RunConfig
-from benchmark.curriculum import feed_rates
-from benchmark.files import flush_to_disk
-from benchmark.guard import GuardedAdam, Verdict
-from benchmark.processes import first_alone
-from benchmark.progress import Progress, say
-from benchmark.run_folder import write_beginning, write_metrics, write_status, write_timing
-from benchmark.steps import Step, make_step
+from benchmark.training.divergence_guard import GuardedAdam, Verdict
+from benchmark.training.run_folder import write_beginning, write_metrics, write_status, write_timing
+from benchmark.training.scheduled_sampling import feed_rates
+from benchmark.training.weight_files import WEIGHTS, save_weights, weights_after
 from models.predictor import Predictor, build
 
 CHECKPOINT = "checkpoint.pt"

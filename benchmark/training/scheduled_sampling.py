@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.data.stream import uniform
-from benchmark.sections import SamplingConfig
+from benchmark.config.sections import SamplingConfig
+from benchmark.data.tensors import uniform
 
 
 def feed_rates(sampling: SamplingConfig, step: int) -> tuple[float, float]:

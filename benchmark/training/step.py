@@ -1,6 +1,5 @@
 """One optimiser step, and the settings of the device it runs on."""
 
-import os
 from collections.abc import Callable, Sequence
 
 import torch
@@ -8,26 +7,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from benchmark import distributed
-from benchmark.config import RunConfig
-from benchmark.guard import Guard, GuardedAdam, take_step
-from benchmark.sections import TrainingConfig
-from models.predictor import Predictor
+from benchmark.config.protocol import RunConfig
+from benchmark.config.sections import TrainingConfig
+from benchmark.training import distributed
+from benchmark.training.divergence_guard import Guard, GuardedAdam, take_step
+from models.predictor import Predictor, predict
 
 Differentiate = Callable[..., tuple[Tensor, Sequence[Tensor]]]
 """What `differentiate` is, or does in another way."""
-
-
-def prepare_device(device: str, threads: int) -> None:
-    """Fix threads and algorithms so that the same run gives the same bits again; fp32 means fp32, without TF32."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("error")  # `use_deterministic_algorithms` but for the compiler's import, 3 s
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a help in finding faults that costs 3 % of a step  # pyright: ignore[reportAttributeAccessIssue]  # set by torch in a way that hides it
-    if device == "cuda":
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def make_optimizer(network: nn.Module, training: TrainingConfig) -> GuardedAdam:
@@ -106,11 +93,3 @@ def update(
 def roll_out(network: Predictor, context: Float[Tensor, "B K C H W"], run: RunConfig) -> Float[Tensor, "B T C H W"]:
     """The predicted frames of the horizon in fp32, not clipped, in the run's precision."""
     return predict(network, context, run.data.horizon, run.training.precision)
-
-
-def predict(
-    network: Predictor, context: Float[Tensor, "B K C H W"], horizon: int, precision: str
-) -> Float[Tensor, "B T C H W"]:
-    """`horizon` frames after `context` in fp32, not clipped; `precision` is that of the convolutions."""
-    with torch.no_grad(), torch.autocast(context.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        return network.predict(context, horizon).float()

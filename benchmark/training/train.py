@@ -9,21 +9,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmark import distributed, engine, processes
-from benchmark.config import RunConfig, check_one_stream
+from benchmark.config.code_sources import code_hash
+from benchmark.config.protocol import RunConfig, check_one_stream
 from benchmark.data.clips import Clips
-from benchmark.data.stream import to_float
-from benchmark.errors import OwnError, UserError, is_out_of_memory
-from benchmark.feed import Feed, feed_of
-from benchmark.interrupt import Interrupted, Notice, noted
-from benchmark.lease import leased
-from benchmark.lock import hold
-from benchmark.memory import shortage
-from benchmark.mirroring import Mirroring
-from benchmark.processes import first_alone
-from benchmark.progress import Progress, Stopwatch, say
-from benchmark.provenance import code_hash, provenance
-from benchmark.trainee import (
+from benchmark.data.tensors import to_float
+from benchmark.reporting.tracking.background_mirror import Mirroring
+from benchmark.system import processes
+from benchmark.system.console import Progress, Stopwatch, say
+from benchmark.system.devices import prepare_device
+from benchmark.system.errors import OwnError, UserError, is_out_of_memory
+from benchmark.system.gpu_lease import leased
+from benchmark.system.locks import hold
+from benchmark.system.memory import shortage
+from benchmark.system.processes import first_alone
+from benchmark.system.signals import Interrupted, Notice, noted
+from benchmark.training import distributed
+from benchmark.training import step as engine
+from benchmark.training.batches import Feed, feed_of
+from benchmark.training.provenance import provenance
+from benchmark.training.run_state import (
     Trainee,
     begin,
     finish,
@@ -79,7 +83,7 @@ def train_cohort(
         for folder in folders:
             held.enter_context(hold(folder))
         held.enter_context(leased(device))
-        engine.prepare_device(device, runs[0].training.threads)
+        prepare_device(device, runs[0].training.threads)
         feed = feed_of(runs[0], results_dir, device)
         held.enter_context(distributed.joined(device))
         notice, watch = held.enter_context(noted()), Stopwatch()

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from models.convolution import SEPARATE, GateConv, GateSums
-from models.winograd import LARGEST_KERNEL, Winograd, to_tiles
+from models.fast_path.winograd import LARGEST_KERNEL, Winograd, to_tiles
 
 
 @dataclass(frozen=True)

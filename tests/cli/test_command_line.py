@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.command_line import EXIT_STATUS, PROGRAM, parser
-from benchmark.config import load_protocol
-from benchmark.options import run_of, runs_of
-from benchmark.variants import BASELINES
-from benchmark.verbs import GROUPS, VERBS
-from tests.benchmark.test_resume import points, wait_for
+from benchmark.cli.commands import GROUPS, VERBS
+from benchmark.cli.options import run_of, runs_of
+from benchmark.cli.parser import EXIT_STATUS, PROGRAM, parser
+from benchmark.config.protocol import load_protocol
+from benchmark.config.variants import BASELINES
+from tests.training.test_resume import points, wait_for
 
 ROOT = Path(__file__).parents[2]
 

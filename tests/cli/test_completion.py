@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.command_line import COMPLETION
-from benchmark.config import PROTOCOLS, load_protocol
-from benchmark.variants import BASELINES
-from benchmark.verbs import VERBS
+from benchmark.cli.commands import VERBS
+from benchmark.cli.parser import COMPLETION
+from benchmark.config.protocol import PROTOCOLS, load_protocol
+from benchmark.config.variants import BASELINES
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {

@@ -2,9 +2,9 @@
 
 import pytest
 
-from benchmark import doctor
 from benchmark.__main__ import main
-from benchmark.backbone import BACKBONES
+from benchmark.cli import doctor
+from benchmark.config.lpips_backbones import BACKBONES
 
 
 @pytest.fixture
@@ -83,5 +83,5 @@ def test_disk_without_room_is_a_problem(monkeypatch, tmp_path):
 
 
 def test_folder_outside_git_is_a_note(monkeypatch, tmp_path):
-    monkeypatch.setattr("benchmark.provenance.ROOT", tmp_path)
+    monkeypatch.setattr("benchmark.config.code_sources.ROOT", tmp_path)
     assert doctor.git().state == "note"

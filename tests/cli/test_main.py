@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.verbs import VERBS
+from benchmark.cli.commands import VERBS
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """

@@ -9,17 +9,18 @@ import torch
 import yaml
 from pydantic import ValidationError
 
-from benchmark.config import PROTOCOLS, Protocol, WorkflowConfig, load_protocol
-from benchmark.cost import count_parameters
-from benchmark.errors import UserError, explain
-from benchmark.plan import TOLERANCE
-from benchmark.variants import VARIANTS
+from benchmark.config.protocol import PROTOCOLS, Protocol, load_protocol
+from benchmark.config.variants import VARIANTS
+from benchmark.config.workflow import WorkflowConfig
+from benchmark.cost.plan import TOLERANCE
+from benchmark.system.errors import UserError, explain
+from models.counts import count_parameters
 from models.predictor import Predictor
 
 SHIPPED = sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
 SCHEMA = PROTOCOLS.parent / "schemas" / "protocol.schema.json"
 REGENERATE = (
-    "python -c 'import json; from benchmark.config import Protocol; "
+    "python -c 'import json; from benchmark.config.protocol import Protocol; "
     "print(json.dumps(Protocol.model_json_schema(), indent=2))' > workflows/schemas/protocol.schema.json"
 )
 

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmark.config import PROTOCOLS, Protocol, load_protocol
-from benchmark.errors import UserError
+from benchmark.config.protocol import PROTOCOLS, Protocol, load_protocol
+from benchmark.system.errors import UserError
 
 TEXTS = {path.stem: path.read_bytes() for path in sorted(PROTOCOLS.glob("*.yaml"))}
 VALUES = {name: yaml.safe_load(text) for name, text in TEXTS.items()}

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import estimate, speed_files
 from benchmark.__main__ import main
-from benchmark.config import load_protocol
-from benchmark.cost import count_macs
-from benchmark.estimate import Disk, Work, hours, memory_mib, nearest
-from benchmark.provenance import cpu_model
-from benchmark.reference import FOLDER
-from benchmark.speed_files import read_speed, speeds_of
+from benchmark.config.protocol import load_protocol
+from benchmark.cost import estimate
+from benchmark.cost import measured_speeds as speed_files
+from benchmark.cost.estimate import Disk, Work, hours, memory_mib, nearest
+from benchmark.cost.measured_speeds import read_speed, speeds_of
+from benchmark.reporting.published_records import FOLDER
+from benchmark.system.devices import cpu_model
+from models.counts import count_macs
 from models.predictor import Predictor, free_running_mask
 from models.spec import CELLS, ModelSpec
 

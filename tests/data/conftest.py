@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from benchmark.data import originals
-from benchmark.sections import DigitsConfig
+from benchmark.config.data_sections import DigitsConfig
+from benchmark.data import published_files as originals
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from benchmark.data.clips import clips_hash, fixed_clips, load_clips
-from benchmark.data.digits import DigitBank
-from benchmark.data.prepared import prepare
-from benchmark.errors import UserError
+from benchmark.data.moving_digits.digits import DigitBank
+from benchmark.data.prepare import prepare
+from benchmark.system.errors import UserError
 
 VALIDATION = "9a072ae9f07ed778f334d66bde28d6b280a8941c2b6dafb04053ebba8553e602"
 TEST = "3d4784c8b0585a1340469c8c9f4bd60795c7724b36c150b4273ece24b6222625"

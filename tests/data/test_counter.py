@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from benchmark.data.counter import Domain, counter_hash
-from benchmark.data.stream import uniform
+from benchmark.data.counter_rng import Domain, counter_hash
+from benchmark.data.tensors import uniform
 
 
 def test_words_are_pinned():

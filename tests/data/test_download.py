@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from benchmark.data.download import fetch
-from benchmark.errors import UserError
+from benchmark.data.published_files import fetch
+from benchmark.system.errors import UserError
 
 
 def files_below(folder):

@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from benchmark.data import prepared
+from benchmark.data import prepared_folder as prepared
 from benchmark.data.clips import load_clips
-from benchmark.data.digits import load_bank
-from benchmark.data.originals import PUBLIC_TEST
-from benchmark.data.prepared import load_digits, prepare
-from benchmark.errors import UserError
-from benchmark.files import read_json, write_json
+from benchmark.data.moving_digits.digits import load_bank, load_digits
+from benchmark.data.prepare import prepare
+from benchmark.data.published_files import PUBLIC_TEST
+from benchmark.system.errors import UserError
+from benchmark.system.files import read_json, write_json
 
 
 @pytest.fixture
@@ -100,10 +100,10 @@ def test_missing_digits_leave_nothing_and_import_no_torch(tmp_path):
     code = """
 import sys
 from pathlib import Path
-from benchmark.sections import DigitsConfig
-from benchmark.data.prepared import prepare
-from benchmark.errors import UserError
-from benchmark.files import read_json, write_json
+from benchmark.config.sections import DigitsConfig
+from benchmark.data.prepared_folder import prepare
+from benchmark.system.errors import UserError
+from benchmark.system.files import read_json, write_json
 data = DigitsConfig(digits="mnist", digit_size=28, frame_size=64, validation_clips=1, test_clips=1)
 try:
     prepare(data, Path(sys.argv[1]), Path(sys.argv[1]) / "data")

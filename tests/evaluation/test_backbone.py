@@ -10,11 +10,12 @@ import pytest
 import torch
 from torchvision.models import get_model_weights
 
-from benchmark import backbone
-from benchmark.backbone import BACKBONES, find_backbone, load_lpips, prepare, weights_url
-from benchmark.errors import UserError
-from benchmark.files import read_json
-from benchmark.metrics import score
+from benchmark.config.lpips_backbones import BACKBONES
+from benchmark.evaluation import lpips_backbone as backbone
+from benchmark.evaluation.lpips_backbone import find_backbone, load_lpips, prepare, weights_url
+from benchmark.evaluation.metrics import score
+from benchmark.system.errors import UserError
+from benchmark.system.files import read_json
 
 REPOSITORY = Path(__file__).parents[2]
 SQUEEZE = REPOSITORY.parent / "shared" / "data" / "lpips" / "squeezenet1_1_features.pth"

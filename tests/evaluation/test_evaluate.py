@@ -9,16 +9,17 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from benchmark import backbone
-from benchmark.checkpoint import load_weights
+from benchmark.config.variants import BASELINES
 from benchmark.data.clips import fixed_clips, load_clips
-from benchmark.data.prepared import load_digits
-from benchmark.data.stream import to_float
-from benchmark.errors import UserError
-from benchmark.evaluate import baseline, evaluate, score_clips
-from benchmark.metrics import HEADLINE
-from benchmark.train import train
-from benchmark.variants import BASELINES
+from benchmark.data.moving_digits.digits import load_digits
+from benchmark.data.tensors import to_float
+from benchmark.evaluation import lpips_backbone as backbone
+from benchmark.evaluation.evaluate import evaluate, score_clips
+from benchmark.evaluation.forecasts import baseline
+from benchmark.evaluation.metrics import HEADLINE
+from benchmark.system.errors import UserError
+from benchmark.training.train import train
+from benchmark.training.weight_files import load_weights
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark import estimate
 from benchmark.__main__ import main
-from benchmark.config import load_protocol
+from benchmark.config.protocol import load_protocol
+from benchmark.cost import estimate
 from benchmark.data.clips import fixed_stream, load_clips
-from benchmark.data.prepared import load_digits
+from benchmark.data.moving_digits.digits import load_digits
 
 RUN = ["--variant", "predrnnpp", "--seed", "1"]
 FORMS = {

@@ -9,8 +9,8 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from benchmark.errors import UserError
-from benchmark.metrics import CONVENTIONS, HEADLINE, METRICS, columns, score, summarise
+from benchmark.evaluation.metrics import CONVENTIONS, HEADLINE, METRICS, columns, score, summarise
+from benchmark.system.errors import UserError
 
 GOLDEN = {
     "mse_clipped": "mse",

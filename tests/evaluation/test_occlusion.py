@@ -5,22 +5,23 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark.backbone import prepare as prepare_backbone
-from benchmark.checkpoint import load_weights
-from benchmark.config import load_protocol
+from benchmark.config.protocol import load_protocol
+from benchmark.cost.plan import plan
 from benchmark.data.clips import fixed_stream, load_clips
-from benchmark.data.prepared import load_digits, prepare
-from benchmark.data.stream import to_float
-from benchmark.engine import roll_out
-from benchmark.errors import UserError
-from benchmark.evaluate import evaluate
-from benchmark.files import read_json
-from benchmark.outputs import FIGURE_FORMATS, TABLE_FORMATS, TABLES, figures_of, tables_of
-from benchmark.plan import plan
-from benchmark.probe import probe
-from benchmark.snapshot import read_snapshot
-from benchmark.train import train
-from tests.benchmark.recorded import read_runs, write_figures, write_tables
+from benchmark.data.moving_digits.digits import load_digits
+from benchmark.data.prepare import prepare
+from benchmark.data.tensors import to_float
+from benchmark.evaluation.evaluate import evaluate
+from benchmark.evaluation.gradient_probe import probe
+from benchmark.evaluation.lpips_backbone import prepare as prepare_backbone
+from benchmark.reporting.outputs import FIGURE_FORMATS, TABLE_FORMATS, TABLES, figures_of, tables_of
+from benchmark.reporting.tracking.run_snapshot import read_snapshot
+from benchmark.system.errors import UserError
+from benchmark.system.files import read_json
+from benchmark.training.step import roll_out
+from benchmark.training.train import train
+from benchmark.training.weight_files import load_weights
+from tests.helpers.recorded import read_runs, write_figures, write_tables
 
 GAPS = [2, 0, 1]
 PROTOCOL = """

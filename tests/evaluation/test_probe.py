@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark.checkpoint import load_weights, weights_after
 from benchmark.data.clips import load_clips
-from benchmark.decay import decay
-from benchmark.errors import UserError
-from benchmark.files import read_json, write_json
-from benchmark.probe import MEASURES, fixed_cotangent, gradient_norms, measure, probe, roll_out
-from benchmark.saturation import share
-from benchmark.train import train
+from benchmark.evaluation.gate_saturation import share
+from benchmark.evaluation.gradient_decay import decay
+from benchmark.evaluation.gradient_probe import MEASURES, fixed_cotangent, gradient_norms, measure, probe, roll_out
+from benchmark.system.errors import UserError
+from benchmark.system.files import read_json, write_json
+from benchmark.training.train import train
+from benchmark.training.weight_files import load_weights, weights_after
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec
 

@@ -5,20 +5,20 @@ import json
 
 import pytest
 
-from benchmark import backbone
 from benchmark.data.clips import load_bank, train_stream
 from benchmark.data.prepare import prepare_clips
-from benchmark.data.windows import WindowStream
-from benchmark.errors import UserError
-from benchmark.evaluate import evaluate
-from benchmark.files import read_json
-from benchmark.parquet import read_parquet
-from benchmark.probe import probe
-from benchmark.record import make_record
-from benchmark.snapshot import read_snapshot
-from benchmark.train import train, train_cohort
-from tests.benchmark.data.made_films import moving_square
-from tests.benchmark.data.test_windows import spoil
+from benchmark.data.videos.windows import WindowStream
+from benchmark.evaluation import lpips_backbone as backbone
+from benchmark.evaluation.evaluate import evaluate
+from benchmark.evaluation.gradient_probe import probe
+from benchmark.reporting.record import make_record
+from benchmark.reporting.tracking.run_snapshot import read_snapshot
+from benchmark.system.errors import UserError
+from benchmark.system.files import read_json
+from benchmark.system.parquet import read_parquet
+from benchmark.training.train import train, train_cohort
+from tests.data.videos.test_windows import spoil
+from tests.helpers.made_films import moving_square
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from benchmark.__main__ import main
-from benchmark.backbone import prepare
-from benchmark.checkpoint import load_weights, save_weights, trained_context
-from benchmark.config import load_protocol
+from benchmark.cli.options import CODE_BASES
+from benchmark.config.protocol import load_protocol
 from benchmark.data.clips import load_clips
-from benchmark.data.stream import to_float
-from benchmark.exchange import read_state_dict
-from benchmark.options import CODE_BASES
-from models import interop
+from benchmark.data.tensors import to_float
+from benchmark.evaluation.lpips_backbone import prepare
+from benchmark.exchange.state_dicts import read_state_dict
+from benchmark.training.weight_files import load_weights, save_weights, trained_context
+from models import foreign_weights as interop
 from models.predictor import build
 from models.spec import ModelSpec
 

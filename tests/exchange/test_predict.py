@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from benchmark.__main__ import main
-from benchmark.checkpoint import save_weights
-from benchmark.own_clips import fit_frames
+from benchmark.exchange.input_clips import fit_frames
+from benchmark.training.weight_files import save_weights
 from models.predictor import build
 from models.spec import ModelSpec
-from tests.benchmark.pixels import enlarged, places
+from tests.helpers.pixels import enlarged, places
 
 ROOT = Path(__file__).parents[2]
 SIDE, CONTEXT, FRAMES = 12, 3, 5

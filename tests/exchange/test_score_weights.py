@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark import backbone
 from benchmark.__main__ import main
-from benchmark.checkpoint import save_weights, trained_context
-from benchmark.data.stream import to_float
-from benchmark.metrics import METRICS, columns
-from benchmark.metrics import score as score_frames
-from benchmark.options import BACKBONES
-from benchmark.train import train
+from benchmark.config.lpips_backbones import BACKBONES
+from benchmark.data.tensors import to_float
+from benchmark.evaluation import lpips_backbone as backbone
+from benchmark.evaluation.metrics import METRICS, columns
+from benchmark.evaluation.metrics import score as score_frames
+from benchmark.training.train import train
+from benchmark.training.weight_files import save_weights, trained_context
 from models.predictor import build
 from models.spec import ModelSpec
 
@@ -69,7 +69,7 @@ def expected(clips, network=None, context=CONTEXT, horizon=HORIZON, lpips=None):
 
 
 def test_the_command_line_knows_the_backbones():
-    assert tuple(backbone.BACKBONES) == BACKBONES
+    assert tuple(BACKBONES) == BACKBONES
 
 
 def test_the_command_scores_a_file_in_a_process_of_its_own(clips, weights, tmp_path):

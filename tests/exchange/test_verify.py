@@ -9,9 +9,9 @@ import torch
 from torch.nn.functional import conv2d, layer_norm
 
 from benchmark.__main__ import main
-from benchmark.errors import UserError
-from benchmark.verify import Outcome, relative_error, verify
-from models.interop import export_network
+from benchmark.exchange.verify import Outcome, relative_error, verify
+from benchmark.system.errors import UserError
+from models.foreign_weights import export_network
 from models.predictor import build, free_running_mask, to_frames
 from models.spec import ModelSpec
 

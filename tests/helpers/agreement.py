@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from benchmark.publish import MEASURED
-from benchmark.record import RECORD
-from tests.benchmark.recorded import decided
+from benchmark.reporting.publish import MEASURED
+from benchmark.reporting.record import RECORD
+from tests.helpers.recorded import decided
 
 BY_HAND = """
 import sys

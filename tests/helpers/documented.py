@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "results/reference/**/README.md")
 PROTOCOLS = ("workflows/protocols/*.yaml", "examples/*.yaml")
 PROGRAMS = {

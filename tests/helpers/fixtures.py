@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from benchmark.config import load_protocol, run_path
-from benchmark.data.prepared import prepare
-from benchmark.files import append_json_line, write_json
-from benchmark.metrics import HEADLINE, columns
-from benchmark.mlflow_store import create_store
-from benchmark.parquet import write_parquet
-from benchmark.variants import BASELINE_SEED
-from tests.benchmark.forked import Forker
+from benchmark.config.protocol import load_protocol, run_path
+from benchmark.config.variants import BASELINE_SEED
+from benchmark.data.prepare import prepare
+from benchmark.evaluation.metrics import HEADLINE, columns
+from benchmark.reporting.tracking.store import create_store
+from benchmark.system.files import append_json_line, write_json
+from benchmark.system.parquet import write_parquet
+from tests.helpers.forked import Forker
 
 TINY = {
     "about": "Tiny networks for the tests.",

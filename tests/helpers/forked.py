@@ -78,9 +78,9 @@ def serve():
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
     import torch._inductor  # noqa: F401  # what deterministic algorithms load
 
-    import benchmark.evaluate
-    import benchmark.probe
-    import benchmark.train  # noqa: F401
+    import benchmark.evaluation.evaluate
+    import benchmark.evaluation.gradient_probe
+    import benchmark.training.train  # noqa: F401
     from benchmark.__main__ import main
 
     for line in sys.stdin:

@@ -5,7 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from benchmark.data.kth import ACTIONS
+from benchmark.data.videos.kth import ACTIONS
 
 
 def moving_square(frames, height, width, seed):

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from benchmark.runs import FinishedRun
-from benchmark.stages import stages
-from benchmark.variants import BASELINES
+from benchmark.config.probe_stages import stages
+from benchmark.config.variants import BASELINES
+from benchmark.reporting.finished_runs import FinishedRun
 
 MEASURES = ("residual", "fixed", "memory", "frames")
 UNUSED = {"per_frame": pd.DataFrame(), "per_clip": pd.DataFrame(), "infinite": 0, "undefined": 0, "film": {}}

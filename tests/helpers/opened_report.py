@@ -6,7 +6,7 @@ from pathlib import Path
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
-from tests.browser import browser, console_errors, shown, until
+from tests.helpers.browser import browser, console_errors, shown, until
 
 SHOWN_IMAGES = "return [...document.images].length && [...document.images].every(one => one.naturalWidth > 0)"
 

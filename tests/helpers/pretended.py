@@ -14,7 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmark.data import occlusion, stream
+from benchmark.data.moving_digits import occlusion
+from benchmark.data.tensors import _grey_levels
 
 KERNELS_WITHOUT_SHAPES = ("aten::_fused_adam_",)
 """In-place kernels of a GPU for which PyTorch has no form without numbers."""
@@ -50,7 +51,7 @@ def devices(values: Any) -> set[str]:
 @contextmanager
 def pretended_gpu() -> Iterator[None]:
     """Let new tensors be pretended, on `cuda` if nothing else is said."""
-    tables = (stream._grey_levels, occlusion._table)
+    tables = (_grey_levels, occlusion._table)
     for table in tables:
         table.cache_clear()  # real tensors would be in them
     try:

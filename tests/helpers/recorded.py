@@ -1,11 +1,11 @@
 """Records, and what is made of them, from the files of runs as a test has left them."""
 
-import benchmark.figures
-import benchmark.runs
-import benchmark.tables
-from benchmark.files import read_json
-from benchmark.record import write_record
-from benchmark.variants import BASELINE_SEED
+import benchmark.reporting.figures.write_figures
+import benchmark.reporting.finished_runs
+import benchmark.reporting.tables.write_tables
+from benchmark.config.variants import BASELINE_SEED
+from benchmark.reporting.record import write_record
+from benchmark.system.files import read_json
 
 
 def write_records(protocol, results_dir):
@@ -17,17 +17,17 @@ def write_records(protocol, results_dir):
 
 def read_runs(protocol, results_dir):
     write_records(protocol, results_dir)
-    return benchmark.runs.read_runs(protocol, results_dir)
+    return benchmark.reporting.finished_runs.read_runs(protocol, results_dir)
 
 
 def write_tables(protocol, results_dir):
     write_records(protocol, results_dir)
-    benchmark.tables.write_tables(protocol, results_dir)
+    benchmark.reporting.tables.write_tables.write_tables(protocol, results_dir)
 
 
 def write_figures(protocol, results_dir):
     write_records(protocol, results_dir)
-    benchmark.figures.write_figures(protocol, results_dir)
+    benchmark.reporting.figures.write_figures.write_figures(protocol, results_dir)
 
 
 def decided(path):

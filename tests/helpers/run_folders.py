@@ -7,8 +7,8 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from benchmark.files import append_json_line, write_json
-from benchmark.parquet import write_parquet
+from benchmark.system.files import append_json_line, write_json
+from benchmark.system.parquet import write_parquet
 
 STEPS = (20, 40, 60)
 CONTEXT = FRAMES = 3

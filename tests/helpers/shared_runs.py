@@ -14,9 +14,10 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from benchmark import engine, processes
 from benchmark.__main__ import main
-from benchmark.data.stream import ClipStream
+from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.system import processes
+from benchmark.training import step as engine
 
 
 def digest(tensors):

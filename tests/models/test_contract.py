@@ -5,11 +5,11 @@ import io
 import pytest
 import torch
 
-from benchmark.engine import make_optimizer, update
-from benchmark.sections import TrainingConfig
+from benchmark.config.sections import TrainingConfig
+from benchmark.training.step import make_optimizer, update
 from models.predictor import Cut, Predictor, build, free_running_mask
 from models.spec import CELLS, NORMS, ModelSpec
-from tests.models.tiny import random_clips, states_of, tiny_spec
+from tests.helpers.tiny import random_clips, states_of, tiny_spec
 
 CONTEXT = 3
 

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from benchmark.curriculum import feed_mask, feed_rates
-from benchmark.sections import SamplingConfig
+from benchmark.config.sections import SamplingConfig
+from benchmark.training.scheduled_sampling import feed_mask, feed_rates
 from models.predictor import build
 from models.spec import CELLS
-from tests.models.tiny import random_clips, tiny_spec
+from tests.helpers.tiny import random_clips, tiny_spec
 
 SCHEDULED = SamplingConfig(kind="scheduled", stop=1000)
 REVERSE = SamplingConfig(kind="reverse", reverse_start=200, reverse_decay=100, stop=1000)

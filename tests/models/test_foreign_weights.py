@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.interop import export_network, import_network, read_spec, to_reference, unused
+from models.foreign_weights import export_network, import_network, read_spec, to_reference, unused
 from models.predictor import build
 from models.spec import ModelSpec
 

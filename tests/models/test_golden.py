@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.probe import gradient_norms, roll_out
+from benchmark.evaluation.gradient_probe import gradient_norms, roll_out
 from models.causal_lstm import CausalLSTMCell
 from models.convlstm import ConvLSTMCell
 from models.gradient_highway import GradientHighwayUnit

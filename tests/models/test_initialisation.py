@@ -8,7 +8,7 @@ from torch import nn
 
 from models.predictor import build
 from models.spec import CELLS, INITS
-from tests.models.tiny import tiny_spec
+from tests.helpers.tiny import tiny_spec
 
 AUTHORS = INITS[1]
 

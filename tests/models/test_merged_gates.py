@@ -5,14 +5,14 @@ import weakref
 import pytest
 import torch
 
-from benchmark.engine import make_optimizer, update
-from benchmark.sections import TrainingConfig
+from benchmark.config.sections import TrainingConfig
+from benchmark.training.step import make_optimizer, update
 from models.convolution import GateConv
-from models.merged import Merged
+from models.fast_path.merged_gates import Merged
+from models.fast_path.winograd import Winograd, to_tiles
 from models.predictor import Predictor, build, free_running_mask
 from models.spec import CELLS, NORMS, ModelSpec
-from models.winograd import Winograd, to_tiles
-from tests.models.tiny import random_clips, tiny_spec
+from tests.helpers.tiny import random_clips, tiny_spec
 
 CONTEXT, HORIZON = 3, 2
 FIELDS = [

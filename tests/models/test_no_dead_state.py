@@ -9,11 +9,11 @@ from functools import cache
 import pytest
 import torch
 
-from benchmark.cost import count_parameters
-from benchmark.variants import SLOTS, VARIANTS, Variant
+from benchmark.config.variants import SLOTS, VARIANTS, Variant
+from models.counts import count_parameters
 from models.predictor import Predictor, build, free_running_mask
 from models.spec import CELLS, INITS, NORMS, ModelSpec
-from tests.models.tiny import random_clips, states_of, tiny_spec
+from tests.helpers.tiny import random_clips, states_of, tiny_spec
 
 DEPTHS = range(1, 9)
 CONTEXT, HORIZON = 2, 1  # the shortest clip in which everything is alive

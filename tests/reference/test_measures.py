@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark.data.stream import to_float
-from benchmark.decay import decay
-from benchmark.engine import loss_of
-from benchmark.probe import MEASURES, fixed_cotangent, gradient_norms, measure, roll_out
-from benchmark.sections import TrainingConfig
+from benchmark.config.sections import TrainingConfig
+from benchmark.data.tensors import to_float
+from benchmark.evaluation.gradient_decay import decay
+from benchmark.evaluation.gradient_probe import MEASURES, fixed_cotangent, gradient_norms, measure, roll_out
+from benchmark.training.step import loss_of
 from models.predictor import Predictor
 from models.spec import ModelSpec
 from tests.reference import cells, measures, network

@@ -1,11 +1,11 @@
-"""The short form of `python -m benchmark.coverage`; docs/statistics.md has the long one."""
+"""The short form of `python -m benchmark.reporting.statistics_check`; docs/statistics.md has the long one."""
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from benchmark.coverage import DISTRIBUTIONS, coverage, coverage_of_difference, false_alarms, not_bold
-from benchmark.statistics import LEVEL
+from benchmark.reporting.statistics import LEVEL
+from benchmark.reporting.statistics_check import DISTRIBUTIONS, coverage, coverage_of_difference, false_alarms, not_bold
 
 NORMAL = DISTRIBUTIONS["normal"]
 

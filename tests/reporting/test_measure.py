@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from benchmark import reference
 from benchmark.__main__ import main
-from benchmark.files import read_json, write_json
+from benchmark.reporting import published_records as reference
+from benchmark.system.files import read_json, write_json
 
 UNTRAINED = {"training": {"steps": 0}, "seeds": [1, 2], "baselines": []}
 NAMES = ("model.safetensors", "frames.parquet", "probe.parquet", "record.json")

@@ -8,19 +8,19 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmark import tables
 from benchmark.__main__ import main
-from benchmark.errors import UserError
-from benchmark.files import read_json, write_json
-from benchmark.outputs import FIGURES, TABLE_FORMATS, TABLES
-from benchmark.parquet import write_parquet
-from benchmark.publish import compare, difference, publish
-from tests.benchmark.recorded import write_records, write_tables
+from benchmark.reporting.outputs import FIGURES, TABLE_FORMATS, TABLES
+from benchmark.reporting.publish import compare, difference, publish
+from benchmark.reporting.tables import write_tables as tables
+from benchmark.system.errors import UserError
+from benchmark.system.files import read_json, write_json
+from benchmark.system.parquet import write_parquet
+from tests.helpers.recorded import write_records, write_tables
 
 
 @pytest.fixture
 def reference(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmark.reference.FOLDER", tmp_path / "reference")
+    monkeypatch.setattr("benchmark.reporting.published_records.FOLDER", tmp_path / "reference")
     return tmp_path / "reference"
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.parquet import write_parquet
-from benchmark.record import from_png, make_record, to_png
-from benchmark.runs import read_runs
-from tests.benchmark.recorded import write_records
+from benchmark.reporting.finished_runs import read_runs
+from benchmark.reporting.record import from_png, make_record, to_png
+from benchmark.system.parquet import write_parquet
+from tests.helpers.recorded import write_records
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import record as records
 from benchmark.__main__ import main
-from benchmark.data.stream import ClipStream
-from benchmark.files import read_json, write_json
-from benchmark.reproduce import curve_difference, differences
+from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.reporting import record as records
+from benchmark.reporting.reproduce import curve_difference, differences
+from benchmark.system.files import read_json, write_json
 
 
 @pytest.fixture
 def published(make_protocol, write_protocol, results, tmp_path, monkeypatch):
     """The record of a really trained tiny run, published."""
-    from benchmark.publish import publish_records
+    from benchmark.reporting.publish import publish_records
 
-    monkeypatch.setattr("benchmark.reference.FOLDER", tmp_path / "reference")
+    monkeypatch.setattr("benchmark.reporting.published_records.FOLDER", tmp_path / "reference")
     changes = {
         "variants": [{"id": "open", "base": "predrnnpp", "highway_gate_bias": -2.0, "training": {"clip_norm": 1.0}}],
         "seeds": [3],
@@ -144,7 +144,7 @@ def change(key, value):
     ],
 )
 def test_record_that_cannot_be_run_is_one_line(reproduce, tmp_path, monkeypatch, spoil, told):
-    monkeypatch.setattr("benchmark.device.cuda_count", lambda: 0)
+    monkeypatch.setattr("benchmark.system.devices.cuda_count", lambda: 0)
     recorded = read_json(Path(__file__).parents[2] / REFERENCE)
     spoil(recorded)
     write_json(tmp_path / "record.json", recorded)

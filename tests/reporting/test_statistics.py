@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.statistics import best, given_these_seeds, holm, paired, sign_flip, summarise
+from benchmark.reporting.statistics import best, given_these_seeds, holm, paired, sign_flip, summarise
 
 
 def test_three_seeds_have_the_t_interval_of_scipy():

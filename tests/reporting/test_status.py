@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.files import append_json_line, read_json, write_json
-from benchmark.lock import hold, is_held
-from benchmark.status import SIGNS, overview, show, standing
-from benchmark.train import train
+from benchmark.reporting.status import SIGNS, overview, show, standing
+from benchmark.system.files import append_json_line, read_json, write_json
+from benchmark.system.locks import hold, is_held
+from benchmark.training.train import train
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,7 +101,7 @@ def test_diverged_stale_and_damaged_runs_are_told_apart(half_way, results, make_
 
 
 def test_published_run_that_was_not_made_here_is_kept(tmp_path):
-    from benchmark.config import load_protocol
+    from benchmark.config.protocol import load_protocol
 
     text, over = overview(load_protocol("study-rates"), tmp_path)
     assert over

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmark.config import load_protocol
-from tests.benchmark.study_page import IMAGE, faults, targets
+from benchmark.config.protocol import load_protocol
+from tests.helpers.study_page import IMAGE, faults, targets
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "results" / "reference" / "study" / "README.md"

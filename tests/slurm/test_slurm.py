@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmark.files import read_json
-from tests.benchmark.servers import Server
+from benchmark.system.files import read_json
+from tests.helpers.agreement import BY_HAND, hold_against_each_other
+from tests.helpers.servers import Server
 from tests.slurm import cluster
 from tests.workflow import test_workflow
-from tests.workflow.agreement import BY_HAND, hold_against_each_other
 from tests.workflow.test_workflow import BASELINES, DATA_DIR, ROOT, RUNS, SMOKE, VARIANTS, environment
 
 ABSENT = cluster.missing()

@@ -17,15 +17,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmark.__main__ import main
-from benchmark.checkpoint import load_checkpoint, load_weights, read_checkpoint, save_checkpoint, save_weights
-from benchmark.drawing import page
-from benchmark.errors import UserError
-from benchmark.files import append_json_line, atomic_buffer, read_json_lines, write_atomic, write_json
-from benchmark.record import RECORD
+from benchmark.reporting.figures.style import page
+from benchmark.reporting.record import RECORD
+from benchmark.system.errors import UserError
+from benchmark.system.files import append_json_line, atomic_buffer, read_json_lines, write_atomic, write_json
+from benchmark.training.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from benchmark.training.weight_files import load_weights, save_weights
 from models.predictor import build
 from models.spec import ModelSpec
-from tests.benchmark.disks import PAGE, small_disk
-from tests.benchmark.recorded import decided
+from tests.helpers.disks import PAGE, small_disk
+from tests.helpers.recorded import decided
 
 ROOT = Path(__file__).parents[2]
 SPEC = ModelSpec(cell="convlstm", hidden_channels=(3,), kernel_size=3, frame_size=8)
@@ -217,9 +218,9 @@ def test_every_verb_goes_on_from_a_full_disk_and_ends_as_if_there_had_been_room(
 FILLED_AT = """
 import os, sys
 from pathlib import Path
-from benchmark.data.stream import ClipStream
+from benchmark.data.moving_digits.stream import ClipStream
 from benchmark.__main__ import main
-from tests.benchmark.disks import Disk
+from tests.helpers.disks import Disk
 
 folder, mounted, at = Path(sys.argv[1]), sys.argv[2] == "True", int(sys.argv[3])
 batch = ClipStream.batch

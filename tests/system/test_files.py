@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.files import append_json_line, atomic_path, read_json, read_json_lines, write_atomic, write_json
+from benchmark.system.files import append_json_line, atomic_path, read_json, read_json_lines, write_atomic, write_json
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +42,7 @@ def test_writer_killed_in_the_middle_leaves_the_old_file(tmp_path):
     write_json(path, {"step": 1})
     program = (
         "import os, pathlib, signal\n"
-        "from benchmark.files import atomic_path\n"
+        "from benchmark.system.files import atomic_path\n"
         f"with atomic_path(pathlib.Path({str(path)!r})) as temporary:\n"
         "    temporary.write_text('{\"step\":')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -18,17 +18,17 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from benchmark.backbone import load_lpips
-from benchmark.checkpoint import load_weights, read_checkpoint, save_checkpoint, save_weights
-from benchmark.data.clip_files import open_clips
-from benchmark.data.digits import read_original
-from benchmark.data.originals import Original
-from benchmark.data.prepared import load_digits
-from benchmark.errors import UserError
-from benchmark.exchange import read_state_dict
-from benchmark.files import append_json_line, read_json, read_json_lines, write_json
-from benchmark.parquet import read_parquet, write_parquet
-from benchmark.seal import BLANK, sealed
+from benchmark.data.moving_digits.digits import load_digits, read_original
+from benchmark.data.published_files import Original
+from benchmark.data.videos.clip_files import open_clips
+from benchmark.evaluation.lpips_backbone import load_lpips
+from benchmark.exchange.state_dicts import read_state_dict
+from benchmark.system.checksums import BLANK, sealed
+from benchmark.system.errors import UserError
+from benchmark.system.files import append_json_line, read_json, read_json_lines, write_json
+from benchmark.system.parquet import read_parquet, write_parquet
+from benchmark.training.checkpoint import read_checkpoint, save_checkpoint
+from benchmark.training.weight_files import load_weights, save_weights
 from models.predictor import build
 from models.spec import ModelSpec
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import lease
-from benchmark.errors import UserError
+from benchmark.system import gpu_lease as lease
+from benchmark.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
@@ -21,7 +21,7 @@ import pathlib, sys, types
 chosen = []
 sys.modules["torch"] = types.SimpleNamespace(cuda=types.SimpleNamespace(set_device=chosen.append))
 from benchmark import lease
-from benchmark.errors import UserError
+from benchmark.system.errors import UserError
 
 place, names, *words = sys.argv[1:]
 lease.PLACE, lease.visible_devices, lease.LOOK_EVERY_S = pathlib.Path(place), lambda: names.split(","), 0.01
@@ -163,7 +163,7 @@ def test_locks_are_open_to_every_user_and_no_link_is_followed(start, monkeypatch
 def test_gpus_are_named_by_the_uuid_that_the_driver_gives(tmp_path):
     (tmp_path / "driver.c").write_text(FAKE_DRIVER)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", "libcuda.so.1", "driver.c"], cwd=tmp_path, check=True)
-    program = "from benchmark.device import *; print(*visible_devices(), resolve_device('auto', ''))"
+    program = "from benchmark.system.devices import *; print(*visible_devices(), resolve_device('auto', ''))"
     environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
     first, second = "GPU-00010203-0405-0607-0809-0a0b0c0d0e0f", "GPU-10111213-1415-1617-1819-1a1b1c1d1e1f"

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.errors import UserError
-from benchmark.lock import hold, is_held
+from benchmark.system.errors import UserError
+from benchmark.system.locks import hold, is_held
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
 import pathlib, sys, time
-from benchmark.lock import hold
+from benchmark.system.locks import hold
 with hold(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

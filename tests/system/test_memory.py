@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from benchmark.config import Protocol
-from benchmark.files import read_json
-from benchmark.sections import EvaluationConfig, ProbeConfig, TrainingConfig
-from benchmark.train import less_memory
+from benchmark.config.protocol import Protocol
+from benchmark.config.sections import EvaluationConfig, ProbeConfig, TrainingConfig
+from benchmark.system.files import read_json
+from benchmark.training.train import less_memory
 
 SECTIONS = {"training": TrainingConfig, "evaluation": EvaluationConfig, "probe": ProbeConfig}
 

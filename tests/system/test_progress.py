@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmark.progress import Progress, Stopwatch
+from benchmark.system.console import Progress, Stopwatch
 
 LINE = r"predrnnpp seed=1 \| step +\d+/100 \| loss 0\.\d+ \| 12\.3 clips/s \| \d+:\d\d:\d\d left"
 
@@ -73,7 +73,7 @@ def test_log_file_is_not_flooded_but_has_the_end(log):
 
 def test_time_left_counts_the_steps_of_this_process_only(log, monkeypatch):
     clock = iter([0.0, 20.0, 20.0])
-    monkeypatch.setattr("benchmark.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("benchmark.system.console.time", SimpleNamespace(monotonic=lambda: next(clock)))
     assert log([60], done=40).endswith("| 0:00:40 left\n")  # 20 steps in 20 s, 40 to go
 
 

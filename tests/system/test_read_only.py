@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from benchmark.__main__ import main
-from benchmark.verbs import VERBS
-from tests.benchmark.conftest import TINY
-from tests.benchmark.disks import small_disk
+from benchmark.cli.commands import VERBS
+from tests.helpers.disks import small_disk
+from tests.helpers.fixtures import TINY
 
 ROOT = Path(__file__).parents[2]
 AS_NOBODY = """
@@ -114,18 +114,21 @@ def test_every_verb_with_a_results_folder_is_known_to_write_or_not():
 
 # Path and name -> why a write of its own is right there.
 DIRECT = {
-    ("benchmark/files.py", "write_bytes"): "the temporary file of `write_atomic`",
-    ("benchmark/files.py", "open"): "the append-only logs, and what is brought to the disk before it gets its name",
-    ("benchmark/files.py", "truncate"): "takes a line back that did not fit",
-    ("benchmark/lock.py", "open"): "the file of a lock, which its holder alone writes",
-    ("benchmark/lease.py", "open"): "the file of a lock, which its holder alone writes",
-    ("benchmark/mlflow_store.py", "open"): "the file of a lock",
-    ("benchmark/data/download.py", "open"): "a temporary file of `atomic_path`",
-    ("benchmark/data/frame_bank.py", "open"): "a temporary file of `atomic_path`",
-    ("benchmark/checkpoint.py", "write_bytes"): "the temporary file of `atomic_path`",
+    ("benchmark/system/files.py", "write_bytes"): "the temporary file of `write_atomic`",
+    (
+        "benchmark/system/files.py",
+        "open",
+    ): "the append-only logs, and what is brought to the disk before it gets its name",
+    ("benchmark/system/files.py", "truncate"): "takes a line back that did not fit",
+    ("benchmark/system/locks.py", "open"): "the file of a lock, which its holder alone writes",
+    ("benchmark/system/gpu_lease.py", "open"): "the file of a lock, which its holder alone writes",
+    ("benchmark/reporting/tracking/store.py", "open"): "the file of a lock",
+    ("benchmark/data/published_files.py", "open"): "a temporary file of `atomic_path`",
+    ("benchmark/data/videos/frame_bank.py", "open"): "a temporary file of `atomic_path`",
+    ("benchmark/training/checkpoint.py", "write_bytes"): "the temporary file of `atomic_path`",
     ("benchmark/data/npz.py", "open"): "a temporary folder, gone before anybody could take what lies there for whole",
-    ("benchmark/progress.py", "open"): "nowhere, in place of an output that is gone",
-    ("benchmark/timing.py", "write_text"): "a switch of the kernel",
+    ("benchmark/system/console.py", "open"): "nowhere, in place of an output that is gone",
+    ("benchmark/cost/timing.py", "write_text"): "a switch of the kernel",
 }
 WRITING = {
     "write_text",

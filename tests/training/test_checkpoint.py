@@ -9,16 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmark.checkpoint import (
-    load_checkpoint,
-    load_trained,
-    load_weights,
-    read_checkpoint,
-    save_checkpoint,
-    save_trained,
-    save_weights,
-)
-from benchmark.errors import UserError
+from benchmark.system.errors import UserError
+from benchmark.training.checkpoint import load_checkpoint, load_trained, read_checkpoint, save_checkpoint, save_trained
+from benchmark.training.weight_files import load_weights, save_weights
 from models.predictor import build
 from models.spec import ModelSpec
 

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import engine
 from benchmark.__main__ import main
-from benchmark.checkpoint import read_checkpoint
-from benchmark.data.digits import DigitBank
-from benchmark.data.prepared import read_arrays, read_record
-from benchmark.data.stream import ClipStream
-from benchmark.errors import UserError
-from benchmark.files import read_json, read_json_lines, write_json
-from benchmark.lock import hold
-from benchmark.sections import TrainingConfig
-from benchmark.train import train, train_cohort
+from benchmark.config.sections import TrainingConfig
+from benchmark.data.moving_digits.digits import DigitBank
+from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.data.prepared_folder import read_arrays, read_record
+from benchmark.system.errors import UserError
+from benchmark.system.files import read_json, read_json_lines, write_json
+from benchmark.system.locks import hold
+from benchmark.training import step as engine
+from benchmark.training.checkpoint import read_checkpoint
+from benchmark.training.train import train, train_cohort
 from models.spec import ModelSpec
 
 VARIANTS = (
@@ -143,7 +143,7 @@ def test_each_batch_is_made_once_for_all(cohort, results, monkeypatch):
 
 
 def test_bars_are_drawn_once_for_all_and_hide_the_same_from_each(cohort, results, monkeypatch):
-    from benchmark import feed as module
+    from benchmark.training import batches as module
 
     drawn, seen, inputs_of, update = [], {}, module.inputs_of, engine.update
 
@@ -226,7 +226,7 @@ def test_run_without_memory_ends_alone_is_named_and_goes_on_later(cohort, result
 
 
 def test_network_that_finds_no_memory_at_all_leaves_the_others_unharmed(cohort, results, monkeypatch, alone):
-    from benchmark import trainee
+    from benchmark.training import run_state as trainee
 
     def build(spec: ModelSpec, seed):
         return built(spec, seed) if spec.cell != "st_lstm" else torch.empty(2**55)
@@ -270,7 +270,7 @@ def test_trained_runs_are_left_alone_and_their_removed_weights_come_back(cohort,
 
 @pytest.mark.parametrize("other", ["config", "code", "digits"])
 def test_stale_run_alone_is_trained_again(cohort, results, monkeypatch, capsys, other):
-    from benchmark import train as module
+    from benchmark.training import train as module
 
     train_cohort(cohort(), results, "cpu")
     runs, hashed, stale = cohort(), module.code_hash, {"predrnn"}

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from benchmark.curriculum import feed_mask, feed_rates
-from benchmark.sections import SamplingConfig
+from benchmark.config.sections import SamplingConfig
+from benchmark.training.scheduled_sampling import feed_mask, feed_rates
 
 REVERSE = SamplingConfig(kind="reverse", stop=50, reverse_start=10, reverse_decay=8.0)
 

@@ -20,16 +20,18 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from benchmark import backbone, engine, processes
 from benchmark.__main__ import main
-from benchmark.config import load_protocol
-from benchmark.data.prepared import prepare
-from benchmark.data.stream import ClipStream
-from benchmark.evaluate import evaluate
-from benchmark.files import read_json, read_json_lines
-from benchmark.train import train
-from benchmark.trainee import shares
-from tests.benchmark.conftest import TINY
+from benchmark.config.protocol import load_protocol
+from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.data.prepare import prepare
+from benchmark.evaluation import lpips_backbone as backbone
+from benchmark.evaluation.evaluate import evaluate
+from benchmark.system import processes
+from benchmark.system.files import read_json, read_json_lines
+from benchmark.training import step as engine
+from benchmark.training.run_state import shares
+from benchmark.training.train import train
+from tests.helpers.fixtures import TINY
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -172,7 +174,7 @@ def assert_same_but_for_rounding(folder, expected):
 
 @pytest.mark.parametrize("case", ["mean", "half-sum", "gaps"])
 def test_two_processes_share_each_batch_and_take_the_steps_of_one(shared, case):
-    from tests.benchmark.shared_runs import digest
+    from tests.helpers.shared_runs import digest
 
     task = shared[f"train {case}"]
     assert task.codes == [0, 0]

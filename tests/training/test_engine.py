@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import engine
-from benchmark.sections import TrainingConfig
-from benchmark.steps import make_step, remember
+from benchmark.config.sections import TrainingConfig
+from benchmark.system.devices import prepare_device
+from benchmark.training import step as engine
+from benchmark.training.captured_step import make_step, remember
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec
 
@@ -133,7 +134,7 @@ def test_roll_out_predicts_in_the_precision_of_the_run_and_returns_single_precis
 def test_device_is_prepared_with_the_threads_of_the_protocol_and_deterministic_algorithms():
     before = torch.get_num_threads()
     try:
-        engine.prepare_device("cpu", 2)
+        prepare_device("cpu", 2)
         assert torch.get_num_threads() == 2
         assert torch.are_deterministic_algorithms_enabled()
     finally:
@@ -171,7 +172,7 @@ def test_what_a_warm_up_changes_is_put_back_in_place(frames, steps_before):
 def on_gpu(precision, plain=False, eager=False, steps=6, **keys):
     """Losses and weights of a short training on the GPU, by the captured step or by `update`."""
     settings = training(precision=precision, clip_norm=1.0, schedule="one-cycle", steps=20, **keys)
-    engine.prepare_device("cuda", 1)
+    prepare_device("cuda", 1)
     network = build(ModelSpec(cell="causal_lstm", hidden_channels=(16, 16), frame_size=16, highway_slot=1), 1).cuda()
     network.plain = plain
     optimizer = engine.make_optimizer(network, settings)
@@ -205,7 +206,7 @@ def test_fast_and_plain_agree_on_a_gpu_in_single_precision():
 @pytest.mark.gpu
 @pytest.mark.parametrize("eager", [False, True])
 def test_no_step_waits_for_the_gpu(eager):
-    engine.prepare_device("cuda", 1)
+    prepare_device("cuda", 1)
     network = build(SPEC, 1).cuda()
     settings = training(precision="bf16", clip_norm=1.0)
     optimizer = engine.make_optimizer(network, settings)

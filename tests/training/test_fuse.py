@@ -12,8 +12,8 @@ SCRIPT = """
 import json, torch
 from torch._dynamo.utils import counters
 from benchmark import engine
-from benchmark.sections import TrainingConfig
-from benchmark.steps import make_step
+from benchmark.config.sections import TrainingConfig
+from benchmark.training.captured_step import make_step
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec
 

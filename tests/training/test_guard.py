@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import engine
-from benchmark.checkpoint import load_weights, read_checkpoint, save_checkpoint
-from benchmark.curriculum import feed_mask
-from benchmark.data.prepared import load_digits
-from benchmark.data.stream import ClipStream
-from benchmark.files import read_json, read_json_lines
-from benchmark.guard import LIMIT, Guard, GuardedAdam, take_step
-from benchmark.sections import TrainingConfig
-from benchmark.train import train, train_cohort
+from benchmark.config.sections import TrainingConfig
+from benchmark.data.moving_digits.digits import load_digits
+from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.system.files import read_json, read_json_lines
+from benchmark.training import step as engine
+from benchmark.training.checkpoint import read_checkpoint, save_checkpoint
+from benchmark.training.divergence_guard import LIMIT, Guard, GuardedAdam, take_step
+from benchmark.training.scheduled_sampling import feed_mask
+from benchmark.training.train import train, train_cohort
+from benchmark.training.weight_files import load_weights
 from models.predictor import build
 
 FINITE, NAN, INF = torch.tensor(1.0), torch.tensor(float("nan")), torch.tensor(float("inf"))
@@ -193,7 +194,7 @@ def enlarged(network, factor):
 
 def begin_with(run, network, results, monkeypatch):
     """Train `run` with `network` as its initial weights."""
-    from benchmark import trainee
+    from benchmark.training import run_state as trainee
 
     with monkeypatch.context() as patch:
         patch.setattr(trainee, "build", lambda spec, seed: network)

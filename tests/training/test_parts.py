@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import engine
-from benchmark.errors import UserError
-from benchmark.files import read_json, read_json_lines
-from benchmark.memory import processes
-from benchmark.sections import TrainingConfig
-from benchmark.steps import make_step
+from benchmark.config.sections import TrainingConfig
+from benchmark.system.errors import UserError
+from benchmark.system.files import read_json, read_json_lines
+from benchmark.system.memory import processes
+from benchmark.training import step as engine
+from benchmark.training.captured_step import make_step
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import engine
-from benchmark.data.stream import ClipStream
-from benchmark.sections import TrainingConfig
-from benchmark.steps import make_step
+from benchmark.config.sections import TrainingConfig
+from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.training import step as engine
+from benchmark.training.captured_step import make_step
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec
 

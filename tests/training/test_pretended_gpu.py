@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import engine
-from benchmark.curriculum import feed_mask
-from benchmark.data.occlusion import inputs_of
-from benchmark.data.stream import ClipStream
-from benchmark.metrics import CONVENTIONS, HEADLINE, METRICS, bring_to
-from benchmark.probe import roll_out
-from benchmark.saturation import saturated
-from benchmark.sections import DigitsConfig, SamplingConfig, TrainingConfig
+from benchmark.config.data_sections import DigitsConfig
+from benchmark.config.sections import SamplingConfig, TrainingConfig
+from benchmark.data.clips import inputs_of
+from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.evaluation.gate_saturation import saturated
+from benchmark.evaluation.gradient_probe import roll_out
+from benchmark.evaluation.metric_functions import bring_to
+from benchmark.evaluation.metrics import CONVENTIONS, HEADLINE, METRICS
+from benchmark.training import step as engine
+from benchmark.training.scheduled_sampling import feed_mask
 from models.predictor import build, free_running_mask
 from models.spec import CELLS, ModelSpec
-from tests.benchmark.pretended import NoWaiting, Waited, devices, pretended_gpu
+from tests.helpers.pretended import NoWaiting, Waited, devices, pretended_gpu
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import provenance
-from benchmark.provenance import ROOT, STAGES, code_hash, definitions, network_sources, sources
-from benchmark.variants import BASELINES
+from benchmark.config.code_sources import ROOT, STAGES, code_hash, definitions, network_sources, short_hash, sources
+from benchmark.config.variants import BASELINES
+from benchmark.training import provenance
 from models.spec import CELLS, ModelSpec
 
 TRACE = """
@@ -67,32 +67,32 @@ EVERYWHERE = {
     "benchmark/data/__init__.py": "empty",
     "models/__init__.py": "empty",
     "benchmark/__main__.py": "hands options over",
-    "benchmark/command_line.py": "hands options over",
-    "benchmark/options.py": "hands options over",
-    "benchmark/speed.py": "hands options over",
+    "benchmark/cli/parser.py": "hands options over",
+    "benchmark/cli/options.py": "hands options over",
+    "benchmark/cost/speed.py": "hands options over",
     **{f"benchmark/verbs/{name}.py": "hands options over" for name in ("__init__", "verb", *GROUP_FILES)},
-    "benchmark/config.py": "its resolved values are parameters of the rules and part of the run's identity",
-    "benchmark/sections.py": "as config.py",
-    "benchmark/data_sections.py": "as config.py",
-    "benchmark/variants.py": "as config.py",
+    "benchmark/config/protocol.py": "its resolved values are parameters of the rules and part of the run's identity",
+    "benchmark/config/sections.py": "as config.py",
+    "benchmark/config/data_sections.py": "as config.py",
+    "benchmark/config/variants.py": "as config.py",
     "models/spec.py": "as config.py",
-    "benchmark/device.py": "the kind of device is fixed by the protocol and recorded",
-    "benchmark/lease.py": "says which GPU of its kind is used",
-    "benchmark/lock.py": "keeps a second writer away",
-    "benchmark/processes.py": "how many processes there are is recorded",
-    "benchmark/errors.py": "words",
-    "benchmark/plain_yaml.py": "reads what config.py resolves",
-    "benchmark/interrupt.py": "ends a training early, which then goes on",
-    "benchmark/memory.py": "words",
-    "benchmark/progress.py": "shows",
-    "benchmark/files.py": "stores",
-    "benchmark/seal.py": "stores",
-    "benchmark/runs.py": "reads what others made",
-    "benchmark/record.py": "what it writes is an input of tables and figures",
-    "benchmark/reference.py": "says where published records lie, which are inputs then",
-    "benchmark/provenance.py": "records",
-    "benchmark/outputs.py": "another name is another output of its rule",
-    "benchmark/questions.py": "as outputs.py; of figures a source",
+    "benchmark/system/devices.py": "the kind of device is fixed by the protocol and recorded",
+    "benchmark/system/gpu_lease.py": "says which GPU of its kind is used",
+    "benchmark/system/locks.py": "keeps a second writer away",
+    "benchmark/system/processes.py": "how many processes there are is recorded",
+    "benchmark/system/errors.py": "words",
+    "benchmark/system/strict_yaml.py": "reads what config.py resolves",
+    "benchmark/system/signals.py": "ends a training early, which then goes on",
+    "benchmark/system/memory.py": "words",
+    "benchmark/system/console.py": "shows",
+    "benchmark/system/files.py": "stores",
+    "benchmark/system/checksums.py": "stores",
+    "benchmark/reporting/finished_runs.py": "reads what others made",
+    "benchmark/reporting/record.py": "what it writes is an input of tables and figures",
+    "benchmark/reporting/published_records.py": "says where published records lie, which are inputs then",
+    "benchmark/training/provenance.py": "records",
+    "benchmark/reporting/outputs.py": "another name is another output of its rule",
+    "benchmark/config/variant_groups.py": "as outputs.py; of figures a source",
 }
 CLIPS = {
     f"benchmark/data/{name}.py": "decides the clips, which arrive with the hashes of data.json, an input"
@@ -102,7 +102,7 @@ CLIPS = {
     )
 }
 WITH_PROVENANCE = {
-    f"benchmark/data/{name}.py": "read with benchmark/provenance.py"
+    f"benchmark/data/{name}.py": "read with benchmark/training/provenance.py"
     for name in ("counter", "digits", "download", "npz", "originals", "prepared")
 }
 EXEMPT = {
@@ -111,55 +111,55 @@ EXEMPT = {
     "backbone": {},
     "train": CLIPS
     | {
-        "benchmark/checkpoint.py": "stores",
-        "benchmark/cost.py": "its counts stand in run.yaml for people",
-        "benchmark/plan.py": "refuses unmatched parameters",
-        "benchmark/run_folder.py": "records",
-        "benchmark/tracking.py": "mirrors",
-        "benchmark/mlflow_store.py": "mirrors",
-        "benchmark/saved_view.py": "mirrors",
-        "benchmark/mirroring.py": "mirrors",
-        "benchmark/snapshot.py": "mirrors",
+        "benchmark/training/checkpoint.py": "stores",
+        "models/counts.py": "its counts stand in run.yaml for people",
+        "benchmark/cost/plan.py": "refuses unmatched parameters",
+        "benchmark/training/run_state.py": "records",
+        "benchmark/reporting/tracking/mirror.py": "mirrors",
+        "benchmark/reporting/tracking/store.py": "mirrors",
+        "benchmark/reporting/tracking/saved_view.py": "mirrors",
+        "benchmark/reporting/tracking/background_mirror.py": "mirrors",
+        "benchmark/reporting/tracking/run_snapshot.py": "mirrors",
     },
     "evaluate": CLIPS
     | {
-        "benchmark/backbone.py": "decides lpips_backbone.json, an input",
-        "benchmark/checkpoint.py": "reads",
-        "benchmark/parquet.py": "stores",
-        "benchmark/films.py": "shows examples.npz",
-        "benchmark/guard.py": "stands in a training step, of which there is none",
-        "benchmark/drawing.py": "shows examples.npz",
-        "benchmark/stages.py": "as drawing.py",
-        "benchmark/statistics.py": "shows examples.npz",
+        "benchmark/evaluation/lpips_backbone.py": "decides lpips_backbone.json, an input",
+        "benchmark/training/checkpoint.py": "reads",
+        "benchmark/system/parquet.py": "stores",
+        "benchmark/evaluation/clip_images.py": "shows examples.npz",
+        "benchmark/training/divergence_guard.py": "stands in a training step, of which there is none",
+        "benchmark/reporting/figures/style.py": "shows examples.npz",
+        "benchmark/config/probe_stages.py": "as drawing.py",
+        "benchmark/reporting/statistics.py": "shows examples.npz",
     },
     "probe": CLIPS
     | {
-        "benchmark/checkpoint.py": "reads",
-        "benchmark/distributed.py": "stands in a training step, of which there is none",
-        "benchmark/parquet.py": "stores",
-        "benchmark/guard.py": "stands in a training step, of which there is none",
-        "benchmark/gradient_figures.py": "shows probe.parquet",
-        "benchmark/drawing.py": "shows probe.parquet",
-        "benchmark/stages.py": "as drawing.py",
-        "benchmark/metrics.py": "read with benchmark/runs.py, scores nothing",
-        "benchmark/backbone.py": "as metrics.py",
-        "benchmark/statistics.py": "shows probe.parquet",
+        "benchmark/training/checkpoint.py": "reads",
+        "benchmark/training/distributed.py": "stands in a training step, of which there is none",
+        "benchmark/system/parquet.py": "stores",
+        "benchmark/training/divergence_guard.py": "stands in a training step, of which there is none",
+        "benchmark/reporting/figures/gradient_norms.py": "shows probe.parquet",
+        "benchmark/reporting/figures/style.py": "shows probe.parquet",
+        "benchmark/config/probe_stages.py": "as drawing.py",
+        "benchmark/evaluation/metrics.py": "read with benchmark/reporting/finished_runs.py, scores nothing",
+        "benchmark/evaluation/lpips_backbone.py": "as metrics.py",
+        "benchmark/reporting/statistics.py": "shows probe.parquet",
     },
     "record": WITH_PROVENANCE
     | {
-        "benchmark/backbone.py": "names the backbones for metrics.py",
-        "benchmark/parquet.py": "reads what others made",
+        "benchmark/evaluation/lpips_backbone.py": "names the backbones for metrics.py",
+        "benchmark/system/parquet.py": "reads what others made",
     },
     "tables": WITH_PROVENANCE
     | {
-        "benchmark/backbone.py": "names the backbones for metrics.py",
-        "benchmark/ablations.py": "says which figures there are",
-        "benchmark/parquet.py": "reads what others made",
+        "benchmark/evaluation/lpips_backbone.py": "names the backbones for metrics.py",
+        "benchmark/config/variant_groups.py": "says which figures there are",
+        "benchmark/system/parquet.py": "reads what others made",
     },
     "figures": WITH_PROVENANCE
     | {
-        "benchmark/backbone.py": "names the backbones for metrics.py",
-        "benchmark/parquet.py": "reads what others made",
+        "benchmark/evaluation/lpips_backbone.py": "names the backbones for metrics.py",
+        "benchmark/system/parquet.py": "reads what others made",
     },
 }
 
@@ -204,7 +204,12 @@ def test_nothing_is_exempt_that_is_not_loaded(loaded, stage):
 @pytest.mark.parametrize("slot", [0, 1])
 def test_sources_of_a_network_are_its_own_cell_and_highway(cell, slot):
     found = set(network_sources(ModelSpec(cell=cell, hidden_channels=(2, 2), frame_size=8, highway_slot=slot)))
-    shared = {"models/predictor.py", "models/convolution.py", "models/merged.py", "models/winograd.py"}
+    shared = {
+        "models/predictor.py",
+        "models/convolution.py",
+        "models/fast_path/merged_gates.py",
+        "models/fast_path/winograd.py",
+    }
     assert found == shared | {f"models/{cell}.py"} | ({"models/gradient_highway.py"} if slot else set())
 
 
@@ -212,7 +217,7 @@ def test_sources_of_a_network_are_its_own_cell_and_highway(cell, slot):
 def copied_sources(tmp_path, monkeypatch):
     for package in ("models", "benchmark"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setattr(code_sources, "ROOT", tmp_path)
     return tmp_path
 
 
@@ -257,7 +262,8 @@ def test_code_hash_follows_the_files_of_its_network_and_no_other(copied_sources)
     ],
 )
 def test_outline_changes_with_what_is_done_and_not_with_what_is_said(old, new, same):
-    assert (definitions(old.encode()) == definitions(new.encode())) is same
+    found = [[outline for _, outline in definitions(text.encode())] for text in (old, new)]
+    assert (found[0] == found[1]) is same
 
 
 def test_outline_is_the_same_in_every_version_of_python():
@@ -265,7 +271,7 @@ def test_outline_is_the_same_in_every_version_of_python():
         "import a.b as c\n@d\nclass C(B, k=1):\n    x: int = 1\n    async def f(self, *a, b=-1, **c):\n"
         "        with g(f'{a!r:>{b}} {{}}') as h: yield [i for i in a if i > 0.5e-3]\n"
     )
-    assert provenance.short_hash("".join(definitions(text.encode()))) == "1621b6d9778fe5fb"
+    assert short_hash("".join(definitions(text.encode()))) == "1621b6d9778fe5fb"
 
 
 MOVED = {
@@ -302,8 +308,8 @@ def test_a_pure_move_leaves_the_hash_equal_and_a_change_on_the_way_does_not(tmp_
         for name, text in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
-        monkeypatch.setattr(provenance, "ROOT", folder)
-        monkeypatch.setattr(provenance, "sources", lambda stage, spec: list(files))
+        monkeypatch.setattr(code_sources, "ROOT", folder)
+        monkeypatch.setattr(code_sources, "_parts", lambda stage, spec: list(files))
         return code_hash("train", SPEC)
 
     after = {name: text.replace(*changed) if changed else text for name, text in AFTER_MOVE.items()}
@@ -318,8 +324,8 @@ def test_a_stage_in_one_file_has_the_hash_of_the_stage_in_many(stage, tmp_path, 
     (tmp_path / "moved.py").write_bytes(whole)
     shutil.copytree(ROOT / "benchmark", tmp_path / "benchmark", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    monkeypatch.setattr(provenance, "sources", lambda stage, spec: ["moved.py"])
+    monkeypatch.setattr(code_sources, "ROOT", tmp_path)
+    monkeypatch.setattr(code_sources, "_parts", lambda stage, spec: ["moved.py"])
     assert code_hash(stage, SPEC) == before
 
 

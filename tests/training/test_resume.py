@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from benchmark.files import read_json, read_json_lines
-from tests.benchmark.forked import ROOT
+from benchmark.system.files import read_json, read_json_lines
+from tests.helpers.forked import ROOT
 
 RESULTS = ("model.safetensors", "metrics.jsonl", "frames.parquet", "probe.parquet", "probe.json", "run.yaml")
 GOES_ON = {signal.SIGTERM: 143, signal.SIGINT: 130}

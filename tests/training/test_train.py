@@ -17,15 +17,15 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from benchmark import engine
-from benchmark.checkpoint import load_weights, weights_after
-from benchmark.curriculum import feed_mask
-from benchmark.data.prepared import load_digits
-from benchmark.data.stream import ClipStream
-from benchmark.errors import UserError
-from benchmark.files import append_json_line, read_json, read_json_lines
-from benchmark.lock import hold
-from benchmark.train import train
+from benchmark.data.moving_digits.digits import load_digits
+from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.system.errors import UserError
+from benchmark.system.files import append_json_line, read_json, read_json_lines
+from benchmark.system.locks import hold
+from benchmark.training import step as engine
+from benchmark.training.scheduled_sampling import feed_mask
+from benchmark.training.train import train
+from benchmark.training.weight_files import load_weights, weights_after
 from models.predictor import build
 
 ROOT = Path(__file__).parents[2]
@@ -187,7 +187,7 @@ def test_checkpoint_of_other_code_is_stale(make_protocol, results, monkeypatch, 
     run = make_protocol().run("convlstm", 1)
     with interrupted_at(monkeypatch, 5):
         train(run, results, "cpu")
-    monkeypatch.setattr("benchmark.train.code_hash", lambda stage, spec: "edited")
+    monkeypatch.setattr("benchmark.training.train.code_hash", lambda stage, spec: "edited")
     trained(run, results)
     assert "checkpoint of other code set aside" in capsys.readouterr().out
 

@@ -8,7 +8,7 @@ import time
 import pytest
 import yaml
 
-from benchmark.files import read_json
+from benchmark.system.files import read_json
 from tests.workflow import test_workflow
 from tests.workflow.test_workflow import changed, lines, planned, snakemake, start
 

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import yaml
 
-from tests.benchmark.data.made_films import write_kth
+from tests.helpers.made_films import write_kth
 from tests.workflow import test_workflow
 from tests.workflow.test_workflow import snakemake
 

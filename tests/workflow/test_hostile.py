@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmark.files import read_json
+from benchmark.system.files import read_json
 from tests.workflow import test_workflow
 from tests.workflow.test_workflow import snakemake
 

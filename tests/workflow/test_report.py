@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from docutils.core import publish_parts
 
-from benchmark.config import load_protocol
-from benchmark.outputs import figures_of, films_of, paired_films, state_gradients_of, tables_of
-from benchmark.rendering import BOLD, MINUS, MISSING, Table, to_html
-from tests.browser import browser, shown
+from benchmark.config.protocol import load_protocol
+from benchmark.reporting.outputs import figures_of, films_of, paired_films, state_gradients_of, tables_of
+from benchmark.reporting.tables.rendering import BOLD, MINUS, MISSING, Table, to_html
+from tests.helpers.browser import browser, shown
 
 ROOT = Path(__file__).parents[2]
 CAPTIONS = ROOT / "workflows" / "report"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmark.files import read_json
-from tests.benchmark.forked import Forker
+from benchmark.system.files import read_json
+from tests.helpers.forked import Forker
 from tests.workflow import test_workflow
 from tests.workflow.test_workflow import lines, snakemake, start
 

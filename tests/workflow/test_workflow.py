@@ -20,12 +20,12 @@ import yaml
 from PIL import Image, ImageSequence
 from safetensors.torch import load_file
 
-from benchmark.files import read_json
-from benchmark.lock import hold
-from benchmark.outputs import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
-from tests.checkout import copy_checkout
-from tests.workflow.agreement import BY_HAND, hold_against_each_other
-from tests.workflow.opened_report import went_through
+from benchmark.reporting.outputs import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
+from benchmark.system.files import read_json
+from benchmark.system.locks import hold
+from tests.helpers.agreement import BY_HAND, hold_against_each_other
+from tests.helpers.checkout import copy_checkout
+from tests.helpers.opened_report import went_through
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT.parent / "shared" / "data"

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from pydantic import ValidationError
 from snakemake.utils import min_version
 
-from benchmark import reference
-from benchmark.config import WorkflowConfig, load_protocol
-from benchmark.data_sections import VideosConfig
-from benchmark.device import cuda_count, resolve_device
-from benchmark.errors import UserError, explain
-from benchmark.lock import hold
-from benchmark.outputs import (
+from benchmark.reporting import published_records as reference
+from benchmark.config.workflow import WorkflowConfig
+from benchmark.config.protocol import load_protocol
+from benchmark.config.data_sections import VideosConfig
+from benchmark.system.devices import cuda_count, resolve_device
+from benchmark.system.errors import UserError, explain
+from benchmark.system.locks import hold
+from benchmark.reporting.outputs import (
     FIGURE_FORMATS,
     TABLE_FORMATS,
     figures_of,
@@ -25,9 +26,9 @@ from benchmark.outputs import (
     state_gradients_of,
     tables_of,
 )
-from benchmark.provenance import ROOT, sources
-from benchmark.stages import trains
-from benchmark.variants import BASELINE_SEED, BASELINES
+from benchmark.config.code_sources import ROOT, sources
+from benchmark.config.probe_stages import trains
+from benchmark.config.variants import BASELINE_SEED, BASELINES
 
 min_version("9.0")
 

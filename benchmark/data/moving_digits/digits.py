@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.counter import Domain, counter_hash
-from benchmark.data.originals import MNIST_TEST, MNIST_TRAIN, Original
-from benchmark.errors import UserError
+from benchmark.data.counter_rng import Domain, counter_hash
+from benchmark.data.pixels import resize_area
+from benchmark.data.prepared_folder import read_arrays, read_record
+from benchmark.data.published_files import MNIST_TEST, MNIST_TRAIN, Original
+from benchmark.system.errors import UserError
 
 ORIGINALS = {"mnist": (MNIST_TRAIN, MNIST_TEST), "mnist-t10k": (MNIST_TEST,), "optdigits": ()}
 SPLITS = {
@@ -106,31 +108,6 @@ def read_original(original: Original, data_dir: Path) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=16).reshape(count, rows, columns)
 
 
-def resize_area(images: np.ndarray, size: int) -> np.ndarray:
-    """Resize uint8 (n, h, w) to uint8 (n, size, size) by exact area averaging, halves rounded to even.
-
-    Note:
-        Overlaps are counted in integers, which float64 adds exactly in any order, so that the pixels are the
-        same on every machine; scikit-image's `resize_local_mean` rounds before that, which decides ties.
-    """
-    height, width = images.shape[-2:]
-    if height == width == size:
-        return images
-    rows, columns = (_overlaps(old, size) for old in (height, width))
-    resized = np.empty((len(images), size, size), np.uint8)
-    for start in range(0, len(images), 4096):
-        part = slice(start, start + 4096)
-        resized[part] = np.rint(rows @ images[part].astype(np.float64) @ columns.T / (height * width))
-    return resized
-
-
-def _overlaps(old: int, new: int) -> np.ndarray:
-    """How far each of `new` cells of length `old` covers each of `old` cells of length `new`; rows add up to `old`."""
-    new_edge, old_edge = np.arange(new)[:, None] * old, np.arange(old)[None] * new
-    overlap = np.minimum(new_edge + old, old_edge + new) - np.maximum(new_edge, old_edge)
-    return overlap.clip(0).astype(np.float64)
-
-
 def damaged(path: Path, found: str, expected: str) -> UserError:
     """The error for a published file that is not what it should be."""
     return UserError(
@@ -147,3 +124,16 @@ def _optdigits() -> np.ndarray:
 
 def _permuted(digits: np.ndarray) -> np.ndarray:
     return digits[np.argsort(counter_hash(0, Domain.DIGIT_ORDER, np.arange(len(digits))))]
+
+
+def load_digits(folder: Path) -> DigitBank:
+    """The digit bank of a prepared folder, checked against its `data.json`.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    record = read_record(folder)
+    bank = DigitBank(record["source"], *read_arrays(folder, "train", "validation", "test"))
+    if bank.sha256 != record["digits_sha256"]:
+        raise UserError(f"{folder / 'digits.npz'}: its digits are not those of data.json; run the verb `data` again")
+    return bank

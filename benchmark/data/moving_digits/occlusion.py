@@ -6,33 +6,13 @@ import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
-from benchmark.data.counter import Domain, counter_hash
-from benchmark.data.stream import ClipStream
-from benchmark.data.windows import WindowStream
-from benchmark.data_sections import DataConfig
-from benchmark.sections import DigitsConfig
+from benchmark.config.data_sections import DigitsConfig
+from benchmark.data.counter_rng import Domain, counter_hash
 
 GREY = 128  # of 255
 OCCLUDED = 0  # the clip's first digit
 
 Clips = UInt8[Tensor, "B T 1 H W"] | Float32[Tensor, "B T 1 H W"]
-
-
-def inputs_of(
-    frames: Clips, numbers: Int64[Tensor, " B"], stream: ClipStream | WindowStream, data: DataConfig
-) -> Clips:
-    """What a network is shown of the clips `numbers` of `stream`, whose frames are `frames`.
-
-    Each clip has one of `data.gaps`, a pure function of the stream's seed and its number; without gaps the frames
-    themselves are returned. On a GPU nothing waits for it.
-    """
-    if not data.gaps:
-        return frames
-    assert isinstance(stream, ClipStream)
-    assert isinstance(data, DigitsConfig)
-    _, left = stream.positions(numbers)
-    gap = draw_gaps(data.gaps, stream.seed, numbers)
-    return occlude(frames, left[:, OCCLUDED], gap, data)
 
 
 def draw_gaps(gaps: tuple[int, ...], seed: int, numbers: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.clip_layouts import Frames, Part, check_dtype, layout_of, to_ntchw
-from benchmark.data.film_files import FILMS, film_length, film_parts, read_film
+from benchmark.config.data_sections import CLIP_LAYOUTS, LAYOUTS
 from benchmark.data.npz import map_member, names_in, read_npz
-from benchmark.data.originals import PUBLIC_TEST
-from benchmark.data.single_clips import (
+from benchmark.data.published_files import PUBLIC_TEST
+from benchmark.data.videos.layouts import Frames, Part, check_dtype, layout_of, to_ntchw
+from benchmark.data.videos.single_clips import (
     check_like,
     entries_of,
     gif_length,
@@ -23,8 +23,8 @@ from benchmark.data.single_clips import (
     read_npy,
     read_png,
 )
-from benchmark.data_sections import CLIP_LAYOUTS, LAYOUTS
-from benchmark.errors import UserError, unknown
+from benchmark.data.videos.video_files import FILMS, film_length, film_parts, read_film
+from benchmark.system.errors import UserError, unknown
 
 PREDRNN = ("clips", "dims", "input_raw_data")
 """Arrays of an npz of predrnn: start and length (2, N, 2) of the input and of the output part of every clip, the sizes

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.clip_files import ClipFiles, open_clips, open_splits
-from benchmark.data.clip_layouts import Part
-from benchmark.data.counter import Domain, counter_hash
-from benchmark.data.frame_bank import SPLITS
-from benchmark.errors import UserError
+from benchmark.data.counter_rng import Domain, counter_hash
+from benchmark.data.videos.clip_files import ClipFiles, open_clips, open_splits
+from benchmark.data.videos.frame_bank import SPLITS
+from benchmark.data.videos.layouts import Part
+from benchmark.system.errors import UserError
 
 STEP = 20
 """Frames between windows by the rule `authors`, where an action has no other."""

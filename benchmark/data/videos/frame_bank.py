@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from benchmark.data.npz import read_npz
-from benchmark.errors import UserError
-from benchmark.files import atomic_path
+from benchmark.system.errors import UserError
+from benchmark.system.files import atomic_path
 
 FRAMES, WINDOWS = "frames.npy", "windows.npz"
 SPLITS = ("train", "validation", "test")

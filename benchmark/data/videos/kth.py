@@ -4,10 +4,10 @@ import re
 from functools import partial
 from pathlib import Path
 
-from benchmark.data.film_files import film_parts
-from benchmark.data.film_sets import Film, FilmSet
-from benchmark.data.frame_bank import SPLITS
-from benchmark.errors import UserError
+from benchmark.data.videos.datasets import Film, FilmSet
+from benchmark.data.videos.frame_bank import SPLITS
+from benchmark.data.videos.video_files import film_parts
+from benchmark.system.errors import UserError
 
 ACTIONS = {"boxing": 20, "handclapping": 20, "handwaving": 20, "jogging": 3, "running": 3, "walking": 20}
 """Action -> frames between windows by the rule `authors`, as predrnn-pytorch and E3D-LSTM step through the films.

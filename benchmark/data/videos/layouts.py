@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
-from benchmark.errors import UserError
+from benchmark.system.errors import UserError
 
 Frames = UInt8[np.ndarray, "N T C H W"] | Float[np.ndarray, "N T C H W"]
 Part = UInt8[np.ndarray, "part C H W"] | Float[np.ndarray, "part C H W"]

@@ -6,19 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
-from benchmark.config import Protocol
-from benchmark.data.clip_layouts import Part
-from benchmark.data.counter import Domain, counter_hash
-from benchmark.data.digits import resize_area
-from benchmark.data.film_sets import Film, FilmSet, open_own
-from benchmark.data.frame_bank import FRAMES, SPLITS, WINDOWS, FrameWriter, bank_hash, windows_hash, written_frames
-from benchmark.data.kth import open_kth
-from benchmark.data_sections import HELD_OUT, KTH, VideosConfig
-from benchmark.errors import UserError
-from benchmark.files import atomic_buffer
-from benchmark.progress import Progress, say
+from benchmark.config.data_sections import HELD_OUT, KTH, VideosConfig
+from benchmark.config.protocol import Protocol
+from benchmark.data.counter_rng import Domain, counter_hash
+from benchmark.data.pixels import resize_area, to_grey, to_square
+from benchmark.data.videos.datasets import Film, FilmSet, open_own
+from benchmark.data.videos.frame_bank import (
+    FRAMES,
+    SPLITS,
+    WINDOWS,
+    FrameWriter,
+    bank_hash,
+    windows_hash,
+    written_frames,
+)
+from benchmark.data.videos.kth import open_kth
+from benchmark.system.console import Progress, say
+from benchmark.system.errors import UserError
+from benchmark.system.files import atomic_buffer
 
 
 @dataclass
@@ -148,35 +154,6 @@ def write_film(film: Film, data: VideosConfig, writer: FrameWriter, decoded: Dec
             pieces.append(Piece(writer.count, len(frames[begin:end]), film.step))
             writer.add(frames[begin:end])
     return pieces
-
-
-def to_grey(part: Part) -> UInt8[np.ndarray, "part H W"]:
-    """Frames in one channel as bytes: floats times 255, colour as 0.299 R + 0.587 G + 0.114 B, rounded."""
-    if part.dtype != np.uint8:
-        part = np.rint(255 * part).astype(np.uint8)
-    if part.shape[1] == 1:
-        return part[:, 0]
-    red, green, blue = part.astype(np.uint32).transpose(1, 0, 2, 3)
-    return ((299 * red + 587 * green + 114 * blue + 500) // 1000).astype(np.uint8)
-
-
-def to_square(frames: UInt8[np.ndarray, "n H W"], square: str | None, name: str) -> UInt8[np.ndarray, "n A B"]:
-    """The frames, or the middle square of them; whoever resizes them to a square stretches the others.
-
-    Raises:
-        UserError: they are not square, and nothing says how they become so.
-    """
-    height, width = frames.shape[1:]
-    if square is None and height != width:
-        raise UserError(
-            f"{name}: has frames of {width}x{height} pixels; say with data.square how they become square:"
-            " stretch (whatever their aspect) or crop (the middle)"
-        )
-    if square != "crop":
-        return frames
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return frames[:, top : top + side, left : left + side]
 
 
 def window_starts(length: int, frames: int, rule: str, step: int) -> range:

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageSequence
 
-from benchmark.data.clip_layouts import check_dtype, misfit, to_ntchw
-from benchmark.errors import UserError
+from benchmark.data.videos.layouts import check_dtype, misfit, to_ntchw
+from benchmark.system.errors import UserError
 
 DAMAGED = Exception
 """What libraries raise where a file is not what its name says: whatever their parsers meet first."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from benchmark.errors import UserError
+from benchmark.system.errors import UserError
 
 FILMS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg")
 """Endings that are read as films."""

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
-from benchmark.data.stream import PoolOrder, to_float
+from benchmark.data.tensors import PoolOrder, to_float
 
 Place = int | slice | list[int] | Int64[Tensor, " B"]
 

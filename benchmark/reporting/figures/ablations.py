@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from benchmark.ablations import Series, depth_series, place, slot_series
-from benchmark.config import Protocol
-from benchmark.drawing import (
+from benchmark.config.protocol import Protocol
+from benchmark.config.variant_groups import Series, depth_series, place, slot_series
+from benchmark.evaluation.metrics import METRICS
+from benchmark.reporting.figures.style import (
     PLAIN_DECADES,
     Look,
     Setting,
@@ -22,9 +23,8 @@ from benchmark.drawing import (
     looks_of,
     page,
 )
-from benchmark.metrics import METRICS
-from benchmark.runs import FinishedRun
-from benchmark.statistics import summarise
+from benchmark.reporting.finished_runs import FinishedRun
+from benchmark.reporting.statistics import summarise
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, Colormap
 from matplotlib.lines import Line2D
 
-from benchmark.drawing import Setting, empty_figure, finish, page, panel_columns, panel_grid, time_axis
-from benchmark.gradient_figures import HORIZON_NOTE, gradient_note
-from benchmark.runs import FinishedRun
-from benchmark.statistics import summarise
+from benchmark.reporting.figures.gradient_norms import HORIZON_NOTE, gradient_note
+from benchmark.reporting.figures.style import Setting, empty_figure, finish, page, panel_columns, panel_grid, time_axis
+from benchmark.reporting.finished_runs import FinishedRun
+from benchmark.reporting.statistics import summarise
 
 COLORS = "viridis"
 """Its lightness rises all the way, so that it reads the same printed grey and to the colour-blind."""

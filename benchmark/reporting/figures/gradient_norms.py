@@ -11,7 +11,8 @@ import pandas as pd
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
-from benchmark.drawing import (
+from benchmark.config.probe_stages import ENDS
+from benchmark.reporting.figures.style import (
     MARKERS,
     Setting,
     draw_seeds,
@@ -25,8 +26,7 @@ from benchmark.drawing import (
     panel_grid,
     time_axis,
 )
-from benchmark.stages import ENDS
-from benchmark.statistics import SMALLEST_N
+from benchmark.reporting.statistics import SMALLEST_N
 
 STATES = {"X": "frame X", "H": "hidden H", "C": "memory C", "M": "zigzag M", "Z": "highway Z"}
 UNTRAINED_LINE = (0, (3, 1.2))

@@ -5,9 +5,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.drawing import BASELINE_LINES, GREY, Setting, draw_seeds, finish, handles, page, time_axis
-from benchmark.metrics import METRICS
-from benchmark.runs import FinishedRun
+from benchmark.evaluation.metrics import METRICS
+from benchmark.reporting.figures.style import (
+    BASELINE_LINES,
+    GREY,
+    Setting,
+    draw_seeds,
+    finish,
+    handles,
+    page,
+    time_axis,
+)
+from benchmark.reporting.finished_runs import FinishedRun
 
 PANELS = (
     ("mse", True, "MSE, with the baselines"),

@@ -13,9 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from benchmark.ablation_figures import ERROR_NOTE, REACH_NOTE
-from benchmark.config import Protocol
-from benchmark.drawing import (
+from benchmark.config.probe_stages import stages
+from benchmark.config.protocol import Protocol
+from benchmark.evaluation.metrics import METRICS
+from benchmark.reporting.figures.ablations import ERROR_NOTE, REACH_NOTE
+from benchmark.reporting.figures.style import (
     BASELINE_LINES,
     GREY,
     Look,
@@ -28,20 +30,14 @@ from benchmark.drawing import (
     log_ticks,
     page,
 )
-from benchmark.metrics import METRICS
-from benchmark.reach_error import COTANGENTS, correlation, reach_and_error, usable_points, variant_means
-from benchmark.rendering import interval
-from benchmark.runs import FinishedRun
-from benchmark.stages import stages
-from benchmark.statistics import summarise
+from benchmark.reporting.finished_runs import FinishedRun
+from benchmark.reporting.reach_and_error import COTANGENTS, correlation, reach_and_error, usable_points, variant_means
+from benchmark.reporting.statistics import summarise
+from benchmark.reporting.tables.rendering import interval
 
 COTANGENT_NOTE = (
     "Right: of a fixed random direction of the last predicted frame in place of its error, whose gradients shrink as a"
     " model improves."
-)
-SATURATED_NOTE = (
-    "Saturated: a sigmoid below 0.05 or above 0.95, a tanh beyond 0.9; share of units over steps and clips, mean over"
-    " layers and gates."
 )
 STEP_NOTE = "Step 0: before training. The axis is logarithmic from the second tick on."
 
@@ -157,29 +153,6 @@ def reach_over_training(
             COTANGENT_NOTE.replace("Right", "Below"),
             STEP_NOTE,
             setting.seed_note("geometric mean", interval="band"),
-        ]
-        finish(figure, title, notes, handles(setting.looks))
-
-
-def openness_over_training(
-    protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]
-) -> None:
-    """Openness of the highway by training step, and the share of saturated gates of all variants."""
-    title = "Gates over training"
-    if not setting.looks:
-        empty_figure(title, "Every run diverged.", setting, paths)
-        return
-    rows = {"openness of the highway:\nmean of 1 \N{MINUS SIGN} S": openness, "share of\nsaturated gates": saturated}
-    with page(paths, height=3.6) as figure:
-        for first, *_ in draw_by_cell(figure, protocol, runs, setting, rows):  # bands may leave what a share can be
-            low, high = first.get_ylim()
-            first.set_ylim(max(low, 0), min(high, 1))
-        notes = [
-            "S: switch gate of the highway, mean over units, steps and clips; at openness 1 it keeps its past, at 0 it"
-            " replaces it.",
-            SATURATED_NOTE,
-            STEP_NOTE,
-            setting.seed_note("mean", interval="band"),
         ]
         finish(figure, title, notes, handles(setting.looks))
 

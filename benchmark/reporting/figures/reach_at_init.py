@@ -9,15 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from benchmark.ablation_figures import REACH_NOTE
-from benchmark.config import Protocol
-from benchmark.drawing import MARKERS, PALETTE, Look, Setting, finish, page
-from benchmark.questions import questions
-from benchmark.reach_error import COTANGENTS
-from benchmark.reach_figures import COTANGENT_NOTE, log_reach
-from benchmark.runs import FinishedRun, VariantRuns, by_variant
-from benchmark.score_figures import Row, body, dot_plot, draw_row, drawn
-from benchmark.statistics import Summary, summarise
+from benchmark.config.protocol import Protocol
+from benchmark.config.variant_groups import questions
+from benchmark.reporting.figures.ablations import REACH_NOTE
+from benchmark.reporting.figures.reach import COTANGENT_NOTE, log_reach
+from benchmark.reporting.figures.scores import Row, body, dot_plot, draw_row, drawn
+from benchmark.reporting.figures.style import MARKERS, PALETTE, Look, Setting, finish, page
+from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.reach_and_error import COTANGENTS
+from benchmark.reporting.statistics import Summary, summarise
 from models.spec import CELLS
 
 

@@ -6,17 +6,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from benchmark.config import Protocol
-from benchmark.drawing import NOTE, Look, Setting, empty_figure, finish, lighten, page
-from benchmark.metrics import METRICS, columns
-from benchmark.rendering import MINUS, digits, number
-from benchmark.runs import FinishedRun, VariantRuns, by_variant
-from benchmark.statistics import Summary, paired, summarise
-from benchmark.statistics import differences as differences_of
+from benchmark.config.protocol import Protocol
+from benchmark.evaluation.metrics import METRICS, columns
+from benchmark.reporting.figures.style import (
+    BASELINE_LINES,
+    GREY,
+    NOTE,
+    Look,
+    Setting,
+    draw_seeds,
+    empty_figure,
+    finish,
+    handles,
+    lighten,
+    page,
+    time_axis,
+)
+from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.statistics import Summary, paired, summarise
+from benchmark.reporting.statistics import differences as differences_of
+from benchmark.reporting.tables.rendering import MINUS, digits, number
 
 LINE, SPACE = 0.13, 0.07
 """Inches that a line of a row's label takes, and those between rows."""
@@ -244,3 +258,30 @@ def draw_row(axes: Axes, y: float, row: Row, name: str) -> None:
     axes.plot(
         [found.mean], [y], linestyle="", marker=row.look.marker, color=color, markersize=4.2, markerfacecolor=face
     )
+
+
+def mse_per_frame(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+    """MSE of each predicted frame: all with the baselines, and the variants alone on their own scale."""
+    curves = pd.DataFrame({(run.variant, run.seed): run.per_frame["mse"] for run in runs})
+    curves.index += setting.context
+    with page(paths, height=2.6) as figure:
+        every, alone = figure.subplots(1, 2)
+        legend = handles(setting.looks)
+        for run, line in zip((run for run in runs if not run.config), BASELINE_LINES, strict=False):
+            legend += every.plot(curves[run.variant, run.seed], color=GREY, linestyle=line, label=run.label)
+        for number, (variant, look) in enumerate(setting.looks.items()):
+            for axes in (every, alone):
+                draw_seeds(axes, curves[variant].T, look, number)  # pyright: ignore[reportArgumentType]  # a column of the first level is a table
+        every.set_title("with the baselines")
+        every.set_ylim(bottom=0)
+        every.set_ylabel("MSE per frame ↓\n(squared error summed over pixels)")
+        alone.set_title("variants alone, enlarged")
+        for axes in (every, alone):
+            axes.set_xlabel("frame t")
+            time_axis(axes, setting.context + 1, setting.frames)
+        notes = [
+            f"t = {setting.context + 1} is the first predicted frame.",
+            "Mean over the test clips, prediction clipped to [0, 1].",
+            setting.seed_note("mean", interval="band"),
+        ]
+        finish(figure, "Error by predicted frame", notes, legend)

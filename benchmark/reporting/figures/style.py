@@ -18,14 +18,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullFormatter, StrMethodFormatter
 
-from benchmark.config import Protocol
-from benchmark.files import atomic_buffer
-from benchmark.runs import FinishedRun
-from benchmark.stages import ENDS
-from benchmark.statistics import SMALLEST_N, summarise
+from benchmark.config.probe_stages import ENDS
+from benchmark.config.protocol import Protocol
+from benchmark.reporting.finished_runs import FinishedRun
+from benchmark.reporting.statistics import SMALLEST_N, summarise
+from benchmark.system.files import atomic_buffer
 from models.spec import CELLS, ModelSpec
 
-STYLE = Path(__file__).with_name("figures.mplstyle")
+STYLE = Path(__file__).with_name("style.mplstyle")
 WIDTH = 7.0
 """Width of a figure in inches, as printed."""
 UNDATED = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}

@@ -4,11 +4,11 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.config import Protocol
-from benchmark.notes import skipped_notes
-from benchmark.rendering import Table, number, thousands
-from benchmark.runs import FinishedRun, by_variant
-from benchmark.score_tables import seeds_cell, spent
+from benchmark.config.protocol import Protocol
+from benchmark.reporting.finished_runs import FinishedRun, by_variant
+from benchmark.reporting.tables.notes import skipped_notes
+from benchmark.reporting.tables.rendering import Table, number, thousands
+from benchmark.reporting.tables.scores import seeds_cell, spent
 
 
 def compute_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFrame) -> Table:

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.config import Protocol
-from benchmark.metrics import METRICS, columns
-from benchmark.notes import data_note, definition_note, diverged_notes, gap_notes, seed_note
-from benchmark.rendering import MISSING, Table, digits, interval, number
-from benchmark.runs import FinishedRun, VariantRuns, by_variant
-from benchmark.statistics import LEVEL, SMALLEST_N, Difference, Summary, given_these_seeds, holm, paired
+from benchmark.config.protocol import Protocol
+from benchmark.evaluation.metrics import METRICS, columns
+from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.statistics import LEVEL, SMALLEST_N, Difference, Summary, given_these_seeds, holm, paired
+from benchmark.reporting.tables.notes import data_note, definition_note, diverged_notes, gap_notes, seed_note
+from benchmark.reporting.tables.rendering import MISSING, Table, digits, interval, number
 
 TOO_SMALL = "n too small"
 COLUMNS = ["variant", "reference", "metric", "primary", "n", "difference", "sd", "low", "high", "p", "floor", "p_holm"]

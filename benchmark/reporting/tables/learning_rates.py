@@ -4,13 +4,13 @@ import math
 
 import pandas as pd
 
-from benchmark.ablations import rate_groups
-from benchmark.config import Protocol
-from benchmark.metrics import METRICS
-from benchmark.notes import seed_note
-from benchmark.rendering import MISSING, Table, bold, digits, interval
-from benchmark.runs import FinishedRun, VariantRuns, by_variant
-from benchmark.statistics import Summary, summarise
+from benchmark.config.protocol import Protocol
+from benchmark.config.variant_groups import rate_groups
+from benchmark.evaluation.metrics import METRICS
+from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.statistics import Summary, summarise
+from benchmark.reporting.tables.notes import seed_note
+from benchmark.reporting.tables.rendering import MISSING, Table, bold, digits, interval
 
 
 def rate_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:

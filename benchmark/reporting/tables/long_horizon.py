@@ -5,14 +5,14 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.config import Protocol
-from benchmark.metrics import HEADLINE, METRICS
-from benchmark.notes import data_note, definition_note, diverged_notes, seed_note
-from benchmark.rendering import MISSING, Table, digits, interval
-from benchmark.runs import FinishedRun, VariantRuns, by_variant
-from benchmark.score_tables import score_cell, seeds_cell
-from benchmark.statistics import Summary, paired, summarise
-from benchmark.variants import BASELINES
+from benchmark.config.protocol import Protocol
+from benchmark.config.variants import BASELINES
+from benchmark.evaluation.metrics import HEADLINE, METRICS
+from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.statistics import Summary, paired, summarise
+from benchmark.reporting.tables.notes import data_note, definition_note, diverged_notes, seed_note
+from benchmark.reporting.tables.rendering import MISSING, Table, digits, interval
+from benchmark.reporting.tables.scores import score_cell, seeds_cell
 
 NEVER = "never"
 

@@ -1,10 +1,10 @@
 """The sentences under the tables: what was predicted, from how many seeds, and what is missing."""
 
-from benchmark.config import Protocol
-from benchmark.data_sections import VideosConfig
-from benchmark.metrics import METRICS
-from benchmark.runs import FinishedRun
-from benchmark.statistics import SMALLEST_N
+from benchmark.config.data_sections import VideosConfig
+from benchmark.config.protocol import Protocol
+from benchmark.evaluation.metrics import METRICS
+from benchmark.reporting.finished_runs import FinishedRun
+from benchmark.reporting.statistics import SMALLEST_N
 
 
 def data_note(protocol: Protocol, runs: list[FinishedRun]) -> str:

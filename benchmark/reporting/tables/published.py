@@ -8,17 +8,16 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from benchmark.config import Protocol
-from benchmark.data_sections import KTH, DataConfig, VideosConfig
-from benchmark.metrics import METRICS
-from benchmark.notes import clips_scored, diverged_notes, seed_note
-from benchmark.rendering import MINUS, MISSING, Table, interval, number, thousands
-from benchmark.runs import FinishedRun, VariantRuns, by_variant
-from benchmark.score_tables import seeds_cell, spent
-from benchmark.sections import DigitsConfig
-from benchmark.statistics import Summary, summarise
+from benchmark.config.data_sections import KTH, DataConfig, DigitsConfig, VideosConfig
+from benchmark.config.protocol import Protocol
+from benchmark.evaluation.metrics import METRICS
+from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.statistics import Summary, summarise
+from benchmark.reporting.tables.notes import clips_scored, diverged_notes, seed_note
+from benchmark.reporting.tables.rendering import MINUS, MISSING, Table, interval, number, thousands
+from benchmark.reporting.tables.scores import seeds_cell, spent
 
-PUBLISHED = Path(__file__).parent / "published" / "published.csv"
+PUBLISHED = Path(__file__).parent / "published_numbers" / "published.csv"
 VARIANT_OF = {"ConvLSTM": "convlstm", "ConvLSTM-S": "convlstm", "PredRNN": "predrnn", "PredRNN++": "predrnnpp"}
 """Model as published -> the variant of ours that is this model; others have none."""
 _DIGITS = {
@@ -316,7 +315,7 @@ def notes_on_comparison(
     compared = sum(not one.reasons for one in every)
     rolled_out = any(one.rolled_out for one in every if not one.reasons)
     notes = [
-        f"{compared} of {len(every)} published numbers are compared. All are from benchmark/published/published.csv;"
+        f"{compared} of {len(every)} published numbers are compared. All are from published.csv;"
         f" {MARKS['second-hand']} = second-hand, read where others quote the source; {MISSING} = not given.",
         *(f"{full}." for full in dict.fromkeys(reason.full for one in every for reason in one.reasons) if full),
     ]

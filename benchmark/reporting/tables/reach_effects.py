@@ -5,11 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.comparison_table import pairs_cell
-from benchmark.config import Protocol
-from benchmark.notes import data_note, diverged_notes, seed_note
-from benchmark.probe_tables import CALLED
-from benchmark.reach_error import (
+from benchmark.config.probe_stages import ends, stages
+from benchmark.config.protocol import Protocol
+from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.reach_and_error import (
     COTANGENTS,
     FEWEST,
     correlation,
@@ -18,10 +17,11 @@ from benchmark.reach_error import (
     usable_points,
     variant_means,
 )
-from benchmark.rendering import MISSING, Table, interval
-from benchmark.runs import FinishedRun, VariantRuns, by_variant
-from benchmark.stages import ends, stages
-from benchmark.statistics import BySeed, Summary, differences, summarise
+from benchmark.reporting.statistics import BySeed, Summary, differences, summarise
+from benchmark.reporting.tables.differences import pairs_cell
+from benchmark.reporting.tables.gradients import CALLED
+from benchmark.reporting.tables.notes import data_note, diverged_notes, seed_note
+from benchmark.reporting.tables.rendering import MISSING, Table, interval
 
 HEADS = {"residual": "", "fixed": ", fixed", "memory": ", memory", "frames": ", frames"}
 """Measure -> what the heads of columns say of it."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from benchmark.metrics import METRICS
+from benchmark.evaluation.metrics import METRICS
 
 MISSING = "\u2013"
 """An en dash, for a value that does not exist."""

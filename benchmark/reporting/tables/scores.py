@@ -5,9 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.config import Protocol
-from benchmark.metrics import METRICS, columns
-from benchmark.notes import (
+from benchmark.config.protocol import Protocol
+from benchmark.evaluation.metrics import METRICS, columns
+from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.statistics import LEVEL, SMALLEST_N, Summary, best, summarise
+from benchmark.reporting.tables.notes import (
     data_note,
     definition_note,
     diverged_notes,
@@ -18,9 +20,7 @@ from benchmark.notes import (
     skipped_notes,
     undefined_notes,
 )
-from benchmark.rendering import MISSING, Table, bold, digits, interval, number, thousands
-from benchmark.runs import FinishedRun, VariantRuns, by_variant
-from benchmark.statistics import LEVEL, SMALLEST_N, Summary, best, summarise
+from benchmark.reporting.tables.rendering import MISSING, Table, bold, digits, interval, number, thousands
 
 
 def main_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFrame, lpips: dict[str, Any]) -> Table:

@@ -5,20 +5,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.beyond_table import beyond_table
-from benchmark.comparison_table import comparison_table
-from benchmark.config import Protocol
-from benchmark.cost_table import compute_table
-from benchmark.data_sections import HELD_OUT, VideosConfig
-from benchmark.files import read_json, write_atomic
-from benchmark.outputs import TABLE_FORMATS, tables_of
-from benchmark.paper_table import paper_table
-from benchmark.probe_tables import occlusion_table, probe_table
-from benchmark.rate_table import rate_table
-from benchmark.reach_tables import reach_effects_table, reach_error_table
-from benchmark.rendering import Table, to_csv, to_html, to_latex, to_markdown
-from benchmark.runs import read_runs
-from benchmark.score_tables import conventions_table, main_table, per_frame_table
+from benchmark.config.data_sections import HELD_OUT, VideosConfig
+from benchmark.config.protocol import Protocol
+from benchmark.reporting.finished_runs import read_runs
+from benchmark.reporting.outputs import TABLE_FORMATS, tables_of
+from benchmark.reporting.tables.cost import compute_table
+from benchmark.reporting.tables.differences import comparison_table
+from benchmark.reporting.tables.gradients import probe_table
+from benchmark.reporting.tables.learning_rates import rate_table
+from benchmark.reporting.tables.long_horizon import beyond_table
+from benchmark.reporting.tables.occlusion import occlusion_table
+from benchmark.reporting.tables.published import paper_table
+from benchmark.reporting.tables.reach_effects import reach_effects_table, reach_error_table
+from benchmark.reporting.tables.rendering import Table, to_csv, to_html, to_latex, to_markdown
+from benchmark.reporting.tables.scores import conventions_table, main_table, per_frame_table
+from benchmark.system.files import read_json, write_atomic
 
 
 def write_tables(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> None:

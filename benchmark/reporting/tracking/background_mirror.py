@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from benchmark.mlflow_store import TrackingUnavailable, load, tracking_uri
-from benchmark.progress import say
-from benchmark.tracking import mirror
+from benchmark.reporting.tracking.mirror import mirror
+from benchmark.reporting.tracking.store import TrackingUnavailable, load, tracking_uri
+from benchmark.system.console import say
 
 LOOK_EVERY_S = 1.0
 LONGEST_PAUSE_S = 60.0

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import UserError
-from benchmark.mlflow_store import OFF, connected, experiment_of, locked, tracking_uri
-from benchmark.snapshot import Curves, Snapshot, read_snapshot
+from benchmark.reporting.tracking.run_snapshot import Curves, Snapshot, read_snapshot
+from benchmark.reporting.tracking.store import OFF, connected, experiment_of, locked, tracking_uri
+from benchmark.system.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from benchmark.files import read_json, read_json_lines
+from benchmark.system.files import read_json, read_json_lines
 
 Curves = dict[str, dict[int, float]]
 """Metric -> step -> value."""
@@ -127,8 +127,8 @@ def _test_curves(path: Path) -> Curves:
     """Means over `frames.parquet` as the tables state them, and the mean squared error by frame and by gap."""
     if not path.exists():
         return {}
-    from benchmark.metrics import summarise
-    from benchmark.parquet import read_parquet
+    from benchmark.evaluation.metrics import summarise
+    from benchmark.system.parquet import read_parquet
 
     frames = read_parquet(path)
     by_gap: Curves = {}
@@ -164,7 +164,7 @@ def _probe_curves(folder: Path) -> Curves:
                 for name, value in found.items():
                     curves.setdefault(f"probe/{name}", {})[results["step"]] = value
     if (folder / "probe.parquet").exists():
-        from benchmark.parquet import read_parquet
+        from benchmark.system.parquet import read_parquet
 
         norms = read_parquet(folder / "probe.parquet")
         norms = norms[norms["stage"].isin(PROBED_STAGES) & norms["state"].isin(PROBED_STATES)]

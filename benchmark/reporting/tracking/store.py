@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.errors import UserError
-from benchmark.files import atomic_path
-from benchmark.saved_view import experiment_tags
+from benchmark.reporting.tracking.saved_view import experiment_tags
+from benchmark.system.errors import UserError
+from benchmark.system.files import atomic_path
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -10,10 +10,11 @@ from skimage.transform import resize_local_mean
 from sklearn.datasets import load_digits as load_optdigits
 from torchvision.datasets import MNIST, MovingMNIST
 
-from benchmark.data import digits as digits_module
-from benchmark.data.digits import DigitBank, load_bank, read_original, resize_area
-from benchmark.data.originals import MNIST_TEST, MNIST_TRAIN, PUBLIC_TEST
-from benchmark.errors import UserError
+from benchmark.data.moving_digits import digits as digits_module
+from benchmark.data.moving_digits.digits import DigitBank, load_bank, read_original
+from benchmark.data.pixels import resize_area
+from benchmark.data.published_files import MNIST_TEST, MNIST_TRAIN, PUBLIC_TEST
+from benchmark.system.errors import UserError
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 real_t10k = pytest.mark.skipif(

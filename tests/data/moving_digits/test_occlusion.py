@@ -5,8 +5,10 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from benchmark.data.occlusion import GREY, box, draw_gaps, inputs_of, occlude
-from benchmark.data.stream import ClipStream, to_float
+from benchmark.data.clips import inputs_of
+from benchmark.data.moving_digits.occlusion import GREY, box, draw_gaps, occlude
+from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.data.tensors import to_float
 
 GAPS = (0, 1, 3)
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from benchmark.data.counter import Domain, counter_hash
-from benchmark.data.stream import ClipStream, to_float, trajectory
+from benchmark.data.counter_rng import Domain, counter_hash
+from benchmark.data.moving_digits.stream import ClipStream, trajectory
+from benchmark.data.tensors import to_float
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "trajectories.npz"
 CLIPS = "63e46875add936dab2c6a15a92bcc43a2bf91261a33332a148729a792de411fb"

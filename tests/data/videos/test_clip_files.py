@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data import clip_files
-from benchmark.data.clip_files import open_clips
-from benchmark.data_sections import CLIP_LAYOUTS, LAYOUTS
-from benchmark.errors import UserError
+from benchmark.config.data_sections import CLIP_LAYOUTS, LAYOUTS
+from benchmark.data.videos import clip_files
+from benchmark.data.videos.clip_files import open_clips
+from benchmark.system.errors import UserError
 
 NEEDED = 5
 

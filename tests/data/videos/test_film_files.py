@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmark.data.clip_files import open_clips
-from benchmark.data.film_files import film_length, film_parts, read_film
-from benchmark.errors import UserError
-from tests.benchmark.data.made_films import moving_square, write_film
+from benchmark.data.videos.clip_files import open_clips
+from benchmark.data.videos.video_files import film_length, film_parts, read_film
+from benchmark.system.errors import UserError
+from tests.helpers.made_films import moving_square, write_film
 
 FILM = moving_square(70, 24, 32, seed=3)
 

@@ -5,11 +5,12 @@ import pytest
 from PIL import Image
 
 from benchmark.data.clips import load_clips
-from benchmark.data.film_sets import split_sizes
+from benchmark.data.pixels import to_grey
 from benchmark.data.prepare import prepare_clips
-from benchmark.data.prepared_videos import film_set, to_grey
-from benchmark.errors import UserError
-from tests.benchmark.data.made_films import moving_square, write_film, write_kth
+from benchmark.data.videos.datasets import split_sizes
+from benchmark.data.videos.prepare import film_set
+from benchmark.system.errors import UserError
+from tests.helpers.made_films import moving_square, write_film, write_kth
 
 CLIPS = [moving_square(12, 16, 16, seed) for seed in range(10)]
 

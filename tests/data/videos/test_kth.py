@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from benchmark.data.film_sets import Film
-from benchmark.data.kth import ACTIONS, PERSONS, open_kth, read_sequences
-from benchmark.data.prepared_videos import window_starts
-from benchmark.errors import UserError
-from tests.benchmark.data.made_films import write_kth
-from tests.benchmark.forked import ROOT
+from benchmark.data.videos.datasets import Film
+from benchmark.data.videos.kth import ACTIONS, PERSONS, open_kth, read_sequences
+from benchmark.data.videos.prepare import window_starts
+from benchmark.system.errors import UserError
+from tests.helpers.forked import ROOT
+from tests.helpers.made_films import write_kth
 
 ONE_OF_EACH = (14, 15, 17)
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from benchmark.data.clips import clips_hash, load_bank, load_clips, train_stream
-from benchmark.data.frame_bank import FRAMES, WINDOWS, written_frames
 from benchmark.data.prepare import prepare_clips
-from benchmark.data.prepared import read_record
-from benchmark.data.windows import WindowClips, WindowStream
-from benchmark.errors import UserError
-from tests.benchmark.data.made_films import moving_square
+from benchmark.data.prepared_folder import read_record
+from benchmark.data.videos.frame_bank import FRAMES, WINDOWS, written_frames
+from benchmark.data.videos.windows import WindowClips, WindowStream
+from benchmark.system.errors import UserError
+from tests.helpers.made_films import moving_square
 
 SPLITS = ("train", "validation", "test")
 

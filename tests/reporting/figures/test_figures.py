@@ -11,18 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from benchmark import drawing
-from benchmark.config import PROTOCOLS, load_protocol, run_path
-from benchmark.drawing import finish, looks, page
-from benchmark.files import write_json
-from benchmark.films import film_animation, film_strip
-from benchmark.gradient_figures import probe_figure
-from benchmark.outputs import FIGURE_FORMATS, FIGURES, figures_of
-from benchmark.parquet import write_parquet
-from benchmark.variants import BASELINE_SEED
-from tests.benchmark.conftest import made_probe
-from tests.benchmark.pixels import enlarged, places
-from tests.benchmark.recorded import write_figures
+from benchmark.config.protocol import PROTOCOLS, load_protocol, run_path
+from benchmark.config.variants import BASELINE_SEED
+from benchmark.evaluation.clip_images import film_animation, film_strip
+from benchmark.reporting.figures import style as drawing
+from benchmark.reporting.figures.gradient_norms import probe_figure
+from benchmark.reporting.figures.style import finish, looks, page
+from benchmark.reporting.outputs import FIGURE_FORMATS, FIGURES, figures_of
+from benchmark.system.files import write_json
+from benchmark.system.parquet import write_parquet
+from tests.helpers.fixtures import made_probe
+from tests.helpers.pixels import enlarged, places
+from tests.helpers.recorded import write_figures
 
 CONTEXT, HORIZON, SIDE = 3, 2, 12
 FRAMES = CONTEXT + HORIZON

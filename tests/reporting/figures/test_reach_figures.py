@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy import stats
 
-from benchmark import drawing
-from benchmark.config import load_protocol
-from benchmark.figures import drawings
-from benchmark.gradient_maps import DECADES, PATHS, color_scale, end_note, layer_map, norms_of
-from benchmark.outputs import FIGURES, OF_UNTRAINED, TABLES, figures_of, tables_of
-from benchmark.questions import MOST_VARIANTS, questions, readable_variants
-from benchmark.stages import stages
-from tests.benchmark.made_runs import made_runs
+from benchmark.config.probe_stages import stages
+from benchmark.config.protocol import load_protocol
+from benchmark.config.variant_groups import MOST_VARIANTS, questions, readable_variants
+from benchmark.reporting.figures import style as drawing
+from benchmark.reporting.figures.gradient_maps import DECADES, PATHS, color_scale, end_note, layer_map, norms_of
+from benchmark.reporting.figures.write_figures import drawings
+from benchmark.reporting.outputs import FIGURES, OF_UNTRAINED, TABLES, figures_of, tables_of
+from tests.helpers.made_runs import made_runs
 
 STAGED = {"probe": {"steps": [2, 4]}, "seeds": [1, 2, 3]}
 HIGHWAYS = ["convlstm", "convlstm-ghu", "causal-lstm", "predrnnpp", "predrnn"]

@@ -7,19 +7,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from benchmark.ablation_figures import depth, slots
-from benchmark.ablations import depth_series, slot_series
-from benchmark.config import PROTOCOLS, load_protocol
-from benchmark.drawing import Setting, left_out, looks
-from benchmark.files import read_json, write_json
-from benchmark.metrics import METRICS
-from benchmark.outputs import FIGURES, figures_of
-from benchmark.parquet import write_parquet
-from benchmark.rendering import MINUS
-from benchmark.runs import by_variant
-from benchmark.score_figures import BELOW, Row, differences, scores, span
-from benchmark.statistics import paired, summarise
-from tests.benchmark.recorded import read_runs
+from benchmark.config.protocol import PROTOCOLS, load_protocol
+from benchmark.config.variant_groups import depth_series, slot_series
+from benchmark.evaluation.metrics import METRICS
+from benchmark.reporting.figures.ablations import depth, slots
+from benchmark.reporting.figures.scores import BELOW, Row, differences, scores, span
+from benchmark.reporting.figures.style import Setting, left_out, looks
+from benchmark.reporting.finished_runs import by_variant
+from benchmark.reporting.outputs import FIGURES, figures_of
+from benchmark.reporting.statistics import paired, summarise
+from benchmark.reporting.tables.rendering import MINUS
+from benchmark.system.files import read_json, write_json
+from benchmark.system.parquet import write_parquet
+from tests.helpers.recorded import read_runs
 
 SLOTS = {
     "model": {"layers": 4},

@@ -9,22 +9,23 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
-from benchmark import backbone, drawing
-from benchmark.beyond_figure import beyond_horizon
-from benchmark.beyond_table import beyond_table
-from benchmark.config import run_path
-from benchmark.drawing import Setting, looks
-from benchmark.errors import UserError
-from benchmark.evaluate import evaluate
-from benchmark.figures import drawings
-from benchmark.metrics import HEADLINE
-from benchmark.outputs import FIGURES, TABLES, figures_of, tables_of
-from benchmark.plan import plan
-from benchmark.probe import probe
-from benchmark.runs import FinishedRun
-from benchmark.train import train
-from benchmark.variants import BASELINE_SEED, BASELINES
-from tests.benchmark.recorded import read_runs, write_tables
+from benchmark.config.protocol import run_path
+from benchmark.config.variants import BASELINE_SEED, BASELINES
+from benchmark.cost.plan import plan
+from benchmark.evaluation import lpips_backbone as backbone
+from benchmark.evaluation.evaluate import evaluate
+from benchmark.evaluation.gradient_probe import probe
+from benchmark.evaluation.metrics import HEADLINE
+from benchmark.reporting.figures import style as drawing
+from benchmark.reporting.figures.long_horizon import beyond_horizon
+from benchmark.reporting.figures.style import Setting, looks
+from benchmark.reporting.figures.write_figures import drawings
+from benchmark.reporting.finished_runs import FinishedRun
+from benchmark.reporting.outputs import FIGURES, TABLES, figures_of, tables_of
+from benchmark.reporting.tables.long_horizon import beyond_table
+from benchmark.system.errors import UserError
+from benchmark.training.train import train
+from tests.helpers.recorded import read_runs, write_tables
 
 BEYOND = 7
 FRAMES = np.arange(1, BEYOND + 1)

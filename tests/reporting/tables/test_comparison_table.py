@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.parquet import write_parquet
-from benchmark.rendering import MINUS, MISSING
-from tests.benchmark.recorded import write_tables
+from benchmark.reporting.tables.rendering import MINUS, MISSING
+from benchmark.system.parquet import write_parquet
+from tests.helpers.recorded import write_tables
 
 PRIMARY = {"pairs": {"predrnnpp": "predrnn", "predrnn": "convlstm"}}
 SEEDS = list(range(1, 9))

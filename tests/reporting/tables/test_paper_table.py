@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark import paper_table
-from benchmark.config import load_protocol
-from benchmark.files import read_json, write_json
-from benchmark.metrics import METRICS
-from benchmark.parquet import write_parquet
-from benchmark.rendering import DIGIT_WIDE, MINUS, MISSING, POINT_WIDE, to_csv, to_markdown
-from benchmark.runs import FinishedRun, VariantRuns
-from tests.benchmark.recorded import read_runs, write_tables
+from benchmark.config.protocol import load_protocol
+from benchmark.evaluation.metrics import METRICS
+from benchmark.reporting.finished_runs import FinishedRun, VariantRuns
+from benchmark.reporting.tables import published as paper_table
+from benchmark.reporting.tables.rendering import DIGIT_WIDE, MINUS, MISSING, POINT_WIDE, to_csv, to_markdown
+from benchmark.system.files import read_json, write_json
+from benchmark.system.parquet import write_parquet
+from tests.helpers.recorded import read_runs, write_tables
 
 PAPER, REPOSITORY, OPENSTL = "PredRNN++ paper (ICML 2018)", "PredRNN-V2 repository", "OpenSTL 200 epochs"
 METRIC_NAMES = ("mse", "mae", "ssim", "psnr", "lpips")

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.probe_tables import occlusion_table, probe_table
-from benchmark.rate_table import rate_table
-from benchmark.reach_error import correlation
-from benchmark.reach_tables import reach_effects_table, reach_error_table
-from benchmark.rendering import BOLD, MISSING
-from tests.benchmark.made_runs import MEASURES, made_runs
+from benchmark.reporting.reach_and_error import correlation
+from benchmark.reporting.tables.gradients import probe_table
+from benchmark.reporting.tables.learning_rates import rate_table
+from benchmark.reporting.tables.occlusion import occlusion_table
+from benchmark.reporting.tables.reach_effects import reach_effects_table, reach_error_table
+from benchmark.reporting.tables.rendering import BOLD, MISSING
+from tests.helpers.made_runs import MEASURES, made_runs
 
 VARIANTS = ["causal-lstm", "predrnnpp", "convlstm"]
 SEEDS = [1, 2, 3]

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 import pandas as pd
 
-from benchmark.rendering import (
+from benchmark.reporting.tables.rendering import (
     DIGIT_WIDE,
     MINUS,
     MISSING,

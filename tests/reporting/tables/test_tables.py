@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.errors import UserError
-from benchmark.files import read_json, write_json
-from benchmark.metrics import METRICS
-from benchmark.outputs import TABLE_FORMATS, TABLES
-from benchmark.parquet import write_parquet
-from benchmark.rendering import DIGIT_WIDE, MINUS, MISSING, POINT_WIDE
-from tests.benchmark.recorded import write_tables
+from benchmark.evaluation.metrics import METRICS
+from benchmark.reporting.outputs import TABLE_FORMATS, TABLES
+from benchmark.reporting.tables.rendering import DIGIT_WIDE, MINUS, MISSING, POINT_WIDE
+from benchmark.system.errors import UserError
+from benchmark.system.files import read_json, write_json
+from benchmark.system.parquet import write_parquet
+from tests.helpers.recorded import write_tables
 
 SEEDS = [1, 2, 3]
 

@@ -10,14 +10,14 @@ import time
 
 import pytest
 
-from benchmark import mirroring
-from benchmark.files import read_json, write_json
-from benchmark.mirroring import Mirroring
-from benchmark.mlflow_store import TrackingUnavailable, create_store
-from benchmark.tracking import mirror, sync
-from benchmark.train import train
-from tests.benchmark.run_folders import STEPS, begin_run, client_of, content, points, runs_in, train_to
-from tests.benchmark.servers import Gate, Server, find_postgres, free_port, postgres
+from benchmark.reporting.tracking import background_mirror as mirroring
+from benchmark.reporting.tracking.background_mirror import Mirroring
+from benchmark.reporting.tracking.mirror import mirror, sync
+from benchmark.reporting.tracking.store import TrackingUnavailable, create_store
+from benchmark.system.files import read_json, write_json
+from benchmark.training.train import train
+from tests.helpers.run_folders import STEPS, begin_run, client_of, content, points, runs_in, train_to
+from tests.helpers.servers import Gate, Server, find_postgres, free_port, postgres
 
 SECRET = "s3cr3t"
 
@@ -232,9 +232,9 @@ def runs_of(store, variant):
 
 SIXTEEN = """
 import os, pathlib, sys
-from benchmark.mlflow_store import create_store, load
-from benchmark.tracking import mirror
-from tests.benchmark.run_folders import train_to
+from benchmark.reporting.tracking.store import create_store, load
+from benchmark.reporting.tracking.mirror import mirror
+from tests.helpers.run_folders import train_to
 store, folders = sys.argv[1], [pathlib.Path(name) for name in sys.argv[2:]]
 load(store)  # imported once, before the fork; no store is open yet
 readable, writable = os.pipe()

@@ -1,6 +1,6 @@
 """MLflow's own page in a real browser, on a real server that `sync` filled with real, tiny runs.
 
-The pictures of the docs are made here: `SCREENSHOTS=docs/images pytest tests/benchmark/test_mlflow_page.py`.
+The pictures of the docs are made here: `SCREENSHOTS=docs/images pytest tests/reporting/tracking/test_mlflow_page.py`.
 """
 
 import os
@@ -12,11 +12,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from benchmark.__main__ import main
-from benchmark.tracking import sync
-from tests.benchmark.conftest import TINY
-from tests.benchmark.run_folders import runs_in
-from tests.benchmark.servers import Server
-from tests.browser import browser, console_errors, screenshot, shown, until
+from benchmark.reporting.tracking.mirror import sync
+from tests.helpers.browser import browser, console_errors, screenshot, shown, until
+from tests.helpers.fixtures import TINY
+from tests.helpers.run_folders import runs_in
+from tests.helpers.servers import Server
 
 SIZES = {
     "data": {"digits": "optdigits", "digit_size": 8, "frame_size": 16, "context": 4, "horizon": 4},

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmark.errors import UserError
-from benchmark.files import append_json_line, read_json, read_json_lines, write_json
-from benchmark.mlflow_store import TrackingUnavailable, create_store, tracking_uri
-from benchmark.saved_view import VIEW
-from benchmark.tracking import mirror, sync
-from tests.benchmark.run_folders import (
+from benchmark.reporting.tracking.mirror import mirror, sync
+from benchmark.reporting.tracking.saved_view import VIEW
+from benchmark.reporting.tracking.store import TrackingUnavailable, create_store, tracking_uri
+from benchmark.system.errors import UserError
+from benchmark.system.files import append_json_line, read_json, read_json_lines, write_json
+from tests.helpers.run_folders import (
     PROVENANCE,
     RUN,
     STEPS,
@@ -287,7 +287,7 @@ def test_sync_rebuilds_a_deleted_store(store, tmp_path):
 
     (tmp_path / "mlflow.db").unlink()
     shutil.rmtree(tmp_path / "mlruns")
-    code = "import sys, pathlib; from benchmark.tracking import sync; sync(pathlib.Path(sys.argv[1]))"
+    code = "import sys, pathlib; from benchmark.reporting.tracking.mirror import sync; sync(pathlib.Path(sys.argv[1]))"
     environment = os.environ | {"MLFLOW_TRACKING_URI": store}
     subprocess.run([sys.executable, "-c", code, str(results)], check=True, env=environment)
     rebuilt = f"{store}?rebuilt"  # another URI, so that this process opens the new file
@@ -403,7 +403,9 @@ def test_file_that_is_no_database_is_a_named_error(tmp_path):
 
 
 def test_training_modules_do_not_import_mlflow():
-    code = "import sys, benchmark.tracking; assert 'mlflow' not in sys.modules and 'pandas' not in sys.modules"
+    code = (
+        "import sys; from benchmark.reporting.tracking import mirror\nassert not {'mlflow', 'pandas'} & {*sys.modules}"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

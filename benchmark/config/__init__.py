@@ -1,0 +1,1 @@
+"""From a protocol (YAML) to its runs. Imports no torch."""

@@ -1,0 +1,1 @@
+"""What a protocol will cost, and how fast the code is."""

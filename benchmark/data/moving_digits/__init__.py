@@ -1,0 +1,1 @@
+"""Clips of moving digits, made on the training device."""

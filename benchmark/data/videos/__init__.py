@@ -1,0 +1,1 @@
+"""Clips of videos: data sets and files of them, decoded once, read as windows."""

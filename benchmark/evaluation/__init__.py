@@ -1,0 +1,1 @@
+"""What a network is worth: forecasts, metrics, and the gradient probe."""

@@ -1,0 +1,43 @@
+"""What is scored: the forecast of a run, or of a baseline."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from benchmark.config.protocol import Protocol
+from benchmark.config.variants import BASELINES
+from benchmark.training.weight_files import WEIGHTS, load_weights
+from models.predictor import predict
+
+Forecast = Callable[[Float[Tensor, "B K C H W"]], Float[Tensor, "B T C H W"]]
+"""Context frames in, predicted frames of the horizon out; not clipped."""
+
+
+def baseline(name: str, horizon: int) -> Forecast:
+    """The forecast of the baseline `name` of `benchmark.config.variants.BASELINES`."""
+    frame_of = {
+        "last-frame": lambda context: context[:, -1:],
+        "context-mean": lambda context: context.mean(dim=1, keepdim=True),
+        "black": lambda context: torch.zeros_like(context[:, -1:]),
+    }[name]
+    return lambda context: frame_of(context).expand(-1, horizon, -1, -1, -1)
+
+
+def named_forecast(
+    protocol: Protocol, variant: str, seed: int, folder: Path, device: str
+) -> tuple[str, Callable[[int], Forecast]]:
+    """The name of a run or a baseline, and its forecast of so many frames.
+
+    Raises:
+        UserError: the run's weights are missing, damaged or of another configuration.
+    """
+    if variant in BASELINES:
+        return BASELINES[variant], partial(baseline, variant)
+    run = protocol.run(variant, seed)
+    network = load_weights(folder / WEIGHTS, run.identity()).to(device)
+    precision = run.training.precision
+    return f"{run.label}, seed {seed}", lambda horizon: partial(predict, network, horizon=horizon, precision=precision)

@@ -1,0 +1,1 @@
+"""Files, locks, signals, devices, processes and the console: knows no experiment."""

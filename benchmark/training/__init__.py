@@ -1,0 +1,1 @@
+"""The training of runs: loop, step, batches, checkpoints, files of weights."""

@@ -1,0 +1,96 @@
+"""Files of weights: what a training ends with, with the spec of its network."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from benchmark.system.checksums import BLANK, check_seal, sealed
+from benchmark.system.errors import UserError
+from benchmark.system.files import write_atomic
+from models.predictor import Predictor
+from models.spec import ModelSpec
+
+WEIGHTS = "model.safetensors"
+"""What a training ends with, in its run folder."""
+
+_ABOUT = "benchmark"
+"""Key of what a file of weights says about them, as JSON."""
+
+
+def weights_after(step: int | str) -> str:
+    """Name of the file in a run folder that keeps the weights after `step` steps, or of all such files (`*`)."""
+    return f"model.step={step}.safetensors"
+
+
+def save_weights(path: Path, network: Predictor, config_hash: str | None = None, context: int | None = None) -> None:
+    """Write the weights with their spec.
+
+    Args:
+        config_hash: of the config of their run; None for weights from elsewhere.
+        context: number of frames they were trained to see first, if it is known.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    about = {"spec": network.spec.to_dict(), "config_hash": config_hash, "context": context, "checksum": BLANK}
+    # One entry: safetensors writes several in an order that changes from process to process.
+    write_atomic(path, sealed(save(tensors, {_ABOUT: json.dumps(about, sort_keys=True)})))
+
+
+def load_weights(path: Path, config_hash: str | None = None) -> Predictor:
+    """The network stored at `path`, on the CPU; nothing in the file is run as code.
+
+    Raises:
+        UserError: no such file, damaged, not ours, or of a run with another config than `config_hash`.
+    """
+    again = "remove it and train or import again"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no trained weights here; run `train` first") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as weights ({error.strerror})") from None
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except Exception as error:  # safetensors raises its own type, which it does not export in all versions
+        raise UserError(f"{path}: cannot be read as weights ({error}); {again}") from None
+    if _ABOUT not in metadata:
+        raise UserError(f"{path}: says not which network it is of, so was not written by this benchmark")
+    check_seal(path, content, again)
+    try:
+        about = json.loads(metadata[_ABOUT])
+        spec = ModelSpec(**about["spec"] | {"hidden_channels": tuple(about["spec"]["hidden_channels"])})
+        network = _network_like(spec, tensors)
+        found = about["config_hash"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(f"{path}: holds no network of this benchmark ({error}); {again}") from None
+    if config_hash is not None and found != config_hash:
+        raise UserError(f"{path}: weights of another configuration of this run; run `train` again")
+    return network
+
+
+def _network_like(spec: ModelSpec, tensors: dict[str, torch.Tensor]) -> Predictor:
+    """The network of `spec` with these weights, whose names and shapes are held against it before memory is taken."""
+    if len(spec.hidden_channels) > len(tensors):
+        raise ValueError(f"{len(tensors)} tensors for {len(spec.hidden_channels)} layers")
+    with torch.device("meta"):
+        expected = {name: tuple(tensor.shape) for name, tensor in Predictor(spec).state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wrong = [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
+    if wrong:
+        shapes = f"{found.get(wrong[0], 'not there')} in place of {expected.get(wrong[0], 'nothing')}"
+        raise ValueError(f"{wrong[0]} is {shapes}{f', and {len(wrong) - 1} more' if wrong[1:] else ''}")
+    if any(not tensor.is_floating_point() for tensor in tensors.values()):
+        raise ValueError("not all weights are floating-point numbers")
+    network = Predictor(spec)
+    network.load_state_dict(tensors)
+    return network
+
+
+def trained_context(path: Path) -> int | None:
+    """The number of context frames that `save_weights` was told of for the weights at `path`, if it was."""
+    with safe_open(path, framework="pt") as stored:
+        return json.loads(stored.metadata()[_ABOUT])["context"]
