@@ -65,7 +65,7 @@ def package_of(module: str) -> str:
 def wrong(module: str, other: str) -> bool:
     """Whether `module` may not import `other`: it stands higher, or beside it in another package."""
     here, there = floor_of(module), floor_of(other)
-    assert here is not None and there is not None, (module, other)
+    assert None not in (here, there), (module, other)
     return there > here or (there == here and package_of(module) != package_of(other))
 
 

@@ -62,12 +62,13 @@ def train(options: argparse.Namespace) -> None:
     runs, device = runs_of(options), device_of(options)
     check_shareable(runs)
     from benchmark.cost.plan import check_matched
+    from benchmark.reporting.tracking.background_mirror import BackgroundMirror
     from benchmark.training.train import train_cohort
     from models.counts import count_parameters
 
     check_matched(options.protocol, {run.variant: count_parameters(run.model) for run in runs})
     flags = {"resume_only": options.resume_only, "skip_trained": options.skip_trained}
-    train_cohort(runs, options.results_dir, device, **flags)
+    train_cohort(runs, options.results_dir, device, beside=BackgroundMirror, **flags)
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -135,10 +136,12 @@ def probe(options: argparse.Namespace) -> None:
     """Measure the gradients of one run at initialisation and after training."""
     run, device = run_of(options), device_of(options)
     from benchmark.evaluation.gradient_probe import probe as probe_run
+    from benchmark.reporting.figures.gradient_norms import draw_probe
 
     name = f"{run.variant} seed={run.seed}, probe"
     with leased(device), told(name, run.probe.batch_size, device, "probe.batch_size"):
         probe_run(run, options.results_dir, device)
+    draw_probe(run, options.results_dir)
 
 
 def record(options: argparse.Namespace) -> None:
@@ -164,7 +167,9 @@ def measure(options: argparse.Namespace) -> None:
     device = device_of(options)
     from benchmark.evaluation.evaluate import evaluate as evaluate_one
     from benchmark.evaluation.gradient_probe import probe as probe_run
+    from benchmark.reporting.figures.gradient_norms import draw_probe
     from benchmark.reporting.record import write_record
+    from benchmark.reporting.tracking.background_mirror import BackgroundMirror
     from benchmark.training.train import train as train_run
 
     for seed in protocol.seeds_of(options.variant):
@@ -172,11 +177,12 @@ def measure(options: argparse.Namespace) -> None:
         if options.reuse and record_of(run) is not None:
             continue
         name = f"{run.variant} seed={seed}"
-        train_run(run, options.results_dir, device)
+        train_run(run, options.results_dir, device, beside=BackgroundMirror)
         with leased(device), told(name, run.evaluation.batch_size, device, "evaluation.batch_size"):
             evaluate_one(protocol, run.variant, seed, options.results_dir, options.data_dir, device)
         with leased(device), told(name, run.probe.batch_size, device, "probe.batch_size"):
             probe_run(run, options.results_dir, device)
+        draw_probe(run, options.results_dir)
         write_record(protocol, run.variant, seed, options.results_dir)
 
 

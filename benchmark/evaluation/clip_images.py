@@ -10,7 +10,6 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmark.reporting.figures.style import HIGHLIGHT
 from benchmark.system.files import atomic_buffer
 
 FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
@@ -21,6 +20,8 @@ PANEL_WIDTH = 128
 """About how many pixels wide a frame of an animation is."""
 FRAME_MS, LAST_FRAME_MS = 200, 2000
 TEXT, FAINT = "#202020", "#707070"
+HIGHLIGHT = "#D55E00"
+"""Of what is predicted."""
 ERRORS = matplotlib.colormaps["RdBu_r"]
 """Colours of prediction - truth from -1 (blue, too dark) to 1 (red, too bright)."""
 

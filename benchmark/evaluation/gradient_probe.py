@@ -16,7 +16,6 @@ from benchmark.data.clips import load_clips
 from benchmark.data.tensors import to_float
 from benchmark.evaluation.gate_saturation import saturated
 from benchmark.evaluation.gradient_decay import summarise
-from benchmark.reporting.figures.gradient_norms import probe_figure
 from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, write_json
@@ -74,7 +73,7 @@ class RollOut:
 
 
 def probe(run: RunConfig, results_dir: Path, device: str) -> None:
-    """Measure a run before, while and after it was trained; writes `probe.parquet`, `.json` and `.png`.
+    """Measure a run before, while and after it was trained; writes `probe.parquet` and `probe.json`.
 
     Raises:
         UserError: the data or weights are missing, damaged or of another configuration.
@@ -96,7 +95,6 @@ def probe(run: RunConfig, results_dir: Path, device: str) -> None:
     norms = pd.concat(tables, ignore_index=True)[columns]
     write_parquet(folder / "probe.parquet", norms)
     write_json(folder / "probe.json", summary)
-    probe_figure(norms, f"{run.label}, seed {run.seed}", folder / "probe.png", run.data.context)
 
 
 def stages_of(run: RunConfig, folder: Path) -> Iterator[Stage]:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ from pydantic import ValidationError
 from benchmark.config.protocol import Protocol, RunConfig
 from benchmark.config.sections import ModelConfig
 from benchmark.config.variants import VARIANTS
-from benchmark.reporting.tracking.store import OFF
 from benchmark.system.devices import resolve_device
 from benchmark.system.errors import UserError, explain
 from benchmark.system.files import read_json, read_json_lines
@@ -119,7 +117,6 @@ def protocol_of(config: dict[str, Any], path: Path) -> tuple[Protocol, RunConfig
 
 def run_again(protocol: Protocol, run: RunConfig, place: Path, data_dir: Path, device: str) -> dict[str, Any]:
     """Prepare, train, score and probe `run` below `place`, and return its record."""
-    os.environ["MLFLOW_TRACKING_URI"] = OFF  # in the store it would take the place of the run it repeats
     from benchmark.data.prepare import prepare_clips
     from benchmark.evaluation import lpips_backbone as backbone
     from benchmark.evaluation.evaluate import evaluate

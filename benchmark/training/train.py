@@ -1,10 +1,9 @@
 """The training of one run, or of several side by side: a straight line from the clip stream to the weights."""
 
 import contextlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +12,6 @@ from benchmark.config.code_sources import code_hash
 from benchmark.config.protocol import RunConfig, check_one_stream
 from benchmark.data.clips import Clips
 from benchmark.data.tensors import to_float
-from benchmark.reporting.tracking.background_mirror import Mirroring
 from benchmark.system import processes
 from benchmark.system.console import Progress, Stopwatch, say
 from benchmark.system.devices import prepare_device
@@ -21,7 +19,6 @@ from benchmark.system.errors import OwnError, UserError, is_out_of_memory
 from benchmark.system.gpu_lease import leased
 from benchmark.system.locks import hold
 from benchmark.system.memory import shortage
-from benchmark.system.processes import first_alone
 from benchmark.system.signals import Interrupted, Notice, noted
 from benchmark.training import distributed
 from benchmark.training import step as engine
@@ -42,10 +39,20 @@ from benchmark.training.run_state import (
 )
 from models.predictor import Predictor
 
+Companion = Callable[[Sequence[Path], Stopwatch], contextlib.AbstractContextManager[Any]]
+"""What goes on beside a training: given the run folders and the watch of the training, a context that lasts as long."""
 
-def train(run: RunConfig, results_dir: Path, device: str, *, resume_only: bool = False) -> None:
+
+def no_companion(folders: Sequence[Path], watch: Stopwatch) -> contextlib.AbstractContextManager[Any]:
+    """Nothing beside a training."""
+    return contextlib.nullcontext()
+
+
+def train(
+    run: RunConfig, results_dir: Path, device: str, *, beside: Companion = no_companion, resume_only: bool = False
+) -> None:
     """Train one run in its folder, from its checkpoint if there is one: `train_cohort` of one."""
-    train_cohort([run], results_dir, device, resume_only=resume_only)
+    train_cohort([run], results_dir, device, beside=beside, resume_only=resume_only)
 
 
 def train_cohort(
@@ -53,6 +60,7 @@ def train_cohort(
     results_dir: Path,
     device: str,
     *,
+    beside: Companion = no_companion,
     resume_only: bool = False,
     skip_trained: bool = False,
 ) -> None:
@@ -66,6 +74,7 @@ def train_cohort(
         runs: what to train.
         results_dir: holds `<protocol>/data`, made by the verb `data`, and the runs' folders.
         device: `cpu` or `cuda`.
+        beside: what goes on beside the training, as the mirror to MLflow does.
         resume_only: a missing or stale checkpoint is an error instead of a start at step 0.
         skip_trained: leave a run alone that this config and code have trained to its end on these digits.
 
@@ -87,11 +96,9 @@ def train_cohort(
         feed = feed_of(runs[0], results_dir, device)
         held.enter_context(distributed.joined(device))
         notice, watch = held.enter_context(noted()), Stopwatch()
-        with Mirroring(folders) as mirroring:
+        with beside(folders, watch):
             cohort, failures = begin_all(runs, results_dir, feed, resume_only, skip_trained)
             _train(cohort, feed, watch, notice, failures)
-        if watch.saving_s:
-            say_overhead(watch, mirroring)
     if failures:
         raise OwnError(f"{'; '.join(failures)}; {less_memory(runs)}; the same command goes on from its checkpoint")
 
@@ -236,17 +243,6 @@ def validate(network: Predictor, clips: Clips, run: RunConfig, device: str) -> f
         prediction = engine.roll_out(network, frames[:, : run.data.context], run).clamp(0, 1)
         total += (prediction - frames[:, run.data.context :]).square().sum().item()
     return distributed.total(total) / (len(clips) * run.data.horizon)
-
-
-@first_alone
-def say_overhead(watch: Stopwatch, mirroring: Mirroring) -> None:
-    """Say what checkpoints and MLflow cost this process, the import of MLflow left out."""
-    seconds = [watch.saving_s, mirroring.cpu_s, mirroring.waited_s]
-    say(
-        "{:.2f} s for checkpoints, {:.2f} s of processor time for MLflow, {:.2f} s of waiting for it at the end: "
-        "{:.2%} of {:.1f} s".format(*seconds, sum(seconds) / watch.total_s(), watch.total_s()),
-        sys.stderr,
-    )
 
 
 def without_memory(error: Exception, run: RunConfig, step: int, device: str) -> str:

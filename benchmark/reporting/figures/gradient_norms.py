@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
 from benchmark.config.probe_stages import ENDS
+from benchmark.config.protocol import RunConfig
 from benchmark.reporting.figures.style import (
     MARKERS,
     Setting,
@@ -27,6 +28,7 @@ from benchmark.reporting.figures.style import (
     time_axis,
 )
 from benchmark.reporting.statistics import SMALLEST_N
+from benchmark.system.parquet import read_parquet
 
 STATES = {"X": "frame X", "H": "hidden H", "C": "memory C", "M": "zigzag M", "Z": "highway Z"}
 UNTRAINED_LINE = (0, (3, 1.2))
@@ -111,6 +113,13 @@ def gradient_norm_layers(norms: pd.DataFrame, setting: Setting, paths: Sequence[
             [gradient_note(setting.frames, "geometric mean over clips"), setting.seed_note("geometric mean")],
             layer_handles(layers, highway="Z" in set(norms["state"]), both=both),
         )
+
+
+def draw_probe(run: RunConfig, results_dir: Path) -> None:
+    """Write `probe.png` of a run beside its `probe.parquet`."""
+    folder = run.path(results_dir)
+    norms = read_parquet(folder / "probe.parquet")
+    probe_figure(norms, f"{run.label}, seed {run.seed}", folder / "probe.png", run.data.context)
 
 
 def probe_figure(norms: pd.DataFrame, title: str, path: Path, context: int) -> None:

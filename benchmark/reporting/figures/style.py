@@ -34,7 +34,6 @@ UNDATED = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
 PALETTE = ("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, one a cell in the order of `CELLS`."""
 MARKERS = "os^Dv*<>PpXd"
-HIGHLIGHT = "#D55E00"
 GREY = "#777777"
 BASELINE_LINES = ((0, (6, 2)), (0, (1, 1.5)), (0, (3, 2, 1, 2)))
 """Baselines are grey lines, one style each."""

@@ -9,7 +9,8 @@ from types import TracebackType
 
 from benchmark.reporting.tracking.mirror import mirror
 from benchmark.reporting.tracking.store import TrackingUnavailable, load, tracking_uri
-from benchmark.system.console import say
+from benchmark.system.console import Stopwatch, say
+from benchmark.system.processes import first_alone
 
 LOOK_EVERY_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -20,17 +21,20 @@ SHARE = 0.01
 """How much of its time the thread may compute, pauses permitting: meanwhile others of its process wait."""
 
 
-class Mirroring:
+class BackgroundMirror:
     """For the body, mirrors run folders whenever their `status.json` changes, which is written last of all files.
 
     A store that is away is said once, and once when it is back. What is not sent by the end is said too; nothing is
-    lost by that, since truth lies in the folders. The thread may be cut off at any moment.
+    lost by that, since truth lies in the folders. The thread may be cut off at any moment. A body that ends well ends
+    with a line of what checkpoints and MLflow cost.
 
     Args:
         folders: the run folders; they need not exist yet.
+        watch: of the training, which knows what its checkpoints cost.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], watch: Stopwatch) -> None:
+        self._watch = watch
         self.cpu_s = 0.0
         """Processor time of the mirrors, the import of MLflow left out."""
         self.waited_s = 0.0
@@ -42,7 +46,7 @@ class Mirroring:
         self._loaded_s = 0.0
         self._thread = threading.Thread(target=self._work, name="mirroring", daemon=True)
 
-    def __enter__(self) -> "Mirroring":
+    def __enter__(self) -> "BackgroundMirror":
         self._thread.start()
         return self
 
@@ -63,6 +67,18 @@ class Mirroring:
                 f"`python -m benchmark sync --results-dir {results_dir}` sends what is missing",
                 sys.stderr,
             )
+        if kind is None and self._watch.saving_s:
+            self._say_overhead()
+
+    @first_alone
+    def _say_overhead(self) -> None:
+        """Say what checkpoints and MLflow cost this process, the import of MLflow left out."""
+        total_s, seconds = self._watch.total_s(), [self._watch.saving_s, self.cpu_s, self.waited_s]
+        say(
+            "{:.2f} s for checkpoints, {:.2f} s of processor time for MLflow, {:.2f} s of waiting for it at the end: "
+            "{:.2%} of {:.1f} s".format(*seconds, sum(seconds) / total_s, total_s),
+            sys.stderr,
+        )
 
     def _hopeless(self) -> bool:
         began_s = self._began_s

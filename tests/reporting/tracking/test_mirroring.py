@@ -11,9 +11,10 @@ import time
 import pytest
 
 from benchmark.reporting.tracking import background_mirror as mirroring
-from benchmark.reporting.tracking.background_mirror import Mirroring
+from benchmark.reporting.tracking.background_mirror import BackgroundMirror
 from benchmark.reporting.tracking.mirror import mirror, sync
 from benchmark.reporting.tracking.store import TrackingUnavailable, create_store
+from benchmark.system.console import Stopwatch
 from benchmark.system.files import read_json, write_json
 from benchmark.training.train import train
 from tests.helpers.run_folders import STEPS, begin_run, client_of, content, points, runs_in, train_to
@@ -86,13 +87,13 @@ def the_run(store, seed):
 def test_training_waits_for_no_server_that_never_answers(make_protocol, results, impatient, monkeypatch, capsys):
     run = make_protocol().run("convlstm", 1)
     folder = run.path(results)
-    train(run, results, "cpu")
+    train(run, results, "cpu", beside=BackgroundMirror)
     alone = (folder / "model.safetensors").read_bytes()
     shutil.rmtree(folder)
 
     with Gate(fail=lambda *_: "silent") as gate:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", gate.uri)
-        train(run, results, "cpu")
+        train(run, results, "cpu", beside=BackgroundMirror)
         assert (len(gate.requests), gate.pending) == (1, 1)  # it still owes the answer to the first question
     assert (folder / "model.safetensors").read_bytes() == alone
     assert read_json(folder / "status.json")["state"] == "finished"
@@ -107,7 +108,7 @@ def test_server_that_refuses_stops_no_training_is_said_once_and_sync_sends_it_la
     with Gate(fail=lambda *_: failure) as gate:
         address = f"127.0.0.1:{free_port()}" if failure == "nobody" else gate.uri.removeprefix("http://")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:{SECRET}@{address}")
-        train(run, results, "cpu")
+        train(run, results, "cpu", beside=BackgroundMirror)
     folder, said = run.path(results), capsys.readouterr().err
     assert read_json(folder / "status.json")["state"] == "finished"
     assert said.count(f"not sent to MLflow yet: MLflow store http://{address} cannot be used: ") == 1
@@ -130,7 +131,7 @@ def test_outage_in_the_middle_is_said_once_and_made_up_for(store, tmp_path, impa
     create_store("quick", store=store)
     with pytest.MonkeyPatch.context() as patch, Gate(fail=lambda *_: "500") as gate:
         patch.setenv("MLFLOW_TRACKING_URI", store)
-        with Mirroring([folder]):
+        with BackgroundMirror([folder], Stopwatch()):
             train_to(folder, 20)
             until(lambda: runs_in(store))
             patch.setenv("MLFLOW_TRACKING_URI", gate.uri)
@@ -151,7 +152,7 @@ def test_store_that_is_away_is_asked_less_and_less_often(tmp_path, monkeypatch):
     monkeypatch.setattr(mirroring, "LOOK_EVERY_S", 0.01)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/no/mlflow.db")
     folder, pauses = begin_run(tmp_path), []
-    beside = Mirroring([folder])
+    beside = BackgroundMirror([folder], Stopwatch())
     for _ in range(16):
         pauses.append(beside._send([folder], pauses[-1] if pauses else 0.01))
     assert pauses[:4] == [0.01, 0.02, 0.04, 0.08]
@@ -164,7 +165,7 @@ def test_slow_server_holds_up_no_training_and_gets_everything(server, make_proto
     with Gate(server.uri, lambda *_: "slow") as gate:
         gate.slow_s = 0.5  # of which one mirror needs a dozen, and the training waits for one at most
         monkeypatch.setenv("MLFLOW_TRACKING_URI", gate.uri)
-        train(run, results, "cpu")
+        train(run, results, "cpu", beside=BackgroundMirror)
         assert len(gate.requests) < 8
         (run_id,) = sync(results).values()
     assert [step for step, _ in points(server.uri, run_id)["train/loss"]] == list(range(1, 9))
@@ -197,7 +198,7 @@ def test_server_killed_and_started_again_in_the_middle_has_every_point_once(serv
     many = range(1, 301)
 
     def do_train(folder):
-        with Mirroring([folder]):
+        with BackgroundMirror([folder], Stopwatch()):
             for step in many:
                 train_to(folder, step)
                 time.sleep(0.005)
