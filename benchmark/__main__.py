@@ -12,8 +12,8 @@ from benchmark.cli.options import check_results_dir
 from benchmark.cli.parser import parser
 from benchmark.config.protocol import load_protocol
 from benchmark.system import processes
-from benchmark.system.console import say
-from benchmark.system.errors import OwnError, UserError
+from benchmark.system.console import echo
+from benchmark.system.errors import ProcessError, UserError
 from benchmark.system.files import is_storage_error
 from benchmark.system.signals import STATUS, Interrupted
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         if processes.is_first():
             print(f"error: {error}", file=sys.stderr)
-        elif isinstance(error, OwnError):
+        elif isinstance(error, ProcessError):
             print(f"error: process {processes.rank()}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         command = shlex.join([*processes.launcher(), *(sys.argv[1:] if arguments is None else arguments)])
         if processes.is_first():
-            say(f"{signal.Signals(stop.number).name}: {stop}, checkpoint written; go on with: {command}", sys.stderr)
+            echo(f"{signal.Signals(stop.number).name}: {stop}, checkpoint written; go on with: {command}", sys.stderr)
         return STATUS[stop.number]
     except KeyboardInterrupt:
         if processes.is_first():

@@ -123,7 +123,7 @@ def digits(protocol: Protocol, data_dir: Path) -> str:
 
 
 def videos(protocol: Protocol, data_dir: Path) -> str:
-    """The films of the protocol, found and counted; they are decoded by the verb `data`."""
+    """The films of the protocol, found and counted; they are decoded by the command `data`."""
     found, data = film_set(protocol, data_dir), films_of(protocol)
     counts = " + ".join(str(len(films)) for films in found.films.values())
     return f"{data.videos} for protocol {protocol.name}: {counts} films to train, validate and test on"

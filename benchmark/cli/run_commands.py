@@ -10,8 +10,8 @@ from benchmark.config.variants import BASELINE_SEED, BASELINES
 from benchmark.system import processes
 from benchmark.system.devices import resolve_device
 from benchmark.system.errors import UserError, unknown
-from benchmark.system.gpu_lease import leased
-from benchmark.system.memory import told
+from benchmark.system.gpu_lock import reserve_gpu
+from benchmark.system.memory import report_out_of_memory
 
 
 def init_store(options: argparse.Namespace) -> None:
@@ -89,7 +89,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from benchmark.evaluation.evaluate import evaluate as evaluate_one
 
     name, batch_size = f"{options.variant} seed={options.seed}, evaluate", options.protocol.evaluation.batch_size
-    with leased(device), told(name, batch_size, device, "evaluation.batch_size"):
+    with reserve_gpu(device), report_out_of_memory(name, batch_size, device, "evaluation.batch_size"):
         evaluate_one(options.protocol, options.variant, options.seed, options.results_dir, options.data_dir, device)
 
 
@@ -123,11 +123,15 @@ def print_scores(options: argparse.Namespace) -> None:
 
     if own:
         given = {name: getattr(options, name) or default for name, default in OWN_CLIPS.items()}
-        with leased(device), told(f"{options.weights}", given["batch_size"], device, "--batch-size"):  # pyright: ignore[reportArgumentType]  # it has a default
+        batch_size: int = given["batch_size"]  # pyright: ignore[reportAssignmentType]  # it has a default
+        with reserve_gpu(device), report_out_of_memory(f"{options.weights}", batch_size, device, "--batch-size"):
             table = score_files(options.weights, options.data, data_dir=options.data_dir, device=device, **given)  # pyright: ignore[reportArgumentType]  # they have defaults
     else:
         batch_size = options.protocol.evaluation.batch_size
-        with leased(device), told(f"{options.weights}", batch_size, device, "evaluation.batch_size"):
+        with (
+            reserve_gpu(device),
+            report_out_of_memory(f"{options.weights}", batch_size, device, "evaluation.batch_size"),
+        ):
             table = score_weights(options.weights, options.protocol, options.results_dir, options.data_dir, device)
     print(to_markdown(table), end="")
 
@@ -139,7 +143,7 @@ def probe(options: argparse.Namespace) -> None:
     from benchmark.reporting.figures.gradient_norms import draw_probe
 
     name = f"{run.variant} seed={run.seed}, probe"
-    with leased(device), told(name, run.probe.batch_size, device, "probe.batch_size"):
+    with reserve_gpu(device), report_out_of_memory(name, run.probe.batch_size, device, "probe.batch_size"):
         probe_run(run, options.results_dir, device)
     draw_probe(run, options.results_dir)
 
@@ -178,9 +182,12 @@ def measure(options: argparse.Namespace) -> None:
             continue
         name = f"{run.variant} seed={seed}"
         train_run(run, options.results_dir, device, beside=BackgroundMirror)
-        with leased(device), told(name, run.evaluation.batch_size, device, "evaluation.batch_size"):
+        with (
+            reserve_gpu(device),
+            report_out_of_memory(name, run.evaluation.batch_size, device, "evaluation.batch_size"),
+        ):
             evaluate_one(protocol, run.variant, seed, options.results_dir, options.data_dir, device)
-        with leased(device), told(name, run.probe.batch_size, device, "probe.batch_size"):
+        with reserve_gpu(device), report_out_of_memory(name, run.probe.batch_size, device, "probe.batch_size"):
             probe_run(run, options.results_dir, device)
         draw_probe(run, options.results_dir)
         write_record(protocol, run.variant, seed, options.results_dir)

@@ -4,8 +4,8 @@ import argparse
 
 from benchmark.cli.command import Verb
 from benchmark.system.devices import resolve_device
-from benchmark.system.gpu_lease import leased
-from benchmark.system.memory import told
+from benchmark.system.gpu_lock import reserve_gpu
+from benchmark.system.memory import report_out_of_memory
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -18,7 +18,7 @@ def predict(options: argparse.Namespace) -> None:
 
     batch_size = options.batch_size or 50
     sizes = {name: getattr(options, name) for name in ("layout", "context", "horizon", "fit")}
-    with leased(device), told(f"{options.weights}", batch_size, device, "--batch-size"):
+    with reserve_gpu(device), report_out_of_memory(f"{options.weights}", batch_size, device, "--batch-size"):
         said = predict_clips(
             options.weights, options.input, options.output, **sizes, batch_size=batch_size, device=device
         )

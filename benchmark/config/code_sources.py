@@ -57,22 +57,24 @@ STAGES = {
     "evaluate": (
         "benchmark/evaluation/evaluate.py",
         "benchmark/evaluation/forecasts.py",
-        "benchmark/training/step.py",
         "benchmark/system/devices.py:prepare_device",
         "benchmark/training/distributed.py",
-        "benchmark/evaluation/metrics.py",
+        "benchmark/config/metrics.py",
         "benchmark/evaluation/metric_functions.py",
         "benchmark/data/moving_digits/occlusion.py",
-        "benchmark/data/clips.py:inputs_of",
     ),
     "probe": (
         "benchmark/evaluation/gradient_probe.py",
         "benchmark/evaluation/gradient_decay.py",
         "benchmark/evaluation/gate_saturation.py",
-        "benchmark/training/step.py",
         "benchmark/system/devices.py:prepare_device",
     ),
-    "record": ("benchmark/reporting/record.py", "benchmark/evaluation/metrics.py", "benchmark/config/probe_stages.py"),
+    "record": (
+        "benchmark/reporting/record.py",
+        "benchmark/evaluation/mean_scores.py",
+        "benchmark/config/metrics.py",
+        "benchmark/config/probe_stages.py",
+    ),
     "tables": (
         "benchmark/reporting/tables/write_tables.py",
         "benchmark/reporting/tables/scores.py",
@@ -90,7 +92,7 @@ STAGES = {
         "benchmark/reporting/tables/published_numbers/published.csv",
         "benchmark/reporting/tables/notes.py",
         "benchmark/reporting/tables/rendering.py",
-        "benchmark/evaluation/metrics.py",
+        "benchmark/config/metrics.py",
         "benchmark/reporting/statistics.py",
     ),
     "figures": (
@@ -112,7 +114,7 @@ STAGES = {
         "benchmark/reporting/figures/style.py",
         "benchmark/reporting/figures/style.mplstyle",
         "benchmark/reporting/tables/rendering.py",
-        "benchmark/evaluation/metrics.py",
+        "benchmark/config/metrics.py",
         "benchmark/reporting/statistics.py",
     ),
 }

@@ -7,9 +7,9 @@ from functools import cache
 import torch
 
 from benchmark.config.data_sections import DataConfig
+from benchmark.config.metrics import HEADLINE, columns
 from benchmark.config.protocol import RunConfig
 from benchmark.cost.measured_speeds import Speed
-from benchmark.evaluation.metrics import HEADLINE, columns
 from models import counts as cost
 from models.predictor import Predictor, free_running_mask
 from models.spec import ModelSpec

@@ -1,4 +1,4 @@
-"""What a protocol will cost, before anything runs, and how each figure was got: the words of the verb `plan`."""
+"""What a protocol will cost, before anything runs, and how each figure was got: the words of the command `plan`."""
 
 import math
 import os

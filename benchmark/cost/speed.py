@@ -8,7 +8,7 @@ from benchmark.config.variants import SLOTS, VARIANTS
 from benchmark.system.devices import resolve_device
 from benchmark.system.errors import UserError, unknown
 from benchmark.system.files import write_json
-from benchmark.system.gpu_lease import leased
+from benchmark.system.gpu_lock import reserve_gpu
 from models.spec import ModelSpec
 
 WHAT = {
@@ -89,7 +89,7 @@ def speed(options: argparse.Namespace) -> None:
     device = resolve_device(options.device, "--device")
     from benchmark.cost.timing import measure
 
-    with leased(device):
+    with reserve_gpu(device):
         result = measure(options, spec, device)
     print("\n".join(lines(result)))
     if options.json:

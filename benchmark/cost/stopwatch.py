@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmark.config.sections import TrainingConfig
 from benchmark.data.moving_digits.stream import ClipStream
-from benchmark.system.memory import processes, resident
+from benchmark.system.memory import resident, worker_pids
 from benchmark.training import step as engine
 from benchmark.training.captured_step import make_step
 from models.predictor import Predictor, build, free_running_mask
@@ -102,7 +102,7 @@ def beside(
 
 def processor_s() -> float:
     """Processor time of this process and those that take parts of its batches, in seconds."""
-    _, *others = processes()
+    _, *others = worker_pids()
     return time.process_time() + sum(sum(psutil.Process(one).cpu_times()[:2]) for one in others)
 
 
@@ -123,7 +123,7 @@ def peak_memory(work: Callable[[], Any], device: str) -> float | None:
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)  # else what the path before has freed would be used again and not be counted
-    resets = [Path(f"/proc/{one}/clear_refs") for one in processes()]
+    resets = [Path(f"/proc/{one}/clear_refs") for one in worker_pids()]
     if not all(reset.exists() for reset in resets):
         work()
         return None

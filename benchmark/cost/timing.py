@@ -1,4 +1,4 @@
-"""What the verb `speed` measures: two paths in turn, their peak memory, and what the device can do at best."""
+"""What the command `speed` measures: two paths in turn, their peak memory, and what the device can do at best."""
 
 import argparse
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmark.cost.stopwatch import beside, ceilings, step_of, stream_of
 from benchmark.data.tensors import to_float
-from benchmark.evaluation.metrics import score
+from benchmark.evaluation.metric_functions import score
 from benchmark.system.devices import cpu_model, prepare_device
 from benchmark.system.memory import memory_of
 from models.counts import count_macs
@@ -103,7 +103,7 @@ def evaluate(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[
         return truth + 0.1 * noise, truth
 
     paths = {"plain": lambda frames: by_frame(*frames), "fast": lambda frames: score(*frames)}
-    labels = {"plain": "scikit-image, frame by frame", "fast": "benchmark.evaluation.metrics.score"}
+    labels = {"plain": "scikit-image, frame by frame", "fast": "benchmark.evaluation.metric_functions.score"}
     found = beside(paths, labels, device, -(-options.clips // CLIPS_AT_ONCE), given=pair)
     totals = {name: path["total_s"] for name, path in found["paths"].items()}
     found["ratio"] = totals["plain"] / totals["fast"]

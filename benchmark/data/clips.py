@@ -13,7 +13,7 @@ from benchmark.data.moving_digits.digits import DigitBank, load_digits
 from benchmark.data.moving_digits.occlusion import OCCLUDED, draw_gaps, occlude
 from benchmark.data.moving_digits.occlusion import Clips as Frames
 from benchmark.data.moving_digits.stream import ClipStream
-from benchmark.data.prepared_folder import PUBLIC, read_arrays, read_record
+from benchmark.data.prepared_folder import PUBLIC, read_arrays, read_data_record
 from benchmark.data.videos.frame_bank import FrameBank, load_frames
 from benchmark.data.videos.windows import WindowClips, WindowStream
 from benchmark.system.errors import UserError
@@ -38,9 +38,9 @@ def load_bank(folder: Path, data: DataConfig, *, training: bool = False) -> Bank
 
 def record_of_films(folder: Path) -> dict[str, Any]:
     """What `data.json` of `folder` says; raises UserError where it was made of digits."""
-    record = read_record(folder)
+    record = read_data_record(folder)
     if "window_frames" not in record:
-        raise UserError(f"{folder / 'data.json'}: made of digits, not of films; run the verb `data` again")
+        raise UserError(f"{folder / 'data.json'}: made of digits, not of films; run the command `data` again")
     return record
 
 
@@ -53,13 +53,13 @@ def load_clips(folder: Path, data: DataConfig, split: Literal["validation", "tes
     Raises:
         UserError: the folder is missing, damaged or made for other clips.
     """
-    record = read_record(folder)
+    record = read_data_record(folder)
     if split == "test" and record["test_set"] == PUBLIC:
         clips = torch.from_numpy(*read_arrays(folder, "public_test"))
     else:
         clips = fixed_clips(load_bank(folder, data), data, split)
     if clips_hash(clips) != record[f"{split}_sha256"]:
-        raise UserError(f"{folder / 'data.json'}: made for other {split} clips; run the verb `data` again")
+        raise UserError(f"{folder / 'data.json'}: made for other {split} clips; run the command `data` again")
     return clips
 
 
@@ -91,7 +91,7 @@ def fixed_stream(bank: Bank, data: DataConfig, split: Literal["validation", "tes
         if clips.shape[1] > bank.lengths[split]:
             raise UserError(
                 f"the {split} clips were prepared with {bank.lengths[split]} frames, not {clips.shape[1]};"
-                " run the verb `data` again"
+                " run the command `data` again"
             )
         return WindowStream(clips, seed=0)
     assert isinstance(data, DigitsConfig)

@@ -32,10 +32,10 @@ def read_arrays(folder: Path, *names: str) -> list[np.ndarray]:
     try:
         return read_npz(path, *names)
     except UserError as error:
-        raise UserError(f"{error}; run the verb `data` again") from None
+        raise UserError(f"{error}; run the command `data` again") from None
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_data_record(folder: Path) -> dict[str, Any]:
     """What `data.json` of a prepared folder holds; its `data_hash` stands for all of it.
 
     Raises:
@@ -46,9 +46,9 @@ def read_record(folder: Path) -> dict[str, Any]:
         record = read_json(path)
         stated = record.pop("data_hash")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); run the verb `data` first") from error
+        raise UserError(f"{path}: cannot be read ({error}); run the command `data` first") from error
     if stated != _record_hash(record):
-        raise UserError(f"{path}: was changed after it was written; run the verb `data` again")
+        raise UserError(f"{path}: was changed after it was written; run the command `data` again")
     return record | {"data_hash": stated}
 
 

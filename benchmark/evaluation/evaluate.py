@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float64, UInt8
 from torch import Tensor
 
 from benchmark.config.data_sections import DigitsConfig
+from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol, run_path
 from benchmark.data.clips import Clips, Stream, fixed_stream, load_bank, load_clips
 from benchmark.data.moving_digits.occlusion import OCCLUDED, box, occlude
@@ -17,8 +18,7 @@ from benchmark.data.tensors import to_float
 from benchmark.evaluation.clip_images import film_animation, film_strip
 from benchmark.evaluation.forecasts import Forecast, named_forecast
 from benchmark.evaluation.lpips_backbone import load_lpips
-from benchmark.evaluation.metric_functions import bring_to
-from benchmark.evaluation.metrics import METRICS, score
+from benchmark.evaluation.metric_functions import bring_to, compute, score
 from benchmark.system import processes
 from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
@@ -81,7 +81,7 @@ def recorded_lpips(protocol: Protocol, results_dir: Path, data_dir: Path, device
     """
     record = results_dir / protocol.name / "lpips_backbone.json"
     if not record.exists():
-        raise UserError(f"{record}: is missing; run the verb `backbone` first")
+        raise UserError(f"{record}: is missing; run the command `backbone` first")
     return load_lpips(read_json(record), data_dir, device)
 
 
@@ -135,7 +135,7 @@ def score_clips(
             inside = boxes[first : first + batch, data.context :].to(device)
             scores["box_mse"] = score_box(prediction, truth, inside)
         shown = [clip - 1 - first for clip in sorted(evaluation.film_clips) if first < clip <= first + batch]
-        parts.append((placed(scores, first), (255 * prediction[shown].clamp(0, 1)).byte().cpu()))
+        parts.append((score_rows(scores, first), (255 * prediction[shown].clamp(0, 1)).byte().cpu()))
     tables, predictions = zip(*distributed.gathered(parts), strict=True)
     numbers = sorted(evaluation.film_clips)
     true = clips[[clip - 1 for clip in numbers]].movedim(2, -1).numpy()  # (clips, T, H, W, C)
@@ -160,11 +160,11 @@ def score_beyond(forecast: Forecast, clips: Clips, stream: Stream, protocol: Pro
         assert torch.equal(longer[:, : clips.shape[1]], clips[numbers]), "the stream continues other clips"
         frames = to_float(longer.to(device))
         scores = score(forecast(frames[:, :context]), frames[:, context:])
-        tables.append(placed(scores, int(numbers[0])))
+        tables.append(score_rows(scores, int(numbers[0])))
     return pd.concat(distributed.gathered(tables), ignore_index=True)
 
 
-def placed(scores: dict[str, Float64[Tensor, "B T"]], first: int) -> pd.DataFrame:
+def score_rows(scores: dict[str, Float64[Tensor, "B T"]], first: int) -> pd.DataFrame:
     """The scores of a batch whose first clip is number `first` from 0: a row a clip and frame, counted from 1."""
     batch, frames = next(iter(scores.values())).shape
     places = {
@@ -181,4 +181,4 @@ def score_box(
     metric = METRICS["box_mse"]
     pair = (frames.where(inside, 0).flatten(2, 3) for frames in (prediction, truth))
     undefined = ~prediction.isfinite().flatten(2).all(dim=2)
-    return metric.compute(*bring_to(metric.form, *pair)).masked_fill_(undefined, float("nan"))
+    return compute(metric, *bring_to(metric.form, *pair)).masked_fill_(undefined, float("nan"))

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 
-def summarise(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def summarise_norms(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Reach and half-life by measure, from the norms of X (our Eq. 12 and 13)."""
     frames = table[table["state"] == "X"]
     return {

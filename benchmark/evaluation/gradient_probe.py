@@ -15,7 +15,7 @@ from benchmark.config.protocol import RunConfig
 from benchmark.data.clips import load_clips
 from benchmark.data.tensors import to_float
 from benchmark.evaluation.gate_saturation import saturated
-from benchmark.evaluation.gradient_decay import summarise
+from benchmark.evaluation.gradient_decay import summarise_norms
 from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, write_json
@@ -86,7 +86,7 @@ def probe(run: RunConfig, results_dir: Path, device: str) -> None:
     for stage in stages:
         found = measure(stage.network, clips, run.data.context, run.probe.batch_size, device, stage.measures)
         tables.append(found.norms.assign(stage=stage.name, step=stage.step))
-        summary[stage.name] = summarise(found.norms) | {
+        summary[stage.name] = summarise_norms(found.norms) | {
             "step": stage.step,
             "openness": found.openness,
             "saturated": found.saturated,

@@ -1,19 +1,20 @@
-"""The arithmetic of the metrics, on tensors: what `benchmark.evaluation.metrics` gives words to."""
+"""The arithmetic of the metrics, on tensors: to which `benchmark.config.metrics` gives words."""
+
+import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Float64, Int16, Shaped
 from torch import Tensor
 
 from benchmark.config.lpips_backbones import BACKBONES
+from benchmark.config.metrics import METRICS, Metric, columns
 from benchmark.system.errors import UserError
 
 SSIM_WINDOW = 7
 
-
 Frames = Float[Tensor, "*frames H W"]
-
 Pixels = Float64[Tensor, "*frames H W"] | Int16[Tensor, "*frames H W"]
-
 Values = Float64[Tensor, "*frames"]
 
 
@@ -110,3 +111,51 @@ def perceptual_distance(prediction: Pixels, truth: Pixels, network: torch.nn.Mod
     ):
         distance = network(*(frames.expand(-1, 3, -1, -1) for frames in grey))
     return distance.double().reshape(prediction.shape[:-2])
+
+
+FUNCTIONS: dict[str, Callable[..., Values]] = {
+    function.__name__: function for function in (squared_error, absolute_error, psnr, ssim, perceptual_distance)
+}
+"""Name in the registry of metrics -> function of prediction and truth that returns one value a frame."""
+
+
+def compute(metric: Metric, prediction: Pixels, truth: Pixels, lpips: torch.nn.Module | None = None) -> Values:
+    """`metric` of every frame, given in its form; `lpips` is the network of LPIPS, which no other metric takes."""
+    settings = {} if metric.data_range is None else {"data_range": metric.data_range}
+    if metric.compute == perceptual_distance.__name__:
+        settings = {"network": lpips}
+    return FUNCTIONS[metric.compute](prediction, truth, **settings)
+
+
+# Pixels scored at once: few enough for a CPU's cache, many enough to keep a GPU busy.
+_PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**20}
+
+
+@torch.no_grad()
+def score(
+    prediction: Float[Tensor, "B T 1 H W"] | Float[Tensor, "N H W"],
+    truth: Float[Tensor, "B T 1 H W"] | Float[Tensor, "N H W"],
+    lpips: torch.nn.Module | None = None,
+    conventions: bool = False,
+) -> dict[str, Float64[Tensor, "B T"] | Float64[Tensor, " N"]]:
+    """Score every frame under every metric of `columns`, in bounded memory.
+
+    Args: `prediction` as the network gave it and `truth`, float in [0, 1]; `lpips`: the network of
+    `load_lpips`, or None to leave LPIPS out; `conventions`: add the conventions of other publications.
+    Raises: UserError where the frame is too small for a metric.
+    """
+    assert prediction.shape == truth.shape, (prediction.shape, truth.shape)
+    height, width = prediction.shape[-2:]
+    at_once = max(1, _PIXELS_AT_ONCE[prediction.device.type] // (height * width))
+    metrics = [METRICS[name] for name in columns(lpips.pnet_type if lpips else None, conventions)]  # pyright: ignore[reportArgumentType]  # LPIPS keeps its name there
+    forms = {metric.form for metric in metrics}
+    shape = prediction.shape[:2] if prediction.ndim == 5 else prediction.shape[:1]
+    # Filled in place: small results kept between large temporary maps would fragment the heap without bound.
+    values = prediction.new_empty((len(metrics), math.prod(shape)), dtype=torch.float64)
+    batches = (frames.reshape(-1, height, width).split(at_once) for frames in (prediction, truth))
+    for columns_of_batch, *batch in zip(values.split(at_once, dim=1), *batches, strict=True):
+        undefined = ~batch[0].sum((-2, -1), dtype=torch.float64).isfinite()
+        pairs = {form: bring_to(form, *batch) for form in forms}
+        for column, metric in zip(columns_of_batch, metrics, strict=True):
+            column.copy_(compute(metric, *pairs[metric.form], lpips)).masked_fill_(undefined, math.nan)
+    return {metric.name: column.reshape(shape) for metric, column in zip(metrics, values, strict=True)}

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.config.lpips_backbones import BACKBONES
+from benchmark.config.metrics import METRICS, columns
 from benchmark.config.protocol import Protocol
 from benchmark.data.clips import load_clips
 from benchmark.data.tensors import to_float
@@ -17,9 +18,10 @@ from benchmark.data.videos.clip_files import ClipFiles, open_clips
 from benchmark.evaluation.evaluate import recorded_lpips, score_clips
 from benchmark.evaluation.forecasts import Forecast
 from benchmark.evaluation.lpips_backbone import load_lpips, look_for
-from benchmark.evaluation.metrics import METRICS, columns, score, summarise
+from benchmark.evaluation.mean_scores import mean_scores
+from benchmark.evaluation.metric_functions import score
 from benchmark.reporting.tables.notes import definition_note
-from benchmark.reporting.tables.rendering import Table, digits, number
+from benchmark.reporting.tables.rendering import Table, number
 from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
 from benchmark.system.files import check_output
@@ -136,9 +138,9 @@ def forecast_of(network: Predictor, horizon: int) -> Forecast:
 
 def table_of(title: str, path: Path, frames: pd.DataFrame, notes: list[str]) -> Table:
     """The means of `frames`, one row a metric, with `notes`, what each metric is and what its mean leaves out."""
-    means = summarise(frames.assign(weights=path.name), by=["weights"])
+    means = mean_scores(frames.assign(weights=path.name), by=["weights"])
     rows = [
-        {"Metric": METRICS[row.metric].head, path.name: number(row.mean, digits(row.metric))}  # pyright: ignore[reportArgumentType]  # a row of `summarise`
+        {"Metric": METRICS[row.metric].head, path.name: number(row.mean, METRICS[row.metric].decimals)}  # pyright: ignore[reportArgumentType]  # a row of `mean_scores`
         for row in means.itertuples()
     ]
     notes = notes + [definition_note(name, "clips and frames") for name in means["metric"]]

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.config.lpips_backbones import BACKBONES
+from benchmark.config.metrics import METRICS
 from benchmark.data.moving_digits.stream import trajectory
 from benchmark.data.tensors import to_float
 from benchmark.evaluation.gradient_probe import gradient_norms, roll_out
 from benchmark.evaluation.lpips_backbone import find_backbone, load_lpips
-from benchmark.evaluation.metrics import METRICS, score
+from benchmark.evaluation.metric_functions import score
 from benchmark.system.errors import UserError
 from models import foreign_weights as interop
 from models.gradient_highway import GradientHighwayUnit

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from benchmark.config.code_sources import code_hash
+from benchmark.config.metrics import HEADLINE
 from benchmark.config.protocol import Protocol, RunConfig, run_path
 from benchmark.config.variants import BASELINE_SEED, BASELINES
-from benchmark.evaluation.metrics import HEADLINE
 from benchmark.reporting import published_records as reference
 from benchmark.reporting.record import RECORD, STAGES, from_png, kept_of
 from benchmark.system.errors import UserError

@@ -79,7 +79,7 @@ def compare(protocol: Protocol, results_dir: Path) -> tuple[str, bool]:
         fresh, published = (base / protocol.name / "tables" / f"{name}.csv" for base in (results_dir, reference.FOLDER))
         for path, verb in ((published, "publish"), (fresh, "tables")):
             if not path.exists():
-                raise UserError(f"{path}: nothing to compare; the verb `{verb}` makes it")
+                raise UserError(f"{path}: nothing to compare; the command `{verb}` makes it")
         message = difference(pd.read_csv(published), pd.read_csv(fresh), MEASURED.get(name, ()))
         equal &= message is None
         lines.append(f"{name}: {message or 'equal'}")

@@ -13,11 +13,12 @@ import pandas as pd
 from PIL import Image
 
 from benchmark.config.code_sources import code_hash
+from benchmark.config.metrics import HEADLINE
 from benchmark.config.probe_stages import stages, trains
 from benchmark.config.protocol import Protocol, run_path
 from benchmark.config.variants import BASELINES
 from benchmark.data.npz import read_npz
-from benchmark.evaluation.metrics import HEADLINE, summarise
+from benchmark.evaluation.mean_scores import mean_scores
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, read_json_lines, write_json
 from benchmark.system.parquet import read_parquet
@@ -98,7 +99,7 @@ def scores(folder: Path, protocol: Protocol) -> dict[str, Any]:
         found["box_mse"] = {gap: plain(value) for gap, value in means.items()}
         table = table[table["gap"] == 0].drop(columns="gap")
     metrics = [name for name in table.columns if name not in _PLACES]
-    mean = summarise(table).set_index("metric")["mean"]
+    mean = mean_scores(table).set_index("metric")["mean"]
     by_clip = table.groupby("clip")
     if protocol.evaluation.beyond:
         found["beyond"] = by_frame(read_parquet(folder / BEYOND))
@@ -114,7 +115,7 @@ def scores(folder: Path, protocol: Protocol) -> dict[str, Any]:
 
 def by_frame(table: pd.DataFrame) -> dict[str, list[float | str | None]]:
     """Metric -> its mean over clips at predicted frame 1, 2, ..."""
-    found = summarise(table, by=["frame"]).pivot(index="frame", columns="metric", values="mean")
+    found = mean_scores(table, by=["frame"]).pivot(index="frame", columns="metric", values="mean")
     return {str(name): [plain(value) for value in found[name]] for name in found.columns}
 
 

@@ -15,7 +15,7 @@ from benchmark.config.variants import VARIANTS
 from benchmark.system.devices import resolve_device
 from benchmark.system.errors import UserError, explain
 from benchmark.system.files import read_json, read_json_lines
-from benchmark.system.gpu_lease import leased
+from benchmark.system.gpu_lock import reserve_gpu
 from benchmark.system.locks import hold
 
 NEEDED = ("config", "status", "mean", "per_clip", "probe", "provenance")
@@ -48,7 +48,7 @@ def reproduce(path: Path, results_dir: Path, data_dir: Path, device: str | None)
     used = resolve_device(device or recorded["provenance"]["device"], f"{path}: provenance.device")
     place = results_dir / "reproduced" / recorded["provenance"]["config_hash"]
     print(f"reproducing {run.variant} seed={run.seed} of {run.protocol} in {place}", flush=True)
-    with hold(place), leased(used):
+    with hold(place), reserve_gpu(used):
         here = run_again(protocol, run, place, data_dir, used)
     lines = environment(recorded, here)
     found = list(outcomes(recorded, here, read_json_lines(run.path(place) / "metrics.jsonl")))

@@ -45,7 +45,7 @@ class Difference(Summary):
         return self.floor <= LEVEL
 
 
-def summarise(values: Sequence[float]) -> Summary:
+def summarise_seeds(values: Sequence[float]) -> Summary:
     """Summarise one value a seed; no values, or one that is not finite, give NaN."""
     n = len(values)
     if not n or not np.isfinite(values).all():
@@ -66,7 +66,7 @@ def differences(values: BySeed, reference: BySeed) -> list[float]:
 def paired(values: BySeed, reference: BySeed) -> Difference:
     """Compare `values` with `reference` by their differences."""
     pairs = differences(values, reference)
-    found = summarise(pairs)
+    found = summarise_seeds(pairs)
     p = sign_flip(pairs) if math.isfinite(found.low) else math.nan
     return Difference(**vars(found), p=p, floor=min(1.0, 2 / 2**found.n))
 
@@ -112,7 +112,7 @@ def best(scores: Mapping[str, BySeed], better: str, constants: Mapping[str, floa
         Empty where nothing has three seeds.
     """
     sign = {"lower": 1, "higher": -1}[better]
-    ranked = {name: found for name, found in scores.items() if math.isfinite(summarise(list(found.values())).low)}
+    ranked = {name: found for name, found in scores.items() if math.isfinite(summarise_seeds(list(found.values())).low)}
     if not ranked:
         return set()
     seeds = set().union(*ranked.values())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmark.reporting.statistics import LEVEL, best, holm, paired, summarise
+from benchmark.reporting.statistics import LEVEL, best, holm, paired, summarise_seeds
 
 PAIRS = 3
 """Primary pairs of a simulated protocol, as in study-main."""
@@ -26,7 +26,7 @@ DISTRIBUTIONS: dict[str, Draw] = {
 
 def coverage(draw: Draw, n: int, repeats: int, random: np.random.Generator) -> float:
     """Share of 95 % intervals over n seeds that hold the true mean."""
-    found = [summarise(values) for values in draw(random, (repeats, n)).tolist()]
+    found = [summarise_seeds(values) for values in draw(random, (repeats, n)).tolist()]
     return float(np.mean([one.low <= 0 <= one.high for one in found]))
 
 

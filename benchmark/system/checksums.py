@@ -8,17 +8,17 @@ from benchmark.system.errors import UserError
 
 _WORDS = "sha256 of this file with zeros here: "
 BLANK = _WORDS + 64 * "0"
-"""What a file holds once, wherever its format has room for text, before `sealed` fills in the digits."""
+"""What a file holds once, wherever its format has room for text, before `add_checksum` fills in the digits."""
 _SEAL = re.compile(re.escape(_WORDS).encode() + rb"([0-9a-f]{64})")
 
 
-def sealed(content: bytes) -> bytes:
+def add_checksum(content: bytes) -> bytes:
     """`content` with the checksum of all its bytes in place of its one `BLANK`."""
     assert content.count(BLANK.encode()) == 1
     return content.replace(BLANK.encode(), f"{_WORDS}{hashlib.sha256(content).hexdigest()}".encode())
 
 
-def check_seal(path: Path, content: bytes, again: str) -> None:
+def verify_checksum(path: Path, content: bytes, again: str) -> None:
     """Hold the `content` of the file `path` against the checksum in it.
 
     Args:

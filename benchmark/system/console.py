@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 
-def say(line: str, file: Any = None, end: str = "\n") -> None:
+def echo(line: str, file: Any = None, end: str = "\n") -> None:
     """Print `line` at once; where nobody listens any more (a terminal or `tee` that is gone), that stops nothing."""
     stream = file or sys.stdout
     try:
@@ -86,4 +86,4 @@ class Progress:
             f" | {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left"
         )
         end = "\n" if not self.terminal or step == self.steps else "\x1b[K\r"
-        say(line, sys.stderr, end)
+        echo(line, sys.stderr, end)

@@ -19,7 +19,7 @@ class UserError(ValueError):
     """A mistake in what the user gave: the message says what, where, what is allowed and what to do."""
 
 
-class OwnError(UserError):
+class ProcessError(UserError):
     """One that a single process of a run may meet, which then says it itself, whichever it is."""
 
 

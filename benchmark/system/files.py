@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmark.system.checksums import BLANK, check_seal, sealed
+from benchmark.system.checksums import BLANK, add_checksum, verify_checksum
 from benchmark.system.errors import UserError
 
 _CHECKSUM = "checksum"
@@ -176,7 +176,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     """
     text = json.dumps(value | {_CHECKSUM: BLANK}, indent=2, sort_keys=True) + "\n"
     text = _PLAIN_LIST.sub(lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text)
-    write_atomic(path, sealed(text.encode()))
+    write_atomic(path, add_checksum(text.encode()))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: the file is damaged, or was written by something else.
     """
     content = path.read_bytes()
-    check_seal(path, content, "remove it and run the command that makes it again")
+    verify_checksum(path, content, "remove it and run the command that makes it again")
     value = json.loads(content)
     del value[_CHECKSUM]
     return value

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmark.system.errors import OwnError, is_out_of_memory
+from benchmark.system.errors import ProcessError, is_out_of_memory
 
 
 def peak_mib(device: str) -> float:
@@ -18,14 +18,14 @@ def peak_mib(device: str) -> float:
     return resident("VmHWM")
 
 
-def processes() -> list[int]:
+def worker_pids() -> list[int]:
     """This process, and those that take parts of its batches."""
     return [os.getpid(), *(child.pid for child in multiprocessing.active_children() if child.pid)]
 
 
 def resident(field: str) -> float:
-    """A field of the kernel's status, such as VmRSS, summed over `processes`, in MiB."""
-    lines = [line for one in processes() for line in Path(f"/proc/{one}/status").read_text().splitlines()]
+    """A field of the kernel's status, such as VmRSS, summed over `worker_pids`, in MiB."""
+    lines = [line for one in worker_pids() for line in Path(f"/proc/{one}/status").read_text().splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 2**10
 
 
@@ -38,13 +38,13 @@ def memory_of(device: str) -> float:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def shortage(title: str, batch_size: int, device: str) -> str:
+def out_of_memory_message(title: str, batch_size: int, device: str) -> str:
     """Says that `title` was out of memory, with what it took."""
     return f"{title}: out of memory with batches of {batch_size} clips (peak {peak_mib(device):,.0f} MiB)"
 
 
 @contextlib.contextmanager
-def told(title: str, batch_size: int, device: str, key: str) -> Iterator[None]:
+def report_out_of_memory(title: str, batch_size: int, device: str, key: str) -> Iterator[None]:
     """Turn a lack of memory in the body into one message.
 
     Args:
@@ -61,5 +61,5 @@ def told(title: str, batch_size: int, device: str, key: str) -> Iterator[None]:
     except (RuntimeError, MemoryError, OSError) as error:
         if not is_out_of_memory(error):
             raise
-        message = f"{shortage(title, batch_size, device)}; make {key} smaller or give it more memory"
-        raise OwnError(f"{message}, then run the same command again") from None
+        message = f"{out_of_memory_message(title, batch_size, device)}; make {key} smaller or give it more memory"
+        raise ProcessError(f"{message}, then run the same command again") from None

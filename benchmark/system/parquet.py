@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark.system.checksums import BLANK, check_seal, sealed
+from benchmark.system.checksums import BLANK, add_checksum, verify_checksum
 from benchmark.system.errors import UserError
 from benchmark.system.files import write_atomic
 
@@ -22,7 +22,7 @@ def write_parquet(path: Path, frame: pd.DataFrame) -> None:
     with pq.ParquetWriter(buffer, table.schema, write_page_checksum=True) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({_KEY: BLANK})
-    write_atomic(path, sealed(buffer.getvalue()))
+    write_atomic(path, add_checksum(buffer.getvalue()))
 
 
 def read_parquet(path: Path, **options: Any) -> pd.DataFrame:
@@ -33,7 +33,7 @@ def read_parquet(path: Path, **options: Any) -> pd.DataFrame:
     """
     content = path.read_bytes()
     again = "remove it and run the workflow again"
-    check_seal(path, content, again)
+    verify_checksum(path, content, again)
     try:
         return pd.read_parquet(io.BytesIO(content), **options)
     except Exception as error:  # whatever Arrow's parsers raise

@@ -23,19 +23,19 @@ class Interrupted(Exception):
         self.number = number
 
 
-class Notice:
+class PendingSignal:
     """Whether a signal came, and which."""
 
     number: int | None = None
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[Notice]:
+def catch_signals() -> Iterator[PendingSignal]:
     """Within the body, the first TERM or Ctrl-C is noted only; another one does what it always does.
 
     Signals are Python's to handle in the main thread alone: elsewhere nothing is noted.
     """
-    notice = Notice()
+    notice = PendingSignal()
     if threading.current_thread() is not threading.main_thread():
         yield notice
         return

@@ -13,7 +13,7 @@ from benchmark.training.scheduled_sampling import feed_mask
 
 
 @dataclass(frozen=True)
-class Feed:
+class Batches:
     """What the runs of a training see, all of them the same."""
 
     run: RunConfig
@@ -43,7 +43,7 @@ class Feed:
         return frames, inputs, mask[processes.rank() * size :][:size]
 
 
-def feed_of(run: RunConfig, results_dir: Path, device: str) -> Feed:
+def load_batches(run: RunConfig, results_dir: Path, device: str) -> Batches:
     """The stream and the validation clips of `run`.
 
     Raises:
@@ -55,4 +55,4 @@ def feed_of(run: RunConfig, results_dir: Path, device: str) -> Feed:
     # A bar lies over context frames only: what the predictions are held against stays as it is.
     if data.gaps and isinstance(validation, Tensor):
         validation = inputs_of(validation, torch.arange(len(validation)), fixed_stream(bank, data, "validation"), data)
-    return Feed(run, device, bank.sha256, train_stream(bank, data, run.seed, device), validation)
+    return Batches(run, device, bank.sha256, train_stream(bank, data, run.seed, device), validation)

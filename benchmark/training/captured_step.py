@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from benchmark.config.sections import TrainingConfig
 from benchmark.system import processes
 from benchmark.training import step as engine
-from benchmark.training.cpu_parallel import Parts
+from benchmark.training.cpu_parallel import DataParallelCpu
 from models.predictor import Predictor
 
 Step = Callable[..., tuple[Tensor, Tensor]]
@@ -26,7 +26,7 @@ def make_step(network: Predictor, optimizer: torch.optim.Optimizer, training: Tr
         return CapturedStep(network, optimizer, training)
     clips = training.batch_size // processes.count()
     count = 1 if network.plain else min(torch.get_num_threads(), clips)
-    ways = {"differentiate": Parts(count)} if count > 1 else {}
+    ways = {"differentiate": DataParallelCpu(count)} if count > 1 else {}
     return lambda frames, mask, inputs=None: engine.update(network, optimizer, frames, mask, training, inputs, **ways)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmark.system.console import say
+from benchmark.system.console import echo
 from benchmark.system.errors import UserError, is_out_of_memory
 from benchmark.system.files import atomic_path, flush_to_disk, write_atomic
 from models.predictor import Predictor
@@ -65,10 +65,10 @@ def load_checkpoint(path: Path, identity: dict[str, str], *, resume_only: bool =
             break
         if file == previous:
             said = said or [f"{path}: is missing, the process was killed between two renames"]
-            say(f"{'; '.join(said)}; going on from {file.name} of step {state['step']}")
+            echo(f"{'; '.join(said)}; going on from {file.name} of step {state['step']}")
         return state
     if said:
-        say(f"{'; '.join(said)}; starting at step 0")
+        echo(f"{'; '.join(said)}; starting at step 0")
     return None
 
 
@@ -135,6 +135,6 @@ def load_trained(path: Path, identity: dict[str, str]) -> dict[str, torch.Tensor
     try:
         state = read_checkpoint(path)
     except DamagedFile as error:
-        say(f"{error}; training again")
+        echo(f"{error}; training again")
         return None
     return state["network"] if state["identity"] == identity else None

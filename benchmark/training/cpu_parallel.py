@@ -37,7 +37,7 @@ class Shared:
     """The part: frames, feed mask, inputs."""
 
 
-class Parts:
+class DataParallelCpu:
     """`engine.differentiate` by several processes: this one takes the first part of a batch, each other one more.
 
     Each computes on one thread. What they find is added in the order of the parts, so that the same batch gives the

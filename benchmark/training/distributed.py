@@ -81,7 +81,7 @@ def agreed(signal: int | None) -> int | None:
     return int(found.item()) or None
 
 
-def meet() -> None:
+def barrier() -> None:
     """Wait until all processes are here: torchrun ends those that are left as soon as one has ended with an error."""
     total(0.0)
 

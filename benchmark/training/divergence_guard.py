@@ -14,7 +14,7 @@ LOSS, GRADIENT = 1, 2
 """What was not finite; a gradient is where its norm is not."""
 
 
-class Verdict(NamedTuple):
+class GuardState(NamedTuple):
     """What a guard found so far, in numbers of the host."""
 
     left_out: int
@@ -34,7 +34,7 @@ class Verdict(NamedTuple):
         return {"batch": self.batch, "non_finite": self.what} | ({"reversed": True} if self.reversed else {})
 
 
-class Guard:
+class DivergenceGuard:
     """Judges every update where it is computed, so that a GPU need not be waited for; latched once diverged.
 
     Args:
@@ -73,12 +73,12 @@ class Guard:
         factor = torch.exp2(-self.state[1].float())
         return rate * (factor if factor.is_cuda else factor.item())
 
-    def read(self) -> Verdict:
+    def read(self) -> GuardState:
         """What was found so far; waits for the device."""
         _, left_out, _, first, what, diverged = self.state.tolist()
         step, second = divmod(first, self.updates_a_step)
         words = "loss" if what == LOSS else "gradient"
-        return Verdict(left_out, bool(diverged), step + 1, step, bool(second), words)
+        return GuardState(left_out, bool(diverged), step + 1, step, bool(second), words)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""
@@ -92,7 +92,7 @@ class Guard:
 class GuardedAdam(torch.optim.Adam):
     """Adam that leaves out the updates its guard forbids; every other is Adam's, bit for bit."""
 
-    def __init__(self, parameters: Any, guard: Guard, **settings: Any) -> None:
+    def __init__(self, parameters: Any, guard: DivergenceGuard, **settings: Any) -> None:
         super().__init__(parameters, **settings)
         self.guard = guard
 

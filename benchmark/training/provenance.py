@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmark.config.code_sources import ROOT, code_hash, short_hash
 from benchmark.config.protocol import RunConfig
-from benchmark.data.prepared_folder import read_record
+from benchmark.data.prepared_folder import read_data_record
 from benchmark.system import processes
 from benchmark.system.devices import cpu_model
 
@@ -32,7 +32,7 @@ def provenance(run: RunConfig, data_folder: Path, device: str) -> dict[str, Any]
     """What `provenance.json` holds: no path of a machine and no host name."""
     import torch
 
-    data = read_record(data_folder)
+    data = read_data_record(data_folder)
     accelerator = torch.cuda.get_device_name() if device == "cuda" else cpu_model()
     if device == "cuda" and processes.count() > 1:  # each has one
         accelerator = f"{processes.count()} x {accelerator}"

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from benchmark.config.protocol import RunConfig
 from benchmark.system import processes
-from benchmark.system.console import Progress, say
+from benchmark.system.console import Progress, echo
 from benchmark.system.files import flush_to_disk
 from benchmark.system.processes import first_alone
 from benchmark.training import distributed
@@ -27,7 +27,7 @@ from benchmark.training.checkpoint import (
     save_checkpoint,
     save_trained,
 )
-from benchmark.training.divergence_guard import GuardedAdam, Verdict
+from benchmark.training.divergence_guard import GuardedAdam, GuardState
 from benchmark.training.run_folder import write_beginning, write_metrics, write_status, write_timing
 from benchmark.training.scheduled_sampling import feed_rates
 from benchmark.training.weight_files import WEIGHTS, save_weights, weights_after
@@ -39,7 +39,7 @@ TRAINED = ".trained.pt"
 
 
 @dataclass(eq=False)
-class Trainee:
+class RunState:
     """One run in training: what it does not share with those beside it."""
 
     run: RunConfig
@@ -66,7 +66,7 @@ class Trainee:
         guard = self.optimizer.guard
         return {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule, "guard": guard}
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> GuardState:
         """What its guard found so far; waits for the device."""
         return self.optimizer.guard.read()
 
@@ -88,7 +88,7 @@ def is_trained(run: RunConfig, folder: Path, identity: dict[str, str]) -> bool:
     network.load_state_dict(weights)
     save_weights(folder / WEIGHTS, network, identity["config"], run.data.context)
     remove_checkpoints(folder / CHECKPOINT)
-    say(f"{title(run)}: trained before by this config and code; left alone")
+    echo(f"{title(run)}: trained before by this config and code; left alone")
     return True
 
 
@@ -100,7 +100,7 @@ def begin(
     device: str,
     cuda_stream: torch.cuda.Stream | None,
     resume_only: bool,
-) -> Trainee:
+) -> RunState:
     """The run as its checkpoint has it, or at step 0, with its first files written."""
     checkpoint = folder / CHECKPOINT
     network = build(run.model, run.seed).to(device)
@@ -111,7 +111,7 @@ def begin(
     first = state["step"] if state else 0
     step = make_step(network, optimizer, run.training)
     shared = shares((state or {}).get("shared", {0: 1}), first)
-    one = Trainee(run, folder, identity, network, optimizer, schedule, first, cuda_stream, step, shared)
+    one = RunState(run, folder, identity, network, optimizer, schedule, first, cuda_stream, step, shared)
     if state:
         for name, part in one.parts().items():
             part.load_state_dict(state[name])
@@ -126,13 +126,13 @@ def shares(before: dict[int, int], first: int) -> dict[int, int]:
 
 
 @first_alone
-def write_start(one: Trainee, origin: dict[str, Any], anew: bool) -> None:
+def write_start(one: RunState, origin: dict[str, Any], anew: bool) -> None:
     """Write the first files of a run; `anew` says that it goes on from nothing that was there."""
     (one.folder / TRAINED).unlink(missing_ok=True)  # what stands there is no longer what the other files tell of
     shared = {"processes": one.shared} if max(one.shared.values()) > 1 else {}
     write_beginning(one.run, one.folder, origin | shared, one.first)
     if not anew:
-        say(f"{title(one.run)}: going on from step {one.first} of {one.run.training.steps}")
+        echo(f"{title(one.run)}: going on from step {one.first} of {one.run.training.steps}")
     if one.first == 0:
         for file in one.folder.glob(weights_after("*")):  # of a training that was another
             file.unlink()
@@ -141,12 +141,12 @@ def write_start(one: Trainee, origin: dict[str, Any], anew: bool) -> None:
 
 @first_alone
 def log(
-    one: Trainee,
+    one: RunState,
     done: int,
     loss: Tensor,
     norm: Tensor,
     rate: float,
-    verdict: Verdict,
+    verdict: GuardState,
     now_s: float,
     device: str,
     beside: int,
@@ -171,19 +171,19 @@ def log(
 
 
 @first_alone
-def log_validation(one: Trainee, done: int, score: float) -> None:
+def log_validation(one: RunState, done: int, score: float) -> None:
     """Write the error on the validation clips after `done` steps."""
     write_metrics(one.folder, done, {"validation/mse": score})
 
 
-def snapshot(one: Trainee, step: int) -> dict[str, Any]:
+def snapshot(one: RunState, step: int) -> dict[str, Any]:
     """The state of network, optimiser, schedule and guard after `step` steps, and who shared them."""
     shared = {"shared": one.shared} if max(one.shared.values()) > 1 else {}
     return {"step": step} | shared | {name: part.state_dict() for name, part in one.parts().items()}
 
 
 @first_alone
-def save(one: Trainee, done: int, state: str = "running") -> None:
+def save(one: RunState, done: int, state: str = "running") -> None:
     """Write a checkpoint, behind the curves that belong to it, then the status, which sends them to MLflow."""
     flush_to_disk(one.folder / "metrics.jsonl")
     save_checkpoint(one.folder / CHECKPOINT, one.identity, snapshot(one, done))
@@ -191,12 +191,12 @@ def save(one: Trainee, done: int, state: str = "running") -> None:
 
 
 @first_alone
-def keep(one: Trainee, done: int) -> None:
+def keep(one: RunState, done: int) -> None:
     """Write the weights after `done` steps, which the probe will measure."""
     save_weights(one.folder / weights_after(done), one.network, one.identity["config"], one.run.data.context)
 
 
-def pause(one: Trainee, step: int) -> str:
+def pause(one: RunState, step: int) -> str:
     """Write a checkpoint after `step` steps, where another process can go on, and say where that is."""
     verdict, done, steps = one.verdict(), max(step, one.first), one.run.training.steps
     if verdict.diverged:
@@ -206,7 +206,7 @@ def pause(one: Trainee, step: int) -> str:
     return f"{title(one.run)} at step {done} of {steps}"
 
 
-def tell(one: Trainee, state: str, done: int, verdict: Verdict) -> None:
+def tell(one: RunState, state: str, done: int, verdict: GuardState) -> None:
     """Write the status, with the updates that were left out where the run may leave out any."""
     training = one.run.training
     about = {} if training.on_divergence == "stop" else {"skipped": verdict.left_out}
@@ -216,19 +216,21 @@ def tell(one: Trainee, state: str, done: int, verdict: Verdict) -> None:
 
 
 @first_alone
-def finish(one: Trainee, done: int, verdict: Verdict) -> None:
+def finish(one: RunState, done: int, verdict: GuardState) -> None:
     """Write the weights, those before the first bad update if the run diverged, and end the run."""
     if verdict.diverged:
         done = verdict.step
         where = f"batch {verdict.batch}{' reversed' * verdict.reversed}"
-        say(f"{title(one.run)}: diverged at step {done}: {verdict.what} not finite on {where}; kept the weights before")
+        echo(
+            f"{title(one.run)}: diverged at step {done}: {verdict.what} not finite on {where}; kept the weights before"
+        )
     save_weights(one.folder / WEIGHTS, one.network, one.identity["config"], one.run.data.context)
     tell(one, "diverged" if verdict.diverged else "finished", done, verdict)
     save_trained(one.folder / TRAINED, one.identity, one.network)
     remove_checkpoints(one.folder / CHECKPOINT)
 
 
-def give_up(one: Trainee, step: int) -> None:
+def give_up(one: RunState, step: int) -> None:
     """Leave a run that found no memory in its step `step` (from 0) as its last checkpoint has it."""
     if one.cuda_stream is not None:  # what it still writes to must not be given to others
         one.cuda_stream.synchronize()

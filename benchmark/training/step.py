@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from benchmark.config.protocol import RunConfig
 from benchmark.config.sections import TrainingConfig
 from benchmark.training import distributed
-from benchmark.training.divergence_guard import Guard, GuardedAdam, take_step
+from benchmark.training.divergence_guard import DivergenceGuard, GuardedAdam, take_step
 from models.predictor import Predictor, predict
 
 Differentiate = Callable[..., tuple[Tensor, Sequence[Tensor]]]
@@ -21,7 +21,7 @@ def make_optimizer(network: nn.Module, training: TrainingConfig) -> GuardedAdam:
     """Guarded Adam, with PyTorch's defaults apart from the rate; on CUDA in one kernel that a graph can hold."""
     device = next(network.parameters()).device
     settings = {"lr": training.learning_rate, "fused": device.type == "cuda", "capturable": device.type == "cuda"}
-    return GuardedAdam(network.parameters(), Guard(training, device), **settings)
+    return GuardedAdam(network.parameters(), DivergenceGuard(training, device), **settings)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, training: TrainingConfig) -> LRScheduler:

@@ -13,19 +13,19 @@ from benchmark.config.protocol import RunConfig, check_one_stream
 from benchmark.data.clips import Clips
 from benchmark.data.tensors import to_float
 from benchmark.system import processes
-from benchmark.system.console import Progress, Stopwatch, say
+from benchmark.system.console import Progress, Stopwatch, echo
 from benchmark.system.devices import prepare_device
-from benchmark.system.errors import OwnError, UserError, is_out_of_memory
-from benchmark.system.gpu_lease import leased
+from benchmark.system.errors import ProcessError, UserError, is_out_of_memory
+from benchmark.system.gpu_lock import reserve_gpu
 from benchmark.system.locks import hold
-from benchmark.system.memory import shortage
-from benchmark.system.signals import Interrupted, Notice, noted
+from benchmark.system.memory import out_of_memory_message
+from benchmark.system.signals import Interrupted, PendingSignal, catch_signals
 from benchmark.training import distributed
 from benchmark.training import step as engine
-from benchmark.training.batches import Feed, feed_of
+from benchmark.training.batches import Batches, load_batches
 from benchmark.training.provenance import provenance
 from benchmark.training.run_state import (
-    Trainee,
+    RunState,
     begin,
     finish,
     give_up,
@@ -72,7 +72,7 @@ def train_cohort(
 
     Args:
         runs: what to train.
-        results_dir: holds `<protocol>/data`, made by the verb `data`, and the runs' folders.
+        results_dir: holds `<protocol>/data`, made by the command `data`, and the runs' folders.
         device: `cpu` or `cuda`.
         beside: what goes on beside the training, as the mirror to MLflow does.
         resume_only: a missing or stale checkpoint is an error instead of a start at step 0.
@@ -91,19 +91,19 @@ def train_cohort(
     with contextlib.ExitStack() as held:
         for folder in folders:
             held.enter_context(hold(folder))
-        held.enter_context(leased(device))
+        held.enter_context(reserve_gpu(device))
         prepare_device(device, runs[0].training.threads)
-        feed = feed_of(runs[0], results_dir, device)
+        feed = load_batches(runs[0], results_dir, device)
         held.enter_context(distributed.joined(device))
-        notice, watch = held.enter_context(noted()), Stopwatch()
+        notice, watch = held.enter_context(catch_signals()), Stopwatch()
         with beside(folders, watch):
             cohort, failures = begin_all(runs, results_dir, feed, resume_only, skip_trained)
             _train(cohort, feed, watch, notice, failures)
     if failures:
-        raise OwnError(f"{'; '.join(failures)}; {less_memory(runs)}; the same command goes on from its checkpoint")
+        raise ProcessError(f"{'; '.join(failures)}; {less_memory(runs)}; the same command goes on from its checkpoint")
 
 
-def _train(cohort: list[Trainee], feed: Feed, watch: Stopwatch, notice: Notice, failures: list[str]) -> None:
+def _train(cohort: list[RunState], feed: Batches, watch: Stopwatch, notice: PendingSignal, failures: list[str]) -> None:
     """The training loop; a run leaves `cohort` at its end, or with a line in `failures` where it finds no memory."""
     steps = [step for one in cohort for step in (one.first, one.run.training.steps)]
     for step in range(min(steps, default=0), max(steps, default=0)):
@@ -164,10 +164,10 @@ class Due(NamedTuple):
 
 
 def begin_all(
-    runs: Sequence[RunConfig], results_dir: Path, feed: Feed, resume_only: bool, skip_trained: bool
-) -> tuple[list[Trainee], list[str]]:
+    runs: Sequence[RunConfig], results_dir: Path, feed: Batches, resume_only: bool, skip_trained: bool
+) -> tuple[list[RunState], list[str]]:
     """The runs to be trained, each as its checkpoint has it; and what is said of those that found no memory."""
-    cohort: list[Trainee] = []
+    cohort: list[RunState] = []
     failures: list[str] = []
     for run in runs:
         folder = run.path(results_dir)
@@ -188,7 +188,7 @@ def begin_all(
 
 @contextlib.contextmanager
 def leaving(
-    cohort: list[Trainee], some: Sequence[Trainee], step: int, device: str, failures: list[str]
+    cohort: list[RunState], some: Sequence[RunState], step: int, device: str, failures: list[str]
 ) -> Iterator[None]:
     """Let `some` leave the cohort if the body finds no memory, with a line each in `failures`."""
     try:
@@ -200,17 +200,17 @@ def leaving(
             cohort.remove(one)
 
 
-def pause_all(cohort: Sequence[Trainee], step: int) -> str:
+def pause_all(cohort: Sequence[RunState], step: int) -> str:
     """Write a checkpoint of each run after `step` steps, and say where they are."""
     reached = []
     for one in cohort:
         with on_own_stream(one):
             reached.append(pause(one, step))
-    distributed.meet()
+    distributed.barrier()
     return ", ".join(reached)
 
 
-def update(one: Trainee, frames: Tensor, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def update(one: RunState, frames: Tensor, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """The optimiser steps on one batch; returns their mean loss and the first's gradient norm."""
     loss, norm = one.step(frames, mask, inputs)
     if one.run.training.reversed_second_step:
@@ -220,7 +220,7 @@ def update(one: Trainee, frames: Tensor, inputs: Tensor, mask: Tensor) -> tuple[
 
 
 @contextlib.contextmanager
-def on_own_stream(one: Trainee, *batch: Tensor) -> Iterator[None]:
+def on_own_stream(one: RunState, *batch: Tensor) -> Iterator[None]:
     """Let a GPU work for `one` beside the others, once `batch` is there; that is kept until `one` has used it.
 
     The host runs ahead of the GPU, and so do batches made for it, at most to the next loss that is read back.
@@ -249,8 +249,8 @@ def without_memory(error: Exception, run: RunConfig, step: int, device: str) -> 
     """Say that there was no memory for a run; any other `error` is raised again."""
     if not is_out_of_memory(error):
         raise error
-    message = shortage(f"{title(run)}, step {step + 1}", run.training.batch_size, device)
-    say(f"{message} ({str(error).partition(chr(10))[0]})")
+    message = out_of_memory_message(f"{title(run)}, step {step + 1}", run.training.batch_size, device)
+    echo(f"{message} ({str(error).partition(chr(10))[0]})")
     return message
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from benchmark.system.checksums import BLANK, check_seal, sealed
+from benchmark.system.checksums import BLANK, add_checksum, verify_checksum
 from benchmark.system.errors import UserError
 from benchmark.system.files import write_atomic
 from models.predictor import Predictor
@@ -35,7 +35,7 @@ def save_weights(path: Path, network: Predictor, config_hash: str | None = None,
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     about = {"spec": network.spec.to_dict(), "config_hash": config_hash, "context": context, "checksum": BLANK}
     # One entry: safetensors writes several in an order that changes from process to process.
-    write_atomic(path, sealed(save(tensors, {_ABOUT: json.dumps(about, sort_keys=True)})))
+    write_atomic(path, add_checksum(save(tensors, {_ABOUT: json.dumps(about, sort_keys=True)})))
 
 
 def load_weights(path: Path, config_hash: str | None = None) -> Predictor:
@@ -59,7 +59,7 @@ def load_weights(path: Path, config_hash: str | None = None) -> Predictor:
         raise UserError(f"{path}: cannot be read as weights ({error}); {again}") from None
     if _ABOUT not in metadata:
         raise UserError(f"{path}: says not which network it is of, so was not written by this benchmark")
-    check_seal(path, content, again)
+    verify_checksum(path, content, again)
     try:
         about = json.loads(metadata[_ABOUT])
         spec = ModelSpec(**about["spec"] | {"hidden_channels": tuple(about["spec"]["hidden_channels"])})

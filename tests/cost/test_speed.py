@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from benchmark.__main__ import main
+from benchmark.config.metrics import HEADLINE
 from benchmark.cost.stopwatch import peak_memory
 from benchmark.cost.timing import by_frame
-from benchmark.evaluation.metrics import HEADLINE, score
+from benchmark.evaluation.metric_functions import score
 
 TINY = (
     "--hidden-channels 4,4 --frame-size 16 --kernel-size 3 --batch-size 2 --context 3 --horizon 2"

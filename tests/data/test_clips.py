@@ -61,5 +61,5 @@ def test_fixed_clips_of_optdigits_are_pinned(tmp_path, data_config):
 @pytest.mark.parametrize("change", [{"horizon": 4}, {"frame_size": 17}, {"num_digits": 3}, {"test_clips": 6}])
 def test_a_folder_prepared_for_other_clips_is_refused(tmp_path, data_config, change):
     prepare(data_config(), tmp_path, tmp_path / "data")
-    with pytest.raises(UserError, match=r"data.json: made for other test clips; run the verb `data` again"):
+    with pytest.raises(UserError, match=r"data.json: made for other test clips; run the command `data` again"):
         load_clips(tmp_path / "data", data_config(**change), "test")

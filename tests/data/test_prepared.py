@@ -68,7 +68,7 @@ def test_data_hash_stands_for_clips_as_well_as_digits(tmp_path, data_config):
 @pytest.mark.parametrize("name", ["data.json", "digits.npz"])
 def test_missing_file_says_to_run_data(folder, name):
     (folder / name).unlink()
-    with pytest.raises(UserError, match=rf"{name}: cannot be read .*run the verb `data`"):
+    with pytest.raises(UserError, match=rf"{name}: cannot be read .*run the command `data`"):
         load_digits(folder)
 
 
@@ -77,7 +77,7 @@ def test_missing_file_says_to_run_data(folder, name):
 def test_truncated_file_says_to_run_data_again(folder, name, kept):
     path = folder / name
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(UserError, match=rf"{name}: cannot be read .*run the verb `data`"):
+    with pytest.raises(UserError, match=rf"{name}: cannot be read .*run the command `data`"):
         load_digits(folder)
 
 

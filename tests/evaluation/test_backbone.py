@@ -13,7 +13,7 @@ from torchvision.models import get_model_weights
 from benchmark.config.lpips_backbones import BACKBONES
 from benchmark.evaluation import lpips_backbone as backbone
 from benchmark.evaluation.lpips_backbone import find_backbone, load_lpips, prepare, weights_url
-from benchmark.evaluation.metrics import score
+from benchmark.evaluation.metric_functions import score
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json
 

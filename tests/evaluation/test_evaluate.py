@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
+from benchmark.config.metrics import HEADLINE
 from benchmark.config.variants import BASELINES
 from benchmark.data.clips import fixed_clips, load_clips
 from benchmark.data.moving_digits.digits import load_digits
@@ -16,7 +17,6 @@ from benchmark.data.tensors import to_float
 from benchmark.evaluation import lpips_backbone as backbone
 from benchmark.evaluation.evaluate import evaluate, score_clips
 from benchmark.evaluation.forecasts import baseline
-from benchmark.evaluation.metrics import HEADLINE
 from benchmark.system.errors import UserError
 from benchmark.training.train import train
 from benchmark.training.weight_files import load_weights
@@ -146,6 +146,6 @@ def test_key_beyond_changes_neither_weights_nor_what_other_protocols_score(make_
 
 
 def test_missing_record_of_the_backbone_is_named(make_protocol, results):
-    with pytest.raises(UserError, match=r"lpips_backbone.json: is missing; run the verb `backbone` first"):
+    with pytest.raises(UserError, match=r"lpips_backbone.json: is missing; run the command `backbone` first"):
         evaluate(make_protocol(), "black", 0, results, Path("none"), "cpu")
     assert not (results / "tiny" / "runs" / "black" / "seed=0" / "frames.parquet").exists()

@@ -9,7 +9,9 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from benchmark.evaluation.metrics import CONVENTIONS, HEADLINE, METRICS, columns, score, summarise
+from benchmark.config.metrics import CONVENTIONS, HEADLINE, METRICS, columns
+from benchmark.evaluation.mean_scores import mean_scores
+from benchmark.evaluation.metric_functions import score
 from benchmark.system.errors import UserError
 
 GOLDEN = {
@@ -195,19 +197,19 @@ def table(**values: list[float]) -> pd.DataFrame:
 
 
 def test_infinite_psnr_is_left_out_of_the_mean_and_counted():
-    summary = summarise(table(psnr=[20.0, math.inf, 10.0, 30.0]))
+    summary = mean_scores(table(psnr=[20.0, math.inf, 10.0, 30.0]))
     assert summary["mean"].tolist() == [20.0, 20.0]
     assert summary["infinite"].tolist() == [1, 0]
     assert summary["frames"].tolist() == [2, 2]
 
 
 def test_a_mean_of_none_but_infinite_psnr_is_infinite():
-    summary = summarise(table(psnr=[math.inf, math.inf, 10.0, math.inf]))
+    summary = mean_scores(table(psnr=[math.inf, math.inf, 10.0, math.inf]))
     assert summary["mean"].tolist() == [math.inf, 10.0]
 
 
 def test_infinite_errors_and_nan_are_never_left_out_of_a_mean():
-    summary = summarise(table(mse=[1.0, math.inf, 1.0, 3.0], psnr=[math.nan, math.inf, math.nan, 10.0]))
+    summary = mean_scores(table(mse=[1.0, math.inf, 1.0, 3.0], psnr=[math.nan, math.inf, math.nan, 10.0]))
     means = summary.set_index(["metric", "seed"])["mean"]
     assert means["mse", 1] == math.inf
     assert means["mse", 2] == 2.0
@@ -216,6 +218,6 @@ def test_infinite_errors_and_nan_are_never_left_out_of_a_mean():
 
 
 def test_summaries_can_be_made_by_frame():
-    summary = summarise(table(mse=[1.0, 2.0, 3.0, 4.0]), by=["variant", "frame"])
+    summary = mean_scores(table(mse=[1.0, 2.0, 3.0, 4.0]), by=["variant", "frame"])
     assert summary.columns.tolist() == ["metric", "variant", "frame", "mean", "frames", "infinite"]
     assert summary["mean"].tolist() == [2.0, 3.0]

@@ -121,7 +121,7 @@ def test_longer_roll_out_than_was_prepared_is_refused(films):
     protocol, results = films()
     longer = protocol.model_copy(update={"evaluation": protocol.evaluation.model_copy(update={"beyond": 9})})
     with pytest.raises(
-        UserError, match="the test clips were prepared with 5 frames, not 12; run the verb `data` again"
+        UserError, match="the test clips were prepared with 5 frames, not 12; run the command `data` again"
     ):
         evaluate(longer, "black", 0, results, results, "cpu")
 

@@ -14,10 +14,10 @@ import torch
 
 from benchmark.__main__ import main
 from benchmark.config.lpips_backbones import BACKBONES
+from benchmark.config.metrics import METRICS, columns
 from benchmark.data.tensors import to_float
 from benchmark.evaluation import lpips_backbone as backbone
-from benchmark.evaluation.metrics import METRICS, columns
-from benchmark.evaluation.metrics import score as score_frames
+from benchmark.evaluation.metric_functions import score as score_frames
 from benchmark.training.train import train
 from benchmark.training.weight_files import save_weights, trained_context
 from models.predictor import build

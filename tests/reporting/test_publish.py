@@ -139,7 +139,7 @@ def test_one_other_number_is_found_and_named(finished, reference, write_protocol
 
 
 def test_nothing_published_is_an_error_that_says_what_to_do(finished, reference):
-    with pytest.raises(UserError, match=r"tables/main.csv: nothing to compare; the verb `publish` makes it"):
+    with pytest.raises(UserError, match=r"tables/main.csv: nothing to compare; the command `publish` makes it"):
         compare(*finished())
 
 

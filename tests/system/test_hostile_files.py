@@ -23,7 +23,7 @@ from benchmark.data.published_files import Original
 from benchmark.data.videos.clip_files import open_clips
 from benchmark.evaluation.lpips_backbone import load_lpips
 from benchmark.exchange.state_dicts import read_state_dict
-from benchmark.system.checksums import BLANK, sealed
+from benchmark.system.checksums import BLANK, add_checksum
 from benchmark.system.errors import UserError
 from benchmark.system.files import append_json_line, read_json, read_json_lines, write_json
 from benchmark.system.parquet import read_parquet, write_parquet
@@ -316,7 +316,7 @@ def test_gzip_bomb_is_read_no_further_than_digits_reach(tmp_path):
 def forged(path, about, tensors=None):
     """A file of weights with a right checksum and `about` in place of what ours say."""
     text = json.dumps(about | {"checksum": BLANK}) if isinstance(about, dict) else f"{about}{BLANK}"
-    path.write_bytes(sealed(save(tensors or build(SPEC, 1).state_dict(), {"benchmark": text})))
+    path.write_bytes(add_checksum(save(tensors or build(SPEC, 1).state_dict(), {"benchmark": text})))
     return path
 
 

@@ -121,7 +121,7 @@ DIRECT = {
     ): "the append-only logs, and what is brought to the disk before it gets its name",
     ("benchmark/system/files.py", "truncate"): "takes a line back that did not fit",
     ("benchmark/system/locks.py", "open"): "the file of a lock, which its holder alone writes",
-    ("benchmark/system/gpu_lease.py", "open"): "the file of a lock, which its holder alone writes",
+    ("benchmark/system/gpu_lock.py", "open"): "the file of a lock, which its holder alone writes",
     ("benchmark/reporting/tracking/store.py", "open"): "the file of a lock",
     ("benchmark/data/published_files.py", "open"): "a temporary file of `atomic_path`",
     ("benchmark/data/videos/frame_bank.py", "open"): "a temporary file of `atomic_path`",

@@ -14,7 +14,7 @@ from benchmark.__main__ import main
 from benchmark.config.sections import TrainingConfig
 from benchmark.data.moving_digits.digits import DigitBank
 from benchmark.data.moving_digits.stream import ClipStream
-from benchmark.data.prepared_folder import read_arrays, read_record
+from benchmark.data.prepared_folder import read_arrays, read_data_record
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, read_json_lines, write_json
 from benchmark.system.locks import hold
@@ -292,7 +292,7 @@ def test_stale_run_alone_is_trained_again(cohort, results, monkeypatch, capsys, 
 
 def reverse_training_digits(folder):
     """Make a prepared folder one of other digits for training."""
-    record, splits = read_record(folder), ("train", "validation", "test")
+    record, splits = read_data_record(folder), ("train", "validation", "test")
     arrays = dict(zip(splits, read_arrays(folder, *splits), strict=True))
     arrays["train"] = arrays["train"][::-1].copy()
     np.savez(folder / "digits.npz", **arrays)

@@ -14,7 +14,7 @@ from benchmark.data.moving_digits.stream import ClipStream
 from benchmark.system.files import read_json, read_json_lines
 from benchmark.training import step as engine
 from benchmark.training.checkpoint import read_checkpoint, save_checkpoint
-from benchmark.training.divergence_guard import LIMIT, Guard, GuardedAdam, take_step
+from benchmark.training.divergence_guard import LIMIT, DivergenceGuard, GuardedAdam, take_step
 from benchmark.training.scheduled_sampling import feed_mask
 from benchmark.training.train import train, train_cohort
 from benchmark.training.weight_files import load_weights
@@ -31,7 +31,7 @@ def updates(judged, fused=False, **keys):
     """The weight after each update with gradient 1, under these (loss, norm), and the guard."""
     weight = nn.Parameter(torch.zeros(1))
     settings = training(**keys)
-    optimizer = GuardedAdam([weight], Guard(settings, weight.device), lr=settings.learning_rate, fused=fused)
+    optimizer = GuardedAdam([weight], DivergenceGuard(settings, weight.device), lr=settings.learning_rate, fused=fused)
     found = []
     for loss, norm in judged:
         weight.grad = torch.ones(1)

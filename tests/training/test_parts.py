@@ -11,7 +11,7 @@ import torch
 from benchmark.config.sections import TrainingConfig
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, read_json_lines
-from benchmark.system.memory import processes
+from benchmark.system.memory import worker_pids
 from benchmark.training import step as engine
 from benchmark.training.captured_step import make_step
 from models.predictor import build, free_running_mask
@@ -60,11 +60,11 @@ def test_parts_of_a_batch_train_what_the_whole_batch_trains(threads, reduction):
 def test_processes_end_with_the_step_they_work_for(threads):
     threads(2)
     _, step = made()
-    assert len(processes()) == 1
+    assert len(worker_pids()) == 1
     step(FRAMES, free_running_mask(5, 3, 2, FRAMES))
-    assert len(processes()) == 2
+    assert len(worker_pids()) == 2
     del step
-    assert len(processes()) == 1
+    assert len(worker_pids()) == 1
 
 
 def test_a_process_that_is_ended_from_outside_is_said(threads):
@@ -72,7 +72,7 @@ def test_a_process_that_is_ended_from_outside_is_said(threads):
     _, step = made()
     mask = free_running_mask(5, 3, 2, FRAMES)
     step(FRAMES, mask)
-    os.kill(processes()[1], signal.SIGKILL)
+    os.kill(worker_pids()[1], signal.SIGKILL)
     with pytest.raises(UserError, match=r"ended from outside .*training\.threads"):
         step(FRAMES, mask)
 
@@ -86,7 +86,7 @@ def test_plain_networks_and_single_clips_are_taken_whole(threads):
     step(FRAMES, free_running_mask(5, 3, 2, FRAMES))
     _, single = made(batch_size=1)
     single(FRAMES[:1], free_running_mask(1, 3, 2, FRAMES))
-    assert len(processes()) == 1
+    assert len(worker_pids()) == 1
 
 
 def children(pid):

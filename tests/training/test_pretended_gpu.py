@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from benchmark.config.data_sections import DigitsConfig
+from benchmark.config.metrics import CONVENTIONS, HEADLINE, METRICS
 from benchmark.config.sections import SamplingConfig, TrainingConfig
 from benchmark.data.clips import inputs_of
 from benchmark.data.moving_digits.stream import ClipStream
 from benchmark.evaluation.gate_saturation import saturated
 from benchmark.evaluation.gradient_probe import roll_out
-from benchmark.evaluation.metric_functions import bring_to
-from benchmark.evaluation.metrics import CONVENTIONS, HEADLINE, METRICS
+from benchmark.evaluation.metric_functions import bring_to, compute
 from benchmark.training import step as engine
 from benchmark.training.scheduled_sampling import feed_mask
 from models.predictor import build, free_running_mask
@@ -146,7 +146,7 @@ def test_scores_are_computed_where_the_frames_are(name):
     prediction, truth = torch.rand(2, 3, 1, 16, 16), torch.rand(2, 3, 1, 16, 16)
     metric = METRICS[name]
     with NoWaiting():
-        found = metric.compute(*bring_to(metric.form, prediction, truth))
+        found = compute(metric, *bring_to(metric.form, prediction, truth))
     assert (found.device.type, found.shape) == ("cuda", (2, 3, 1))
 
 

@@ -208,7 +208,7 @@ def test_second_living_writer_is_refused_and_the_first_named(make_protocol, resu
 def test_missing_data_are_an_error_before_anything_is_written(make_protocol, results):
     shutil.rmtree(results / "tiny" / "data")
     run = make_protocol().run("convlstm", 1)
-    with pytest.raises(UserError, match=r"cannot be read .* run the verb `data`"):
+    with pytest.raises(UserError, match=r"cannot be read .* run the command `data`"):
         train(run, results, "cpu")
     assert {path.name for path in run.path(results).iterdir()} <= {".lock"}
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmark.data.counter_rng import Domain, counter_hash
 from benchmark.data.pixels import resize_area
-from benchmark.data.prepared_folder import read_arrays, read_record
+from benchmark.data.prepared_folder import read_arrays, read_data_record
 from benchmark.data.published_files import MNIST_TEST, MNIST_TRAIN, Original
 from benchmark.system.errors import UserError
 
@@ -132,8 +132,8 @@ def load_digits(folder: Path) -> DigitBank:
     Raises:
         UserError: a file is missing or damaged.
     """
-    record = read_record(folder)
+    record = read_data_record(folder)
     bank = DigitBank(record["source"], *read_arrays(folder, "train", "validation", "test"))
     if bank.sha256 != record["digits_sha256"]:
-        raise UserError(f"{folder / 'digits.npz'}: its digits are not those of data.json; run the verb `data` again")
+        raise UserError(f"{folder / 'digits.npz'}: its digits are not those of data.json; run the command `data` again")
     return bank

@@ -45,7 +45,7 @@ def load_frames(folder: Path, record: dict[str, Any], training: bool) -> FrameBa
     Raises:
         UserError: a file is missing or damaged.
     """
-    path, again = folder / FRAMES, "run the verb `data` again"
+    path, again = folder / FRAMES, "run the command `data` again"
     try:
         frames = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

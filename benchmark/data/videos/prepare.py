@@ -22,7 +22,7 @@ from benchmark.data.videos.frame_bank import (
     written_frames,
 )
 from benchmark.data.videos.kth import open_kth
-from benchmark.system.console import Progress, say
+from benchmark.system.console import Progress, echo
 from benchmark.system.errors import UserError
 from benchmark.system.files import atomic_buffer
 
@@ -112,7 +112,7 @@ def prepare_videos(protocol: Protocol, data_dir: Path, folder: Path) -> dict[str
         "test_set": HELD_OUT,
         "about": "; ".join([found.about, frames_note(decoded, data), notes]),
     }
-    say(f"{data.videos}: {record['about']}", sys.stderr)
+    echo(f"{data.videos}: {record['about']}", sys.stderr)
     return record | {"train_sha256": bank_hash(record)}
 
 

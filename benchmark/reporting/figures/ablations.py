@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol
 from benchmark.config.variant_groups import Series, depth_series, place, slot_series
-from benchmark.evaluation.metrics import METRICS
 from benchmark.reporting.figures.style import (
     PLAIN_DECADES,
     Look,
@@ -24,7 +24,7 @@ from benchmark.reporting.figures.style import (
     page,
 )
 from benchmark.reporting.finished_runs import FinishedRun
-from benchmark.reporting.statistics import summarise
+from benchmark.reporting.statistics import summarise_seeds
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def draw_series(
 ) -> None:
     """Mean (if `log` the geometric one) and interval at each place, joined by a line; seeds `beside` them."""
     into, back = (np.log, np.exp) if log else (np.asarray, np.asarray)
-    found = [summarise(into(one).tolist()) for one in values]
+    found = [summarise_seeds(into(one).tolist()) for one in values]
     means, lows, highs = (back([getattr(one, key) for one in found]) for key in ("mean", "low", "high"))
     small = {"linestyle": "", "marker": "o", "markersize": 2, "markeredgewidth": 0, "color": lighten(look.color, 0.4)}
     for x, one, low, high in zip(places, values, lows, highs, strict=True):

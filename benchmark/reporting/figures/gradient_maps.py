@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from benchmark.reporting.figures.gradient_norms import HORIZON_NOTE, gradient_note
 from benchmark.reporting.figures.style import Setting, empty_figure, finish, page, panel_columns, panel_grid, time_axis
 from benchmark.reporting.finished_runs import FinishedRun
-from benchmark.reporting.statistics import summarise
+from benchmark.reporting.statistics import summarise_seeds
 
 COLORS = "viridis"
 """Its lightness rises all the way, so that it reads the same printed grey and to the colour-blind."""
@@ -179,7 +179,7 @@ def draw_path(axes: Axes, logs: pd.DataFrame, style: dict[str, Any]) -> list[flo
     Returns:
         The means.
     """
-    found = [summarise(list(logs[t])) for t in logs.columns]
+    found = [summarise_seeds(list(logs[t])) for t in logs.columns]
     mean, low, high = (np.exp([getattr(one, key) for one in found]) for key in ("mean", "low", "high"))
     axes.plot(logs.columns, mean, markevery=(0, max(1, len(found) // 4)), **marked(style))
     axes.fill_between(logs.columns, low, high, color=style["color"], alpha=0.15, linewidth=0)

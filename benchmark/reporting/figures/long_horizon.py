@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.evaluation.metrics import METRICS
+from benchmark.config.metrics import METRICS
 from benchmark.reporting.figures.style import (
     BASELINE_LINES,
     GREY,

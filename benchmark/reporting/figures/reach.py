@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, NullLocator
 
+from benchmark.config.metrics import METRICS
 from benchmark.config.probe_stages import stages
 from benchmark.config.protocol import Protocol
-from benchmark.evaluation.metrics import METRICS
 from benchmark.reporting.figures.ablations import ERROR_NOTE, REACH_NOTE
 from benchmark.reporting.figures.style import (
     BASELINE_LINES,
@@ -32,7 +32,7 @@ from benchmark.reporting.figures.style import (
 )
 from benchmark.reporting.finished_runs import FinishedRun
 from benchmark.reporting.reach_and_error import COTANGENTS, correlation, reach_and_error, usable_points, variant_means
-from benchmark.reporting.statistics import summarise
+from benchmark.reporting.statistics import summarise_seeds
 from benchmark.reporting.tables.rendering import interval
 
 COTANGENT_NOTE = (
@@ -232,4 +232,4 @@ def openness(run: FinishedRun, stage: str) -> float | None:
 
 def saturated(run: FinishedRun, stage: str) -> float | None:
     """Share of saturated gates: mean over layers, then over gates."""
-    return summarise([float(np.mean(layers)) for layers in run.probe[stage]["saturated"].values()]).mean
+    return summarise_seeds([float(np.mean(layers)) for layers in run.probe[stage]["saturated"].values()]).mean

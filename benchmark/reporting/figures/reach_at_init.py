@@ -17,7 +17,7 @@ from benchmark.reporting.figures.scores import Row, body, dot_plot, draw_row, dr
 from benchmark.reporting.figures.style import MARKERS, PALETTE, Look, Setting, finish, page
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
 from benchmark.reporting.reach_and_error import COTANGENTS
-from benchmark.reporting.statistics import Summary, summarise
+from benchmark.reporting.statistics import Summary, summarise_seeds
 from models.spec import CELLS
 
 
@@ -59,7 +59,7 @@ def reach_row(group: VariantRuns) -> Row:
     """The row of a variant: reach by cotangent, its mean and interval those of its logarithm; hollow with a highway."""
     logs = {name: [log_reach(name)(run, "init") for run in group.kept] for name in COTANGENTS}
     kept = {name: [value for value in values if value is not None] for name, values in logs.items()}
-    found = {name: exponential(summarise(values)) for name, values in kept.items()}
+    found = {name: exponential(summarise_seeds(values)) for name, values in kept.items()}
     spec = group.config.model  # pyright: ignore[reportOptionalMemberAccess]  # no baseline
     cell = list(CELLS).index(spec.cell)
     look = Look(group.label, PALETTE[cell % len(PALETTE)], "-", MARKERS[cell % len(MARKERS)], not spec.highway_slot)

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from benchmark.config.metrics import METRICS, columns
 from benchmark.config.protocol import Protocol
-from benchmark.evaluation.metrics import METRICS, columns
 from benchmark.reporting.figures.style import (
     BASELINE_LINES,
     GREY,
@@ -28,9 +28,9 @@ from benchmark.reporting.figures.style import (
     time_axis,
 )
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
-from benchmark.reporting.statistics import Summary, paired, summarise
+from benchmark.reporting.statistics import Summary, paired, summarise_seeds
 from benchmark.reporting.statistics import differences as differences_of
-from benchmark.reporting.tables.rendering import MINUS, digits, number
+from benchmark.reporting.tables.rendering import MINUS, number
 
 LINE, SPACE = 0.13, 0.07
 """Inches that a line of a row's label takes, and those between rows."""
@@ -93,7 +93,7 @@ def scores(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, pa
 def score_row(group: VariantRuns, names: Sequence[str], setting: Setting) -> Row:
     """The row of a variant or baseline."""
     values = {name: list(group.scores(name).values()) for name in names}
-    found = {name: summarise(values[name]) for name in names}
+    found = {name: summarise_seeds(values[name]) for name in names}
     look = setting.looks.get(group.variant, BASELINE)
     return Row(
         lines(group.label, group.diverged), look, values, found, frozenset() if look.filled else frozenset(names)
@@ -239,7 +239,7 @@ def draw_row(axes: Axes, y: float, row: Row, name: str) -> None:
     found, values, color = row.found[name], row.values[name], row.look.color
     low, high = axes.get_xlim()
     if not low <= found.mean <= high:
-        word = number(found.mean, digits(name))
+        word = number(found.mean, METRICS[name].decimals)
         place, word = (
             (1.0, f"{word} \N{RIGHTWARDS ARROW}") if found.mean > high else (0.0, f"\N{LEFTWARDS ARROW} {word}")
         )

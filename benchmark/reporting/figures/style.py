@@ -21,7 +21,7 @@ from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullFormatter, S
 from benchmark.config.probe_stages import ENDS
 from benchmark.config.protocol import Protocol
 from benchmark.reporting.finished_runs import FinishedRun
-from benchmark.reporting.statistics import SMALLEST_N, summarise
+from benchmark.reporting.statistics import SMALLEST_N, summarise_seeds
 from benchmark.system.files import atomic_buffer
 from models.spec import CELLS, ModelSpec
 
@@ -262,7 +262,7 @@ def draw_seeds(axes: Axes, values: pd.DataFrame, look: Look, number: int, *, log
     Returns:
         The means, as drawn.
     """
-    found = [summarise(list(values[t])) for t in values.columns]
+    found = [summarise_seeds(list(values[t])) for t in values.columns]
     back = np.exp if log else np.asarray
     mean, low, high = (back([getattr(one, key) for one in found]) for key in ("mean", "low", "high"))
     axes.plot(values.columns, mean, **look.style(len(found), number))

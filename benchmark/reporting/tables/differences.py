@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmark.config.metrics import METRICS, columns
 from benchmark.config.protocol import Protocol
-from benchmark.evaluation.metrics import METRICS, columns
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
 from benchmark.reporting.statistics import LEVEL, SMALLEST_N, Difference, Summary, given_these_seeds, holm, paired
 from benchmark.reporting.tables.notes import data_note, definition_note, diverged_notes, gap_notes, seed_note
-from benchmark.reporting.tables.rendering import MISSING, Table, digits, interval, number
+from benchmark.reporting.tables.rendering import MISSING, Table, interval, number
 
 TOO_SMALL = "n too small"
 COLUMNS = ["variant", "reference", "metric", "primary", "n", "difference", "sd", "low", "high", "p", "floor", "p_holm"]
@@ -46,7 +46,7 @@ def comparison_table(protocol: Protocol, runs: list[FinishedRun], lpips: dict[st
             row["clips_low"], row["clips_high"] = given_these_seeds(per_clip(one, other, name))
             values.append(row)
             cell[f"Δ {METRICS[name].head}"] = interval(
-                difference.mean, difference.low, difference.high, digits(name), signed=True
+                difference.mean, difference.low, difference.high, METRICS[name].decimals, signed=True
             )
             if is_test:
                 cell[f"p ({name.upper()})"] = p_cell(difference, difference.p)

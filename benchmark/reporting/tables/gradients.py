@@ -10,7 +10,7 @@ import pandas as pd
 from benchmark.config.probe_stages import ends, stages
 from benchmark.config.protocol import Protocol
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
-from benchmark.reporting.statistics import Summary, summarise
+from benchmark.reporting.statistics import Summary, summarise_seeds
 from benchmark.reporting.tables.notes import diverged_notes, reuse_notes, seed_note
 from benchmark.reporting.tables.rendering import MISSING, Table, interval, number
 from benchmark.reporting.tables.scores import seeds_cell
@@ -60,23 +60,23 @@ def stage_row(group: VariantRuns, stage: str) -> dict[str, Any]:
     row["step"] = max((probe["step"] for probe in probes), default=math.nan)
     for measure, suffix in MEASURES.items():
         found = [probe[measure] for probe in probes if measure in probe]
-        reach = summarise([math.log(one["reach"]) if one["reach"] else math.nan for one in found])
+        reach = summarise_seeds([math.log(one["reach"]) if one["reach"] else math.nan for one in found])
         row |= {f"reach{suffix}{end}": math.exp(getattr(reach, key)) for end, key in ENDS.items()}
         row |= decay_columns(found, suffix) if measure in ("residual", "fixed") else {}
-    openness = summarise([float(np.mean(probe["openness"])) for probe in probes if probe["openness"]])
+    openness = summarise_seeds([float(np.mean(probe["openness"])) for probe in probes if probe["openness"]])
     row |= {f"openness{end}": getattr(openness, key) for end, key in ENDS.items()}
     shares = [{gate: float(np.mean(layers)) for gate, layers in probe["saturated"].items()} for probe in probes]
-    saturated = summarise([float(np.mean(list(share.values()))) for share in shares])
+    saturated = summarise_seeds([float(np.mean(list(share.values()))) for share in shares])
     row |= {f"saturated{end}": getattr(saturated, key) for end, key in ENDS.items()}
     gates = shares[0] if shares else ()
-    return row | {f"saturated_{gate}": summarise([share[gate] for share in shares]).mean for gate in gates}
+    return row | {f"saturated_{gate}": summarise_seeds([share[gate] for share in shares]).mean for gate in gates}
 
 
 def decay_columns(found: Sequence[dict[str, Any]], suffix: str) -> dict[str, Any]:
     """Half-life, slope and R2 over seeds; `slope_fit`: means of the ends of the interval that each seed's fit has."""
-    half = summarise([one["half_life"] for one in found if one["half_life"] is not None])
+    half = summarise_seeds([one["half_life"] for one in found if one["half_life"] is not None])
     row: dict[str, Any] = {f"half_life{suffix}{end}": getattr(half, key) for end, key in ENDS.items()}
-    fits = {key: summarise([one[key] for one in found if one[key] is not None]) for key in FIT}
+    fits = {key: summarise_seeds([one[key] for one in found if one[key] is not None]) for key in FIT}
     row |= {f"slope{suffix}{end}": getattr(fits["slope"], key) for end, key in ENDS.items()}
     row |= {f"slope_fit{suffix}{end}": fits[f"slope{end}"].mean for end in ("_low", "_high")}
     row[f"r2{suffix}"] = fits["r2"].mean

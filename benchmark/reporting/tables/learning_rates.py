@@ -4,13 +4,13 @@ import math
 
 import pandas as pd
 
+from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol
 from benchmark.config.variant_groups import rate_groups
-from benchmark.evaluation.metrics import METRICS
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
-from benchmark.reporting.statistics import Summary, summarise
+from benchmark.reporting.statistics import Summary, summarise_seeds
 from benchmark.reporting.tables.notes import seed_note
-from benchmark.reporting.tables.rendering import MISSING, Table, bold, digits, interval
+from benchmark.reporting.tables.rendering import MISSING, Table, bold, interval
 
 
 def rate_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
@@ -53,12 +53,12 @@ def head(rate: int | float) -> str:
 
 def last_validation(group: VariantRuns) -> Summary:
     """Validation MSE at the last step at which it was measured, over the seeds that did not diverge."""
-    return summarise([float(run.validation.iloc[-1]) for run in group.kept])
+    return summarise_seeds([float(run.validation.iloc[-1]) for run in group.kept])
 
 
 def rate_cell(group: VariantRuns, error: Summary) -> str:
     """Mean with its interval where there is one, and whether some or all runs diverged."""
     if not group.kept:
         return group.diverged
-    shown = interval(error.mean, error.low, error.high, digits("mse"))
+    shown = interval(error.mean, error.low, error.high, METRICS["mse"].decimals)
     return f"{shown} ({group.diverged})" if group.diverged else shown

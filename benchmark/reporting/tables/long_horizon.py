@@ -5,13 +5,13 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.config.metrics import HEADLINE, METRICS
 from benchmark.config.protocol import Protocol
 from benchmark.config.variants import BASELINES
-from benchmark.evaluation.metrics import HEADLINE, METRICS
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
-from benchmark.reporting.statistics import Summary, paired, summarise
+from benchmark.reporting.statistics import Summary, paired, summarise_seeds
 from benchmark.reporting.tables.notes import data_note, definition_note, diverged_notes, seed_note
-from benchmark.reporting.tables.rendering import MISSING, Table, digits, interval
+from benchmark.reporting.tables.rendering import MISSING, Table, interval
 from benchmark.reporting.tables.scores import score_cell, seeds_cell
 
 NEVER = "never"
@@ -58,7 +58,7 @@ def frame_rows(protocol: Protocol, group: VariantRuns, groups: Mapping[str, Vari
     for frame in range(1, protocol.evaluation.beyond + 1):  # pyright: ignore[reportOptionalOperand]  # made where the protocol has it
         row: dict[str, Any] = {"variant": group.variant, "label": group.label, "n": group.n, "frame": frame}
         for name, curve in scored.items():
-            row |= columns_of(name, summarise(curve.loc[frame].to_list()))  # pyright: ignore[reportCallIssue]  # a row
+            row |= columns_of(name, summarise_seeds(curve.loc[frame].to_list()))  # pyright: ignore[reportCallIssue]  # a row
         row["reference"] = reference
         if compared is not None:
             difference = paired(scored["mse"].loc[frame].to_dict(), compared.loc[frame].to_dict())  # pyright: ignore[reportArgumentType]  # columns are seeds
@@ -74,9 +74,11 @@ def people_row(protocol: Protocol, group: VariantRuns, groups: Mapping[str, Vari
     errors, ratios = curves(protocol, group, "mse"), growth(protocol, group)
     cell = {"Model": group.label, "n": seeds_cell(group)}
     for frame in shown:
-        cell[f"MSE at {frame} ↓"] = score_cell(group, summarise(errors.loc[frame].to_list()), digits("mse"))
+        cell[f"MSE at {frame} ↓"] = score_cell(
+            group, summarise_seeds(errors.loc[frame].to_list()), METRICS["mse"].decimals
+        )
     for frame in shown[1:]:
-        found = summarise(ratios.loc[frame].to_list())
+        found = summarise_seeds(ratios.loc[frame].to_list())
         cell[f"Growth to {frame} ↓"] = interval(found.mean, found.low, found.high, 2)
     better = overtaken(protocol, group, groups)
     for name in protocol.baselines:

@@ -1,8 +1,8 @@
 """The sentences under the tables: what was predicted, from how many seeds, and what is missing."""
 
 from benchmark.config.data_sections import VideosConfig
+from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol
-from benchmark.evaluation.metrics import METRICS
 from benchmark.reporting.finished_runs import FinishedRun
 from benchmark.reporting.statistics import SMALLEST_N
 

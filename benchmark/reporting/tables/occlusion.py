@@ -2,11 +2,12 @@
 
 import pandas as pd
 
+from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
-from benchmark.reporting.statistics import Summary, paired, summarise
+from benchmark.reporting.statistics import Summary, paired, summarise_seeds
 from benchmark.reporting.tables.notes import data_note, definition_note, diverged_notes, seed_note
-from benchmark.reporting.tables.rendering import Table, digits, interval
+from benchmark.reporting.tables.rendering import Table, interval
 from benchmark.reporting.tables.scores import score_cell, seeds_cell
 
 
@@ -20,18 +21,24 @@ def occlusion_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         cell = {"Model": group.label, "n": seeds_cell(group)}
         for gap in protocol.data.gaps:
             errors, rises = box_errors(group, gap), box_rises(group, gap, gaps[0])
-            found, rise = (summarise(list(one.values())) for one in (errors, rises))
+            found, rise = (summarise_seeds(list(one.values())) for one in (errors, rises))
             row = {"variant": group.variant, "label": group.label, "n": group.n, "gap": gap}
             row |= summary_columns("box_mse", found) | summary_columns("rise", rise)
             change = paired(errors, box_errors(groups[reference], gap) if reference else {})
             steeper = paired(rises, box_rises(groups[reference], gap, gaps[0]) if reference else {})
             row |= {"reference": reference} | summary_columns("difference", change)
             values.append(row | summary_columns("rise_difference", steeper))
-            cell[f"Gap {gap} ↓"] = score_cell(group, found, digits("mse"))
+            cell[f"Gap {gap} ↓"] = score_cell(group, found, METRICS["mse"].decimals)
             if gap == gaps[-1] and len(gaps) > 1:
-                cell[f"Rise to {gap} ↓"] = interval(rise.mean, rise.low, rise.high, digits("mse"), signed=True)
-                cell[f"Δ at {gap} ↓"] = interval(change.mean, change.low, change.high, digits("mse"), signed=True)
-                cell["Δ of the rise ↓"] = interval(steeper.mean, steeper.low, steeper.high, digits("mse"), signed=True)
+                cell[f"Rise to {gap} ↓"] = interval(
+                    rise.mean, rise.low, rise.high, METRICS["mse"].decimals, signed=True
+                )
+                cell[f"Δ at {gap} ↓"] = interval(
+                    change.mean, change.low, change.high, METRICS["mse"].decimals, signed=True
+                )
+                cell["Δ of the rise ↓"] = interval(
+                    steeper.mean, steeper.low, steeper.high, METRICS["mse"].decimals, signed=True
+                )
         cells.append(cell)
     notes = [
         definition_note("box_mse"),

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmark.config.data_sections import KTH, DataConfig, DigitsConfig, VideosConfig
+from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol
-from benchmark.evaluation.metrics import METRICS
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
-from benchmark.reporting.statistics import Summary, summarise
+from benchmark.reporting.statistics import Summary, summarise_seeds
 from benchmark.reporting.tables.notes import clips_scored, diverged_notes, seed_note
 from benchmark.reporting.tables.rendering import MINUS, MISSING, Table, interval, number, thousands
 from benchmark.reporting.tables.scores import seeds_cell, spent
@@ -149,7 +149,7 @@ def compare_row(
             scores = scores_of(one.group, column, frames, protocol)
             reasons = score_reasons(column, one, lpips, scores)
         kept = [] if reasons else list(scores.values())
-        found.append(Comparison(row, metric, one, summarise(kept), tuple(reasons), rolled_out))
+        found.append(Comparison(row, metric, one, summarise_seeds(kept), tuple(reasons), rolled_out))
     return found
 
 

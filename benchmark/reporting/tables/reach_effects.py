@@ -17,7 +17,7 @@ from benchmark.reporting.reach_and_error import (
     usable_points,
     variant_means,
 )
-from benchmark.reporting.statistics import BySeed, Summary, differences, summarise
+from benchmark.reporting.statistics import BySeed, Summary, differences, summarise_seeds
 from benchmark.reporting.tables.differences import pairs_cell
 from benchmark.reporting.tables.gradients import CALLED
 from benchmark.reporting.tables.notes import data_note, diverged_notes, seed_note
@@ -88,7 +88,7 @@ def measured(group: VariantRuns, stage: str) -> list[tuple[str, str]]:
 
 def log_difference(one: VariantRuns, other: VariantRuns, stage: str, measure: str, quantity: str) -> Summary:
     """Paired differences of the logarithm of a number; not finite where a run of a pair has none."""
-    return summarise(differences(*(logs(group, stage, measure, quantity) for group in (one, other))))
+    return summarise_seeds(differences(*(logs(group, stage, measure, quantity) for group in (one, other))))
 
 
 def logs(group: VariantRuns, stage: str, measure: str, quantity: str) -> BySeed:

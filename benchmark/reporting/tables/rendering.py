@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from benchmark.evaluation.metrics import METRICS
-
 MISSING = "\u2013"
 """An en dash, for a value that does not exist."""
 MINUS = "\N{MINUS SIGN}"
@@ -29,12 +27,6 @@ class Table:
     cells: pd.DataFrame
     """Strings, under heads with units and arrows for better; between two `**` they are bold."""
     notes: list[str] = field(default_factory=list)
-
-
-def digits(metric: str) -> int:
-    """Decimals that a metric is shown with, by the unit in its head: 1 for a sum over a frame, 2 for dB, else 3."""
-    head = METRICS[metric].head
-    return 1 if "(per frame" in head else 2 if "(dB" in head else 3
 
 
 def interval(

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.config.metrics import METRICS, columns
 from benchmark.config.protocol import Protocol
-from benchmark.evaluation.metrics import METRICS, columns
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
-from benchmark.reporting.statistics import LEVEL, SMALLEST_N, Summary, best, summarise
+from benchmark.reporting.statistics import LEVEL, SMALLEST_N, Summary, best, summarise_seeds
 from benchmark.reporting.tables.notes import (
     data_note,
     definition_note,
@@ -20,7 +20,7 @@ from benchmark.reporting.tables.notes import (
     skipped_notes,
     undefined_notes,
 )
-from benchmark.reporting.tables.rendering import MISSING, Table, bold, digits, interval, number, thousands
+from benchmark.reporting.tables.rendering import MISSING, Table, bold, interval, number, thousands
 
 
 def main_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFrame, lpips: dict[str, Any]) -> Table:
@@ -35,9 +35,9 @@ def main_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFrame,
         row |= spent(group, costs)
         cell = {"Model": group.label, "n": seeds_cell(group), "Parameters": thousands(row["parameters"])}
         for name in names:
-            found = summarise(list(group.scores(name).values()))
+            found = summarise_seeds(list(group.scores(name).values()))
             row |= {f"{name}_{key}": getattr(found, key) for key in ("mean", "sd", "low", "high")}
-            shown = score_cell(group, found, digits(name))
+            shown = score_cell(group, found, METRICS[name].decimals)
             cell[METRICS[name].head] = bold(shown) if group.variant in winners[name] else shown
         if not measured:
             cell[METRICS[f"lpips_{lpips['net']}"].head] = lpips["status"]
@@ -67,10 +67,10 @@ def per_frame_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         for frame in range(1, protocol.data.horizon + 1):
             row = {"variant": group.variant, "label": group.label, "n": group.n, "frame": frame}
             for name in scored:
-                found = summarise([float(run.per_frame.at[frame, name]) for run in group.kept])  # pyright: ignore[reportArgumentType]  # a number
+                found = summarise_seeds([float(run.per_frame.at[frame, name]) for run in group.kept])  # pyright: ignore[reportArgumentType]  # a number
                 row |= {f"{name}_{key}": getattr(found, key) for key in ("mean", "low", "high")}
             values.append(row)
-            cell[f"{frame}"] = number(row["mse_mean"], digits("mse")) if group.kept else MISSING
+            cell[f"{frame}"] = number(row["mse_mean"], METRICS["mse"].decimals) if group.kept else MISSING
         cells.append(cell)
     notes = [
         f"{METRICS['mse'].head} at predicted frame 1, 2, ...: {METRICS['mse'].definition}; mean over clips. The CSV has"
@@ -93,9 +93,9 @@ def conventions_table(protocol: Protocol, runs: list[FinishedRun], lpips: dict[s
         row: dict[str, Any] = {"variant": group.variant, "label": group.label, "n": group.n}
         cell = {"Model": group.label, "n": seeds_cell(group)}
         for name in names:
-            found = summarise(list(group.scores(name).values()))
+            found = summarise_seeds(list(group.scores(name).values()))
             row |= {f"{name}_{key}": getattr(found, key) for key in ("mean", "sd", "low", "high")}
-            cell[METRICS[name].head] = mean_cell(group, found.mean, digits(name))
+            cell[METRICS[name].head] = mean_cell(group, found.mean, METRICS[name].decimals)
         values.append(row)
         cells.append(cell)
     notes = [

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from benchmark.reporting.tracking.mirror import mirror
 from benchmark.reporting.tracking.store import TrackingUnavailable, load, tracking_uri
-from benchmark.system.console import Stopwatch, say
+from benchmark.system.console import Stopwatch, echo
 from benchmark.system.processes import first_alone
 
 LOOK_EVERY_S = 1.0
@@ -62,7 +62,7 @@ class BackgroundMirror:
         self.waited_s = time.monotonic() - max(ended_s, self._loaded_s)
         if unsent := self._changed():
             results_dir = unsent[0].parents[3]
-            say(
+            echo(
                 f"not yet in MLflow: {', '.join(map(str, unsent))}; "
                 f"`python -m benchmark sync --results-dir {results_dir}` sends what is missing",
                 sys.stderr,
@@ -74,7 +74,7 @@ class BackgroundMirror:
     def _say_overhead(self) -> None:
         """Say what checkpoints and MLflow cost this process, the import of MLflow left out."""
         total_s, seconds = self._watch.total_s(), [self._watch.saving_s, self.cpu_s, self.waited_s]
-        say(
+        echo(
             "{:.2f} s for checkpoints, {:.2f} s of processor time for MLflow, {:.2f} s of waiting for it at the end: "
             "{:.2%} of {:.1f} s".format(*seconds, sum(seconds) / total_s, total_s),
             sys.stderr,
@@ -125,7 +125,7 @@ class BackgroundMirror:
 
     def _say(self, line: str) -> None:
         if not self._abandoned:
-            say(line, sys.stderr)
+            echo(line, sys.stderr)
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:

@@ -127,7 +127,7 @@ def _test_curves(path: Path) -> Curves:
     """Means over `frames.parquet` as the tables state them, and the mean squared error by frame and by gap."""
     if not path.exists():
         return {}
-    from benchmark.evaluation.metrics import summarise
+    from benchmark.evaluation.mean_scores import mean_scores
     from benchmark.system.parquet import read_parquet
 
     frames = read_parquet(path)
@@ -136,7 +136,7 @@ def _test_curves(path: Path) -> Curves:
         errors = frames.groupby("gap")["box_mse"].mean()
         by_gap["test/per_gap/box_mse"] = {int(gap): float(mean) for gap, mean in errors.items()}  # pyright: ignore[reportArgumentType]  # gaps are numbers
         frames = frames[frames["gap"] == 0]
-    means = summarise(frames).set_index("metric")["mean"]
+    means = mean_scores(frames).set_index("metric")["mean"]
     per_frame = frames.groupby("frame")["mse"].mean()
     return (
         by_gap

@@ -8,7 +8,7 @@ import torch
 
 from benchmark.data.clips import clips_hash, load_bank, load_clips, train_stream
 from benchmark.data.prepare import prepare_clips
-from benchmark.data.prepared_folder import read_record
+from benchmark.data.prepared_folder import read_data_record
 from benchmark.data.videos.frame_bank import FRAMES, WINDOWS, written_frames
 from benchmark.data.videos.windows import WindowClips, WindowStream
 from benchmark.system.errors import UserError
@@ -71,7 +71,7 @@ def prepared(make_videos, tmp_path):
 
 def test_what_is_prepared_can_be_loaded_and_says_what_it_is(prepared):
     folder, data = prepared
-    record, bank = read_record(folder), load_bank(folder, data, training=True)
+    record, bank = read_data_record(folder), load_bank(folder, data, training=True)
     assert isinstance(bank.frames, np.memmap)
     assert record["frames"] == {"train": 96, "validation": 12, "test": 12}
     assert record["split_sizes"] == {"train": 8 * 8, "validation": 2, "test": 2}
@@ -94,7 +94,7 @@ def test_changed_byte_is_refused_where_it_would_be_used(prepared):
     side = data.frame_size**2
     spoil(folder / FRAMES, -1 - 24 * side)  # the last byte of training
     with pytest.raises(
-        UserError, match=r"frames.npy: its frames are not those of data.json; run the verb `data` again"
+        UserError, match=r"frames.npy: its frames are not those of data.json; run the command `data` again"
     ):
         load_bank(folder, data, training=True)
     load_clips(folder, data, "test")

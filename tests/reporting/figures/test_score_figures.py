@@ -7,15 +7,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import PROTOCOLS, load_protocol
 from benchmark.config.variant_groups import depth_series, slot_series
-from benchmark.evaluation.metrics import METRICS
 from benchmark.reporting.figures.ablations import depth, slots
 from benchmark.reporting.figures.scores import BELOW, Row, differences, scores, span
 from benchmark.reporting.figures.style import Setting, left_out, looks
 from benchmark.reporting.finished_runs import by_variant
 from benchmark.reporting.outputs import FIGURES, figures_of
-from benchmark.reporting.statistics import paired, summarise
+from benchmark.reporting.statistics import paired, summarise_seeds
 from benchmark.reporting.tables.rendering import MINUS
 from benchmark.system.files import read_json, write_json
 from benchmark.system.parquet import write_parquet
@@ -118,7 +118,7 @@ def test_a_dot_is_the_mean_its_line_the_interval_and_small_dots_the_seeds(draw):
     for axes, name in zip(figure.axes, names, strict=True):
         for group in by_variant(runs)[: len(protocol.variants)]:
             values = list(group.scores(name).values())
-            found = summarise(values)
+            found = summarise_seeds(values)
             mean, interval, seeds = in_row(axes, places[group.label])
             assert mean == pytest.approx([found.mean])
             assert interval == pytest.approx([found.low, found.high])
@@ -185,7 +185,7 @@ def test_a_baseline_far_off_is_an_arrow_with_its_value(draw):
 
 
 def test_an_axis_takes_in_what_lies_near_and_no_more():
-    row = Row("row", values={"mse": [10.0, 20.0]}, found={"mse": summarise([10.0, 20.0])})
+    row = Row("row", values={"mse": [10.0, 20.0]}, found={"mse": summarise_seeds([10.0, 20.0])})
     assert span([row], "mse") == pytest.approx((9.4, 20.6))
     assert span([row], "mse", also=[24.0, 26.0]) == pytest.approx((10 - 0.84, 24 + 0.84))
     assert span([], "mse", also=[5.0, 5.0]) == (4.5, 5.5)
@@ -282,7 +282,7 @@ def test_the_slot_figure_shows_error_reach_and_openness_of_the_cell_with_several
     groups = {group.variant: group for group in by_variant(runs)}
     order = ["causal-lstm", "predrnnpp", "predrnnpp-middle", "predrnnpp-top"]
     error, reach, openness = (axes.lines[-1].get_ydata() for axes in figure.axes)
-    assert error == pytest.approx([summarise(list(groups[one].scores("mse").values())).mean for one in order])
+    assert error == pytest.approx([summarise_seeds(list(groups[one].scores("mse").values())).mean for one in order])
     geometric = (0.5 * 0.25 * 0.5 / 3) ** (1 / 3)
     assert reach == pytest.approx([geometric] * 3 + [(0.25 * 0.5 / 3) ** 0.5])
     assert openness == pytest.approx([np.nan, 0.5, 0.5, 0.5], nan_ok=True)
@@ -300,7 +300,7 @@ def test_the_slot_figure_shows_error_reach_and_openness_of_the_cell_with_several
 
 def test_an_interval_of_reach_is_that_of_its_logarithm(draw):
     _, _, figure = draw(slots, seeds=[1, 2, 3], **SLOTS)
-    found = summarise(list(np.log([0.5, 0.25, 0.5 / 3])))
+    found = summarise_seeds(list(np.log([0.5, 0.25, 0.5 / 3])))
     ends = [list(line.get_ydata()) for line in figure.axes[1].lines if len(line.get_ydata()) == 2]
     assert ends == [pytest.approx([np.exp(found.low), np.exp(found.high)])] * 4
 

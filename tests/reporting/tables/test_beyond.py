@@ -9,13 +9,13 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
+from benchmark.config.metrics import HEADLINE
 from benchmark.config.protocol import run_path
 from benchmark.config.variants import BASELINE_SEED, BASELINES
 from benchmark.cost.plan import plan
 from benchmark.evaluation import lpips_backbone as backbone
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.evaluation.gradient_probe import probe
-from benchmark.evaluation.metrics import HEADLINE
 from benchmark.reporting.figures import style as drawing
 from benchmark.reporting.figures.long_horizon import beyond_horizon
 from benchmark.reporting.figures.style import Setting, looks

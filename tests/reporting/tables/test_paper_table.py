@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import load_protocol
-from benchmark.evaluation.metrics import METRICS
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns
 from benchmark.reporting.tables import published as paper_table
 from benchmark.reporting.tables.rendering import DIGIT_WIDE, MINUS, MISSING, POINT_WIDE, to_csv, to_markdown

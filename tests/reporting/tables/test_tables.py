@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.evaluation.metrics import METRICS
+from benchmark.config.metrics import METRICS
 from benchmark.reporting.outputs import TABLE_FORMATS, TABLES
 from benchmark.reporting.tables.rendering import DIGIT_WIDE, MINUS, MISSING, POINT_WIDE
 from benchmark.system.errors import UserError

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.system import processes
-from benchmark.system.console import say
+from benchmark.system.console import echo
 from benchmark.system.devices import visible_devices
-from benchmark.system.errors import OwnError
+from benchmark.system.errors import ProcessError
 from benchmark.system.files import storing
 from benchmark.system.locks import LONGEST, program, take
 
@@ -23,7 +23,7 @@ _mine: list[str] = []
 
 
 @contextlib.contextmanager
-def leased(device: str) -> Iterator[None]:
+def reserve_gpu(device: str) -> Iterator[None]:
     """For the body, this process has a GPU to itself, which is the current one of PyTorch; nothing is done for a CPU.
 
     While all are taken it waits, and says who has them; one of several processes of a run does not wait, since others
@@ -50,7 +50,7 @@ def _wait_for_one(held: contextlib.ExitStack) -> tuple[int, str]:
     """Number and name of a device that is now taken, until `held` ends."""
     names, first, waited = visible_devices(), processes.local_rank(), False
     if len(names) < processes.local_count():
-        raise OwnError(
+        raise ProcessError(
             f"GPUs visible here: {len(names)}, for {processes.local_count()} processes, which need one each; use"
             f" torchrun --nproc-per-node {len(names)}"
         )
@@ -60,15 +60,15 @@ def _wait_for_one(held: contextlib.ExitStack) -> tuple[int, str]:
             holder = _take(names[number], held)
             if holder is None:
                 if waited:
-                    say(f"took {names[number]}", sys.stderr)
+                    echo(f"took {names[number]}", sys.stderr)
                 return number, names[number]
             holders[names[number]] = holder
         told = "; ".join(f"{name} by {holder}" for name, holder in holders.items())
         told = f"no GPU is free of {len(names)} visible here: {told}"
         if processes.count() > 1:
-            raise OwnError(f"{told}; wait for one, or start fewer processes")
+            raise ProcessError(f"{told}; wait for one, or start fewer processes")
         if not waited:
-            say(f"{told}; waiting for one (Ctrl-C ends this)", sys.stderr)
+            echo(f"{told}; waiting for one (Ctrl-C ends this)", sys.stderr)
         waited = True
         time.sleep(LOOK_EVERY_S)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.system import gpu_lease as lease
+from benchmark.system import gpu_lock as lease
 from benchmark.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -134,7 +134,7 @@ def test_processes_of_one_run_take_their_own_each_and_do_not_wait_for_others(sta
 
 def test_run_on_a_cpu_takes_no_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(lease, "PLACE", tmp_path / "locks")
-    with lease.leased("cpu"):
+    with lease.reserve_gpu("cpu"):
         assert not lease.PLACE.exists()
 
 
@@ -142,7 +142,7 @@ def test_place_that_cannot_be_written_to_is_said(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setattr(lease, "PLACE", tmp_path / "file" / "locks")
     monkeypatch.setattr(lease, "visible_devices", lambda: ["GPU-a"])
-    with pytest.raises(UserError, match="locks: cannot be written to"), lease.leased("cuda"):
+    with pytest.raises(UserError, match="locks: cannot be written to"), lease.reserve_gpu("cuda"):
         pass
 
 
@@ -153,7 +153,7 @@ def test_locks_are_open_to_every_user_and_no_link_is_followed(start, monkeypatch
     (tmp_path / "locks" / "GPU-b.lock").symlink_to(tmp_path / "mine")
     monkeypatch.setattr(lease, "PLACE", tmp_path / "locks")
     monkeypatch.setattr(lease, "visible_devices", lambda: ["GPU-b"])
-    with pytest.raises(OSError, match="symbolic link"), lease.leased("cuda"):
+    with pytest.raises(OSError, match="symbolic link"), lease.reserve_gpu("cuda"):
         pass
     assert not (tmp_path / "mine").exists()
 
