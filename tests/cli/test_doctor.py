@@ -213,12 +213,12 @@ def test_shared_memory_that_a_part_takes_is_what_its_process_shares(make_protoco
 
 
 def test_videos_are_counted_and_one_of_them_is_opened(make_videos, tmp_path):
-    protocol, data_dir = make_videos({f"{n}.npy": moving_square(14, 16, 20, n) for n in range(10)})
+    protocol, data_dir = make_videos({f"{n}.npy": moving_square(14, 16, 16, n) for n in range(10)})
     question = Question(protocol, data_dir, tmp_path)
     found = report.outcome(report.CHECKS["data"], question)
     assert found.state == "ok"
     assert found.what.startswith("mine for protocol tiny: 8 + 1 + 1 films to train, validate and test on; ")
-    assert found.what.endswith(" opens, 20x16 pixels")
+    assert found.what.endswith(" opens, 16x16 pixels")
 
 
 def test_videos_of_which_none_opens_are_a_problem_that_names_the_first(make_videos, tmp_path):

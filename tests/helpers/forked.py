@@ -97,7 +97,10 @@ def serve():
             if task["spare_mib"] is not None:
                 limit_memory(task["spare_mib"])
             os.environ["MLFLOW_TRACKING_URI"] = task["store"]
-            os.environ |= task["environment"]
+            if task["environment"]:
+                os.environ |= task["environment"]
+                for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+                    del sys.modules[name]  # it reads the environment when it is imported
             encoding = task["environment"].get("PYTHONIOENCODING")
             for stream in (sys.stdout, sys.stderr) if encoding else ():
                 stream.reconfigure(encoding=encoding, errors="strict")
