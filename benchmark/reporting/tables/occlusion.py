@@ -3,16 +3,17 @@
 import pandas as pd
 
 from benchmark.config.metrics import METRICS
-from benchmark.config.protocol import Protocol
-from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.finished_runs import VariantRuns, by_variant
+from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import Summary, paired, summarise_seeds
 from benchmark.reporting.tables.notes import data_note, definition_note, diverged_notes, seed_note
 from benchmark.reporting.tables.rendering import Table, interval
 from benchmark.reporting.tables.scores import score_cell, seeds_cell
 
 
-def occlusion_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
+def occlusion_table(results: ProtocolResults, title: str) -> Table:
     """Error in the box of the hidden digit: one row a variant and gap in the CSV; for people, one column a gap."""
+    protocol, runs = results.protocol, results.runs
     groups = {group.variant: group for group in by_variant(runs)}
     gaps = sorted(protocol.data.gaps)
     values, cells = [], []
@@ -42,8 +43,8 @@ def occlusion_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         cells.append(cell)
     notes = [
         definition_note("box_mse"),
-        "Gap: last context frames in which a bar hides the digit's whole box; 0 = no bar. The truth has no bar, every"
-        " test clip is scored at every gap, and each model was trained on all gaps.",
+        "Gap: occlusion length, the last context frames in which a bar hides the digit's whole box; 0 = no bar."
+        " The truth has no bar, every test clip is scored at every gap, and each model was trained on all gaps.",
         f"Rise: error over that at gap {gaps[0]}; Δ: the variant minus its reference at that gap, or its rise minus"
         " that of its reference, paired by seed; below 0 the variant is better. All of it is exploratory: effect and"
         " interval, no test. The CSV has all of them at every gap.",
@@ -51,7 +52,7 @@ def occlusion_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         seed_note(protocol),
         *diverged_notes(runs),
     ]
-    return Table("Error where a digit was hidden", pd.DataFrame(values), pd.DataFrame(cells), notes)
+    return Table(title, pd.DataFrame(values), pd.DataFrame(cells), notes)
 
 
 def box_errors(group: VariantRuns, gap: int) -> dict[int, float]:
