@@ -76,7 +76,7 @@ STAGES = {
         "benchmark/config/probe_stages.py",
     ),
     "tables": (
-        "benchmark/reporting/outputs.py",
+        "benchmark/reporting/registry.py",
         "benchmark/reporting/protocol_results.py",
         "benchmark/reporting/tables/write_tables.py",
         "benchmark/reporting/tables/scores.py",
@@ -100,7 +100,7 @@ STAGES = {
         "benchmark/reporting/statistics.py",
     ),
     "figures": (
-        "benchmark/reporting/outputs.py",
+        "benchmark/reporting/registry.py",
         "benchmark/reporting/gates.py",
         "benchmark/reporting/figures/write_figures.py",
         "benchmark/reporting/figures/figure_data.py",

@@ -8,8 +8,9 @@ import pandas as pd
 from benchmark.config.protocol import Protocol
 from benchmark.reporting import published_records as reference
 from benchmark.reporting.finished_runs import FinishedRun, read_record, read_runs
-from benchmark.reporting.outputs import FIGURES, TABLE_FORMATS, TABLES, figures_of, tables_of
+from benchmark.reporting.outputs import TABLE_FORMATS, figures_of, tables_of
 from benchmark.reporting.record import RECORD
+from benchmark.reporting.registry import FIGURES, TABLES
 from benchmark.system.errors import UserError
 from benchmark.system.files import write_atomic, write_json
 

@@ -8,14 +8,8 @@ from docutils.core import publish_parts
 
 from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import PROTOCOLS, load_protocol
-from benchmark.reporting.outputs import (
-    FIGURES,
-    QUESTIONS,
-    SETS,
-    TABLES,
-    figures_of,
-    tables_of,
-)
+from benchmark.reporting.outputs import figures_of, tables_of
+from benchmark.reporting.registry import FIGURES, QUESTIONS, SETS, TABLES
 
 ENTRIES = TABLES | FIGURES | SETS
 ALL = [load_protocol(path.stem) for path in sorted(PROTOCOLS.glob("*.yaml"))]

@@ -17,12 +17,8 @@ from benchmark.system.devices import cuda_count, resolve_device
 from benchmark.system.errors import UserError, explain
 from benchmark.system.locks import hold
 from benchmark.reporting.outputs import (
-    ANIMATION,
     FIGURE_FORMATS,
-    FIGURES,
-    STATE_GRADIENT,
     TABLE_FORMATS,
-    TABLES,
     caption_file,
     figures_of,
     files_in,
@@ -32,6 +28,7 @@ from benchmark.reporting.outputs import (
     state_gradients_of,
     tables_of,
 )
+from benchmark.reporting.registry import ANIMATION, FIGURES, STATE_GRADIENT, TABLES
 from benchmark.config.code_sources import ROOT, sources
 from benchmark.config.probe_stages import trains
 from benchmark.config.variants import BASELINE_SEED, BASELINES

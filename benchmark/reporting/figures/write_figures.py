@@ -6,17 +6,8 @@ from pathlib import Path
 from benchmark.config.protocol import Protocol
 from benchmark.reporting.figures.figure_data import FigureData, figure_data
 from benchmark.reporting.finished_runs import read_runs
-from benchmark.reporting.outputs import (
-    ANIMATION,
-    FIGURE_FORMATS,
-    FIGURES,
-    SETS,
-    STATE_GRADIENT,
-    caption_file,
-    figures_of,
-    films_of,
-    state_gradients_of,
-)
+from benchmark.reporting.outputs import FIGURE_FORMATS, caption_file, figures_of, films_of, state_gradients_of
+from benchmark.reporting.registry import ANIMATION, FIGURES, SETS, STATE_GRADIENT
 from benchmark.system.files import write_atomic
 
 
@@ -39,9 +30,9 @@ def write_figures(protocol: Protocol, results_dir: Path, *, reuse: bool = False)
     first = {run.variant: run for run in reversed(runs)}
     for variant in films_of(protocol):
         ANIMATION.function(first[variant], folder / "films")
-    for name, one in SETS.items():
-        if one.applies(protocol):
-            write_atomic(caption_file(folder, name), f"{one.caption}\n")
+    needed = {"state_gradient": state_gradients_of(protocol), "variant_film": films_of(protocol)}
+    for name in (name for name, any_of_it in needed.items() if any_of_it):
+        write_atomic(caption_file(folder, name), f"{SETS[name].caption}\n")
 
 
 def draw_figure(name: str, data: FigureData, paths: Sequence[Path]) -> None:

@@ -32,12 +32,9 @@ def comparison_table(results: ProtocolResults, title: str) -> Table:
     adjusted = adjust({variant: found[variant, tested] for variant in primary})
     values, cells = [], []
     for one, other in pairs:
-        cell = {
-            "Variant": one.label,
-            "Reference": other.label,
-            "Test": "primary" if one.variant in primary else "exploratory",
-            "Pairs": pairs_cell(one, other, found[one.variant, tested]),
-        }
+        kind = "primary" if one.variant in primary else "exploratory"
+        cell = {"Variant": one.label, "Reference": other.label, "Test": kind}
+        cell["Pairs"] = pairs_cell(one, other, found[one.variant, tested])
         for name in names:
             difference, p_holm = found[one.variant, name], adjusted.get(one.variant, math.nan)
             is_test = one.variant in primary and name == tested
@@ -56,9 +53,9 @@ def comparison_table(results: ProtocolResults, title: str) -> Table:
             elif name == tested:
                 cell[f"p ({name.upper()})"] = cell["p, Holm"] = MISSING
         cells.append(cell)
-    notes = comparison_notes(protocol, names, runs)
     if not pairs:
         cells = [{"Variant": "No variant of this protocol has its reference here."}]
+    notes = comparison_notes(protocol, names, runs)
     return Table(title, pd.DataFrame(values, columns=COLUMNS), pd.DataFrame(cells), notes)
 
 

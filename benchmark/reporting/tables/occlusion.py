@@ -3,7 +3,8 @@
 import pandas as pd
 
 from benchmark.config.metrics import METRICS
-from benchmark.reporting.finished_runs import VariantRuns, by_variant
+from benchmark.config.protocol import Protocol
+from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
 from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import Summary, paired, summarise_seeds
 from benchmark.reporting.tables.notes import data_note, definition_note, diverged_notes, seed_note
@@ -41,18 +42,22 @@ def occlusion_table(results: ProtocolResults, title: str) -> Table:
                     steeper.mean, steeper.low, steeper.high, METRICS["mse"].decimals, signed=True
                 )
         cells.append(cell)
-    notes = [
+    return Table(title, pd.DataFrame(values), pd.DataFrame(cells), occlusion_notes(protocol, runs))
+
+
+def occlusion_notes(protocol: Protocol, runs: list[FinishedRun]) -> list[str]:
+    """What the errors, rises and differences are, and of which clips and seeds."""
+    return [
         definition_note("box_mse"),
         "Gap: occlusion length, the last context frames in which a bar hides the digit's whole box; 0 = no bar."
         " The truth has no bar, every test clip is scored at every gap, and each model was trained on all gaps.",
-        f"Rise: error over that at gap {gaps[0]}; Δ: the variant minus its reference at that gap, or its rise minus"
-        " that of its reference, paired by seed; below 0 the variant is better. All of it is exploratory: effect and"
-        " interval, no test. The CSV has all of them at every gap.",
+        f"Rise: error over that at gap {min(protocol.data.gaps)}; Δ: the variant minus its reference at that gap, or"
+        " its rise minus that of its reference, paired by seed; below 0 the variant is better. All of it is"
+        " exploratory: effect and interval, no test. The CSV has all of them at every gap.",
         data_note(protocol, runs),
         seed_note(protocol),
         *diverged_notes(runs),
     ]
-    return Table(title, pd.DataFrame(values), pd.DataFrame(cells), notes)
 
 
 def box_errors(group: VariantRuns, gap: int) -> dict[int, float]:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmark.config.protocol import Protocol
-from benchmark.reporting.outputs import TABLE_FORMATS, TABLES, caption_file, tables_of
+from benchmark.reporting.outputs import TABLE_FORMATS, caption_file, tables_of
 from benchmark.reporting.protocol_results import ProtocolResults, read_results
+from benchmark.reporting.registry import TABLES
 from benchmark.reporting.tables.rendering import Table, to_csv, to_html, to_latex, to_markdown
 from benchmark.system.files import write_atomic
 

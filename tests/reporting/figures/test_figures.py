@@ -17,7 +17,8 @@ from benchmark.evaluation.clip_images import film_animation, film_strip
 from benchmark.reporting.figures import style as drawing
 from benchmark.reporting.figures.gradient_norms import probe_figure
 from benchmark.reporting.figures.style import finish, looks, page
-from benchmark.reporting.outputs import FIGURE_FORMATS, FIGURES, SETS, figures_of
+from benchmark.reporting.outputs import FIGURE_FORMATS, figures_of
+from benchmark.reporting.registry import FIGURES, SETS
 from benchmark.system.files import write_json
 from benchmark.system.parquet import write_parquet
 from tests.helpers.fixtures import made_probe

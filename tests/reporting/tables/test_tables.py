@@ -12,7 +12,7 @@ from scipy import stats
 
 from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import load_protocol
-from benchmark.reporting import outputs
+from benchmark.reporting import registry
 from benchmark.reporting.outputs import TABLE_FORMATS, tables_of
 from benchmark.reporting.tables.rendering import DIGIT_WIDE, MINUS, MISSING, POINT_WIDE
 from benchmark.system.errors import UserError
@@ -91,7 +91,7 @@ def test_every_table_stands_there_in_every_format(write):
         f"{name}.{ending}" for name in TABLES for ending in TABLE_FORMATS
     }
     captions = {path.stem: path.read_text() for path in (folder / "captions").iterdir()}
-    assert captions == {name: f"{outputs.TABLES[name].caption}\n" for name in TABLES}
+    assert captions == {name: f"{registry.TABLES[name].caption}\n" for name in TABLES}
 
 
 @pytest.mark.parametrize("lpips", [True, False])
