@@ -4,7 +4,7 @@ A new table is a module with `make(results, title) -> Table`, a new figure one w
 entry here. Imports no library of figures or tables: the workflow reads it to plan.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -43,6 +43,11 @@ class Output:
         """What makes it: a table from `(ProtocolResults, title)`, a figure from `(FigureData, title, paths)`."""
         module, name = self.made_by.split(":")
         return getattr(import_module(f"benchmark.reporting.{module}"), name)
+
+
+def load(entries: Mapping[str, Output]) -> None:
+    """Import what makes `entries`, so that a wrong entry fails at once, also where a protocol has nothing of it."""
+    assert all(callable(one.function) for one in entries.values())
 
 
 def always(protocol: Protocol) -> bool:

@@ -7,7 +7,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.reporting.figures.figure_data import FigureData, figure_data
 from benchmark.reporting.finished_runs import read_runs
 from benchmark.reporting.outputs import FIGURE_FORMATS, caption_file, figures_of, films_of, state_gradients_of
-from benchmark.reporting.registry import ANIMATION, FIGURES, SETS, STATE_GRADIENT
+from benchmark.reporting.registry import ANIMATION, FIGURES, SETS, STATE_GRADIENT, load
 from benchmark.system.files import write_atomic
 
 
@@ -19,6 +19,7 @@ def write_figures(protocol: Protocol, results_dir: Path, *, reuse: bool = False)
     Raises:
         UserError: a run is not finished.
     """
+    load(FIGURES | SETS)
     runs = read_runs(protocol, results_dir, reuse=reuse)
     folder, data = results_dir / protocol.name, figure_data(protocol, runs)
     for name in figures_of(protocol):

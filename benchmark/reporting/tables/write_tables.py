@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmark.config.protocol import Protocol
 from benchmark.reporting.outputs import TABLE_FORMATS, caption_file, tables_of
 from benchmark.reporting.protocol_results import ProtocolResults, read_results
-from benchmark.reporting.registry import TABLES
+from benchmark.reporting.registry import TABLES, load
 from benchmark.reporting.tables.rendering import Table, to_csv, to_html, to_latex, to_markdown
 from benchmark.system.files import write_atomic
 
@@ -27,6 +27,7 @@ def write_tables(protocol: Protocol, results_dir: Path, *, reuse: bool = False) 
     Raises:
         UserError: a run is not finished.
     """
+    load(TABLES)
     results = read_results(protocol, results_dir, reuse=reuse)
     for name in tables_of(protocol):
         table = make_table(name, results)
