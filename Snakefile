@@ -8,6 +8,7 @@ snakemake --report results/quick/report.html, with the same --config, puts them 
 
 
 include: "workflows/rules/common.smk"
+include: "workflows/rules/inputs.smk"
 include: "workflows/rules/report.smk"
 include: "workflows/rules/setup.smk"
 include: "workflows/rules/data.smk"

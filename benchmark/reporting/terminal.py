@@ -40,6 +40,8 @@ TAIL = 20_000
 """Bytes of a log that are searched for its message."""
 OUR_VIEW = "workflowType=machine_learning&viewStateShareKey=best-variant"
 """Opens the table of runs, where a fresh browser would land in a view for language models."""
+LEFT_ALONE = "left alone"
+"""End of the log of a training that was nothing to do."""
 REPEATED = ("At least one job did not complete", "Exiting because a job execution failed")
 """Starts of what Snakemake says besides the error of a job."""
 
@@ -51,6 +53,8 @@ class Kind:
     total: int = 0
     done: int = 0
     failed: int = 0
+    taken: int = 0
+    """Of those done: trained before by this config, code and data, and left alone."""
     seconds: list[float] = field(default_factory=list)
     lines: int = 1
 
@@ -63,6 +67,7 @@ class Job:
     name: str
     """Rule and run, e.g. `train predrnn seed=1`."""
     began: float
+    log: Path | None
 
 
 class JobLines(logging.Handler):
@@ -120,12 +125,12 @@ class JobLines(logging.Handler):
         wildcards = said["wildcards"]
         run = f" {wildcards['variant']}" if "variant" in wildcards else ""
         run += f" seed={wildcards['seed']}" if "seed" in wildcards else ""
-        log = Path(said["log"][0]).stem if said["log"] else ""
+        log = Path(said["log"][0]) if said["log"] else None
         if kind_of(said["rule_name"]) != said["rule_name"] and kind_of(said["rule_name"]) in LONG:
-            run = f" {log.replace('.', ' ')}"  # of several runs, which only its log names
+            run = f" {log.stem.replace('.', ' ')}" if log else ""  # of several runs, which only its log names
         rule = said["rule_name"]
         shown = kind_of(rule) if kind_of(rule) in LONG else rule
-        self.jobs[said["jobid"]] = Job(rule, f"{shown}{run}", time.monotonic())
+        self.jobs[said["jobid"]] = Job(rule, f"{shown}{run}", time.monotonic(), log)
         self.show_live()
 
     def finish(self, said: Mapping[str, Any]) -> None:
@@ -137,8 +142,11 @@ class JobLines(logging.Handler):
         kind, took = self.kinds.setdefault(name, Kind(total=1)), time.monotonic() - job.began
         kind.done += 1
         kind.seconds.append(took)
+        taken = name in LONG and job.log is not None and " ".join(last_words(job.log)).endswith(LEFT_ALONE)
+        kind.taken += taken
         if kind.lines == kind.total:
-            self.tell(f"{job.name:34} {clock(took)}  | {self.standing()}")
+            how = "  trained before, left alone" if taken else ""
+            self.tell(f"{job.name:34} {clock(took)}{how}  | {self.standing()}")
         elif kind.done * kind.lines // kind.total > (kind.done - 1) * kind.lines // kind.total:
             self.tell_kind(name)
         self.show_live()
@@ -174,7 +182,8 @@ class JobLines(logging.Handler):
         of = "" if kind.done == kind.total else f" of {kind.total}"
         short, long = clock(min(kind.seconds)), clock(max(kind.seconds))
         each = short if short == long else f"{short} to {long} each"
-        self.tell(f"{f'{name}: {kind.done}{of}':34} {each}  | {self.standing()}")
+        taken = f"  {kind.taken} trained before, left alone" if kind.taken else ""
+        self.tell(f"{f'{name}: {kind.done}{of}':34} {each}{taken}  | {self.standing()}")
 
     @property
     def total(self) -> int:
@@ -184,13 +193,10 @@ class JobLines(logging.Handler):
     def standing(self) -> str:
         """How many jobs are done and, as far as can be known, what time is left."""
         done, failed = (sum(getattr(kind, name) for kind in self.kinds.values()) for name in ("done", "failed"))
-        left = self.left_s()
-        words = [
-            f"{done} of {self.total} jobs",
-            f"{failed} failed" if failed else "",
-            left and f"about {clock(left)} left",
-        ]
-        return ", ".join(word for word in words if word)
+        words = [f"{done} of {self.total} jobs"]
+        words += [f"{failed} failed"] if failed else []
+        words += [f"about {clock(left)} left"] if (left := self.left_s() or 0.0) >= 1 else []
+        return ", ".join(words)
 
     def left_s(self) -> float | None:
         """Seconds until the end, at the pace of the jobs that are done; None while no kind of long ones is known."""
@@ -309,7 +315,7 @@ def closing(protocol: Protocol, folder: Path, given: Mapping[str, Any], log: str
     yield f"Log      {log}"
     if "MAKELEVEL" not in os.environ:  # `make all` makes it itself
         yield f"Report   {command_of(['--report', str(folder / 'report.html')], given)}"
-    yield "Next     docs/results.md says how to read this; docs/adding_a_model.md how to add a model of yours"
+    yield "Next     docs/reading.md says how to read these; docs/protocols.md which other questions there are"
 
 
 def first_rows(path: Path) -> Iterator[str]:

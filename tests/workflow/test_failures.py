@@ -1,4 +1,4 @@
-"""A command that fails is told as the error of its rule, with its own message last: real faults, real Snakemake runs."""
+"""A command that fails is told as the error of its rule, its own message last: real faults, real runs of Snakemake."""
 
 import re
 
@@ -46,21 +46,12 @@ def assert_told(checkout, errors, rule, message):
     assert log.read_text().splitlines()[-len(said) :] == said
 
 
-@pytest.fixture(scope="module")
-def short(checkout):
-    """The folder of a finished protocol of one short run."""
-    write_protocol(checkout, "short")
-    status, output = snakemake(checkout, "all", "--config", "protocol=short")
-    assert status == 0, output
-    return checkout / "results" / "short"
-
-
 def test_films_that_are_not_square_and_other_faults_of_set_up_are_errors_of_their_rules(checkout, monkeypatch):
     for number, part in enumerate(("train", "validation", "test")):
         write_film(checkout / "films" / "own" / part / "one.avi", moving_square(12, height=48, width=64, seed=number))
     (checkout / "films" / "lpips").mkdir()
     (checkout / "films" / "lpips" / "squeezenet1_1_features.pth").write_bytes(b"no network")
-    write_protocol(checkout, "oblong", target_parameters=1000)
+    write_protocol(checkout, "oblong", target_parameters=1000, probe={"clips": 2})
     path = checkout / "workflows" / "protocols" / "oblong.yaml"
     data = {"videos": "own", "frame_size": 16, "context": 3, "horizon": 3, "validation_clips": 1, "test_clips": 3}
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"data": data}))
@@ -76,27 +67,55 @@ def test_films_that_are_not_square_and_other_faults_of_set_up_are_errors_of_thei
     assert [path for path in targets if (checkout / path).exists()] == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("damaged", "targets", "rules"),
-    [
-        ("data/digits.npz", [f"{RUN}/model.safetensors"], ["train"]),
-        (f"{RUN}/model.safetensors", [f"{RUN}/frames.parquet", f"{RUN}/probe.json"], ["evaluate", "probe"]),
-        (f"{RUN}/frames.parquet", [f"{RUN}/record.json"], ["record"]),
-        (f"{RUN}/record.json", ["tables/main.csv", "figures/film.png"], ["tables", "figures"]),
-        ("lpips_backbone.json", [f"{RUN}/frames.parquet"], ["evaluate"]),
-    ],
-)
-def test_damaged_file_is_the_error_of_the_rule_that_reads_it(checkout, short, damaged, targets, rules):
-    path = short / damaged
-    whole, times = path.read_bytes(), path.stat()
+DAMAGED = [
+    ("lpips_backbone.json", [f"{RUN}/frames.parquet"], ["evaluate"]),
+    (f"{RUN}/record.json", ["tables/main.csv", "figures/film.png"], ["tables", "figures"]),
+    (f"{RUN}/frames.parquet", [f"{RUN}/record.json"], ["record"]),
+    (f"{RUN}/model.safetensors", [f"{RUN}/frames.parquet", f"{RUN}/probe.json"], ["evaluate", "probe"]),
+    ("data/digits.npz", [f"{RUN}/model.safetensors"], ["train"]),
+]
+
+
+def told_of_damage(checkout, name, damaged, targets, rules):
+    """The errors where half of a file is gone; afterwards it is whole again."""
+    path = checkout / "results" / name / damaged
+    whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
+    wanted = [f"results/{name}/{target}" for target in targets]
     try:
-        errors = told_errors(
-            checkout, *(f"results/short/{name}" for name in targets), "--forcerun", *rules, "--config", "protocol=short"
-        )
+        return told_errors(checkout, *wanted, "--forcerun", *rules, "--config", f"protocol={name}")
     finally:
         path.write_bytes(whole)
-    assert set(errors) == {*rules}
-    for rule in rules:
-        assert_told(checkout, errors, rule, path.name)
+
+
+@pytest.mark.slow
+def test_damaged_file_is_the_error_of_each_rule_that_reads_it(checkout, monkeypatch):
+    write_protocol(checkout, "short")
+    for damaged, targets, rules in DAMAGED:
+        # Makes again what Snakemake took away from the rule that failed before.
+        status, output = snakemake(checkout, "all", "--config", "protocol=short")
+        assert status == 0, output
+        errors = told_of_damage(checkout, "short", damaged, targets, rules)
+        assert set(errors) == {*rules}
+        for rule in rules:
+            assert_told(checkout, errors, rule, damaged.rpartition("/")[2])
+    surroundings = test_workflow.environment() | {"MLFLOW_TRACKING_URI": "sqlite:////dev/null/mlflow.db"}
+    monkeypatch.setattr(test_workflow, "environment", lambda: surroundings)
+    call = [f"results/short/{RUN}/.mirrored", "--forcerun", "sync", "--config", "protocol=short"]
+    assert_told(checkout, told_errors(checkout, *call), "sync", "/dev/null")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "rule", "changes"),
+    [
+        ("pair", "train_cohort_1", {"cohort": 2, "variants": ["convlstm", "predrnn"]}),
+        ("untrained", "measure_1", {"training": {"steps": 0}}),
+    ],
+)
+def test_damaged_digits_are_the_error_of_the_rule_of_several_runs(checkout, name, rule, changes):
+    write_protocol(checkout, name, **changes)
+    status, output = snakemake(checkout, f"results/{name}/data/data.json", "--config", f"protocol={name}")
+    assert status == 0, output
+    errors = told_of_damage(checkout, name, "data/digits.npz", [f"{RUN}/model.safetensors"], [rule])
+    assert_told(checkout, errors, rule, "digits.npz")

@@ -79,46 +79,6 @@ def untracked(text):
     return lambda wildcards, resources: text
 
 
-def run_of(variant, seed):
-    """The run of that name; a target of no run ends here, as Snakemake would show an exception with its traceback."""
-    try:
-        return PROTOCOL.run(variant, int(seed))
-    except ValueError as error:
-        sys.exit(f"error: protocol {PROTOCOL.name}: {error}")
-
-
-def run_sources(stage):
-    """Input function: the source files that decide the result of `stage` for a run or a baseline."""
-
-    def files(wildcards):
-        if stage == "evaluate" and rule_parts.is_baseline(wildcards.variant, int(wildcards.seed)):
-            return rule_parts.stage_sources(PROTOCOL, stage)
-        return rule_parts.stage_sources(PROTOCOL, stage, [run_of(wildcards.variant, wildcards.seed).variant])
-
-    return files
-
-
-def identity(*parts):
-    """What decides the result of a run or a baseline, apart from code and files, as in `RunConfig.identity`."""
-
-    def of(wildcards):
-        if wildcards.variant in BASELINES:
-            return rule_parts.baseline_identity(PROTOCOL)
-        return run_of(wildcards.variant, wildcards.seed).identity(*parts)
-
-    return of
-
-
-def in_run(*names):
-    """These files of the run or baseline that the wildcards name."""
-    return [f"{RUN}/{name}" for name in names]
-
-
-def made_here(name):
-    """This file of every run, but those whose published record is used."""
-    return [f"{RUN}/{name}".format(variant=run.variant, seed=run.seed) for run, kept in RECORDS if kept is None]
-
-
 def end(log, failed):
     """Close the lines: after a failure with what to do, after a whole protocol with its main table and its places."""
     if LINES is None:

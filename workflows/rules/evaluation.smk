@@ -1,11 +1,6 @@
 """The scores and the gradients of one run."""
 
 
-def weights(wildcards):
-    """Input function: the weights to score; a baseline has none."""
-    return [] if wildcards.variant in BASELINES else in_run("model.safetensors")
-
-
 rule evaluate:
     input:
         run_sources("evaluate"),

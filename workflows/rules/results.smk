@@ -3,19 +3,6 @@
 from benchmark.reporting.outputs import FIGURE_FORMATS, TABLE_FORMATS
 
 
-def recorded(wildcards):
-    """Input function: the files that a record is made of; a baseline has no gradients."""
-    of_runs = [] if wildcards.variant in BASELINES else ["model.safetensors", *rule_parts.PROBE_FILES]
-    return in_run(*rule_parts.score_files(PROTOCOL), *of_runs)
-
-
-def records():
-    """The records of all runs and baselines."""
-    published = [os.path.relpath(kept) for _, kept in RECORDS if kept is not None]
-    baselines = [f"{RUN}/record.json".format(variant=name, seed=BASELINE_SEED) for name in PROTOCOL.baselines]
-    return [*made_here("record.json"), *published, *baselines]
-
-
 rule record:
     input:
         rule_parts.stage_sources(PROTOCOL, "record"),

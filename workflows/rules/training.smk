@@ -9,12 +9,6 @@ those of its runs alone that are due, and results that were copied into another 
 counts the outputs of such a job as new, and scores and probes its runs again.
 """
 
-
-def cohort_identities(variants):
-    """What decides the weights of these variants with the seed of the wildcards, as in `RunConfig.identity`."""
-    return lambda wildcards: [run_of(variant, wildcards.seed).identity() for variant in variants]
-
-
 if not TRAINS:
 
     to_make = rule_parts.seeds_to_make(run for run, kept in RECORDS if kept is None)
