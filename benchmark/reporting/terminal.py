@@ -42,8 +42,8 @@ OUR_VIEW = "workflowType=machine_learning&viewStateShareKey=best-variant"
 """Opens the table of runs, where a fresh browser would land in a view for language models."""
 LEFT_ALONE = "left alone"
 """End of the log of a training that was nothing to do."""
-REPEATED = ("At least one job did not complete", "Exiting because a job execution failed")
-"""Starts of what Snakemake says besides the error of a job."""
+REPEATED = ("At least one job did not complete", "Exiting because a job execution failed", "CalledProcessError in file")
+"""Words of what Snakemake says besides the error of a job."""
 
 
 @dataclass

@@ -174,6 +174,7 @@ def test_warnings_and_errors_of_snakemake_stay_and_nothing_to_do_is_its_one_line
     told.logger.info("Nothing to be done (all requested files are present and up to date).")
     told.logger.warning("Will exit after finishing currently running jobs (scheduler).")
     told.logger.error("WorkflowError:\nAt least one job did not complete successfully.")
+    told.logger.error("RuleException:\nCalledProcessError in file data.smk, line 3:\nCommand 'x' returned 2.")
     told.logger.error("MissingInputException in rule train")
     assert told.lines == [
         "Nothing to be done (all requested files are present and up to date).",

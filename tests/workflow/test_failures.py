@@ -46,7 +46,7 @@ def assert_told(checkout, errors, rule, message):
     assert log.read_text().splitlines()[-len(said) :] == said
 
 
-def test_films_that_are_not_square_and_other_faults_of_set_up_are_errors_of_their_rules(checkout, monkeypatch):
+def test_films_that_are_not_square_and_other_faults_of_set_up_are_errors_of_their_rules(checkout):
     for number, part in enumerate(("train", "validation", "test")):
         write_film(checkout / "films" / "own" / part / "one.avi", moving_square(12, height=48, width=64, seed=number))
     (checkout / "films" / "lpips").mkdir()
@@ -55,15 +55,12 @@ def test_films_that_are_not_square_and_other_faults_of_set_up_are_errors_of_thei
     path = checkout / "workflows" / "protocols" / "oblong.yaml"
     data = {"videos": "own", "frame_size": 16, "context": 3, "horizon": 3, "validation_clips": 1, "test_clips": 3}
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"data": data}))
-    surroundings = test_workflow.environment() | {"MLFLOW_TRACKING_URI": "sqlite:////dev/null/mlflow.db"}
-    monkeypatch.setattr(test_workflow, "environment", lambda: surroundings)
-    targets = [f"results/oblong/{name}" for name in ("data/data.json", "plan.csv", "lpips_backbone.json", ".store")]
+    targets = [f"results/oblong/{name}" for name in ("data/data.json", "plan.csv", "lpips_backbone.json")]
     errors = told_errors(checkout, *targets, "--config", "protocol=oblong", "data_dir=films")
-    assert set(errors) == {"data", "plan", "backbone", "init_store"}
+    assert set(errors) == {"data", "plan", "backbone"}
     assert_told(checkout, errors, "data", "64x48")
     assert_told(checkout, errors, "plan", "1,000")
     assert_told(checkout, errors, "backbone", "squeezenet1_1_features.pth")
-    assert_told(checkout, errors, "init_store", "/dev/null")
     assert [path for path in targets if (checkout / path).exists()] == []
 
 
