@@ -239,10 +239,12 @@ class JobLines(logging.Handler):
         self.write(f"\r\x1b[K{text}\n" if self.live else f"{text}\n")
 
     def write(self, text: str) -> None:
-        """Write `text`; a terminal that is gone stops nothing."""
-        with contextlib.suppress(OSError, ValueError):
-            self.terminal.stream.write(text)
-            self.terminal.stream.flush()
+        """Write `text`, `?` for a letter that the terminal has not; one that is gone stops nothing."""
+        stream = self.terminal.stream
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        with contextlib.suppress(OSError):
+            stream.write(text.encode(encoding, errors="replace").decode(encoding))
+            stream.flush()
 
 
 def watch(logger: logging.Logger, settings: Any, title: str) -> JobLines | None:

@@ -235,6 +235,13 @@ def test_closing_is_the_main_table_where_everything_lies_and_what_is_next(tmp_pa
     assert not [line for line in closing(load_protocol("quick"), folder, {}, "log") if line.startswith("Report")]
 
 
+def test_letters_that_a_terminal_has_not_are_replaced():
+    buffer = io.BytesIO()
+    told = Told(io.TextIOWrapper(buffer, encoding="ascii"))
+    told.watch.tell("MSE ↓ 51.2")
+    assert buffer.getvalue() == b"MSE ? 51.2\n"
+
+
 def test_table_of_many_rows_is_cut_and_says_where_the_rest_is(tmp_path):
     path = tmp_path / "main.md"
     path.write_text("| Model |\n|:--|\n" + "".join(f"| {number} |\n" for number in range(40)))
