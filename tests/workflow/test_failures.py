@@ -64,6 +64,7 @@ def test_films_that_are_not_square_and_other_faults_of_set_up_are_errors_of_thei
     assert [path for path in targets if (checkout / path).exists()] == []
 
 
+TWO = [{"id": name, "hidden_channels": 4} for name in ("convlstm", "predrnn")]
 DAMAGED = [
     ("lpips_backbone.json", [f"{RUN}/frames.parquet"], ["evaluate"]),
     (f"{RUN}/record.json", ["tables/main.csv", "figures/film.png"], ["tables", "figures"]),
@@ -106,7 +107,11 @@ def test_damaged_file_is_the_error_of_each_rule_that_reads_it(checkout, monkeypa
 @pytest.mark.parametrize(
     ("name", "rule", "changes"),
     [
-        ("pair", "train_cohort_1", {"cohort": 2, "variants": ["convlstm", "predrnn"]}),
+        (
+            "pair",
+            "train_cohort_1",
+            {"cohort": 2, "variants": TWO},
+        ),
         ("untrained", "measure_1", {"training": {"steps": 0}}),
     ],
 )
