@@ -2,7 +2,6 @@
 """`python -m benchmark <verb>`: every rule of the workflow is one of `benchmark.cli.commands`."""
 
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,10 +11,10 @@ from benchmark.cli.options import check_results_dir
 from benchmark.cli.parser import parser
 from benchmark.config.protocol import load_protocol
 from benchmark.system import processes
-from benchmark.system.console import echo
+from benchmark.system.console import command_line, echo
 from benchmark.system.errors import ProcessError, UserError
-from benchmark.system.files import is_storage_error
 from benchmark.system.signals import STATUS, Interrupted
+from benchmark.system.storage import is_storage_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         return 2
     except Interrupted as stop:
-        command = shlex.join([*processes.launcher(), *(sys.argv[1:] if arguments is None else arguments)])
+        command = command_line(*processes.launcher(), *(sys.argv[1:] if arguments is None else arguments))
         if processes.is_first():
             echo(f"{signal.Signals(stop.number).name}: {stop}, checkpoint written; go on with: {command}", sys.stderr)
         return STATUS[stop.number]

@@ -13,7 +13,7 @@ from benchmark.cost.speed import OPTIONS as SPEED
 from benchmark.cost.speed import whole
 from benchmark.system.devices import resolve_device
 from benchmark.system.errors import UserError, shortened, unknown
-from benchmark.system.files import check_writable
+from benchmark.system.storage import check_writable
 
 CODE_BASES = ("openstl", "predrnn-pytorch")
 OWN_CLIPS = dict.fromkeys(("layout", "context", "horizon", "lpips_backbone", "download")) | {
