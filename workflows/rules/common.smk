@@ -81,7 +81,7 @@ def begin():
         if workflow.non_local_exec:
             check_for_cluster()
         else:
-            resolve_device(DEVICE, WHERE_DEVICE)
+            resolve_device(DEVICE, WHERE_DEVICE, by_driver_alone=True)
         LOCK.enter_context(hold(CONFIG.results_dir / PROTOCOL.name))
     except UserError as error:
         sys.exit(f"error: {error}")
