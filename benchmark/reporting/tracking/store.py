@@ -91,7 +91,7 @@ def look_at_store() -> str:
     if uri == OFF:
         return "switched off by MLFLOW_TRACKING_URI=off"
     check_address(uri)
-    database = database_of(uri)
+    database = database_of(_absolute(uri))
     if database is not None and not database.exists():
         return f"{hide_secrets(uri)}: made by the first run"
     with connected(uri) as client:
