@@ -11,8 +11,9 @@ from benchmark.data.videos.clip_files import ClipFiles, open_clips
 from benchmark.data.videos.layouts import Frames
 from benchmark.data.videos.single_clips import entries_of, gif_length, png_frames, read_gif, read_png
 from benchmark.data.videos.video_files import FILMS, film_length, read_film
+from benchmark.system.console import command_line
 from benchmark.system.errors import UserError
-from benchmark.system.files import check_output
+from benchmark.system.storage import check_output
 from models.spec import ModelSpec
 
 OUTPUTS = {".npy": "values", ".gif": "a film", ".png": "a film strip"}
@@ -119,5 +120,8 @@ def how_to_fit(source: Path, spec: ModelSpec) -> str:
         return f"{expected}; --fit crops, scales and converts to that"
     form = {1: "gray", 3: "rgb24"}.get(spec.channels, "gray")
     frames = source.with_suffix("")
-    command = f'ffmpeg -i {source} -vf "scale={side}:{side},format={form}" {frames}/%04d.png'
-    return f"{expected}; --fit crops, scales and converts to that, or do it yourself: mkdir {frames} && {command}"
+    # A pattern of ffmpeg's: `%` in the folder's own name is written twice; a path that begins with `-` is no option.
+    pattern = Path(f"{frames.absolute()}".replace("%", "%%")) / "%04d.png"
+    convert = command_line("ffmpeg", "-i", source.absolute(), "-vf", f"scale={side}:{side},format={form}", pattern)
+    make = command_line("mkdir", "--", frames)
+    return f"{expected}; --fit crops, scales and converts to that, or do it yourself: {make} && {convert}"
