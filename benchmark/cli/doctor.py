@@ -11,10 +11,8 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 
 from benchmark.config.code_sources import ROOT
-from benchmark.config.data_sections import DigitsConfig, VideosConfig
 from benchmark.config.protocol import Protocol
-from benchmark.data.moving_digits.digits import load_bank
-from benchmark.data.videos.prepare import film_set, films_of
+from benchmark.data.kinds import kind_of
 from benchmark.evaluation.lpips_backbone import look_for
 from benchmark.reporting.tracking.store import look_at_store
 from benchmark.system.devices import cpu_model, cuda_count
@@ -48,8 +46,7 @@ def examine(protocol: Protocol, data_dir: Path, results_dir: Path) -> Iterator[F
     yield processor()
     yield gpus()
     yield disk(results_dir)
-    films = isinstance(protocol.data, VideosConfig)
-    yield of_user("data", lambda: videos(protocol, data_dir) if films else digits(protocol, data_dir))
+    yield of_user("data", lambda: kind_of(protocol.data).look(protocol, data_dir))
     yield backbone(protocol, data_dir)
     yield of_user("mlflow", look_at_store)
     yield git()
@@ -111,22 +108,6 @@ def disk(results_dir: Path) -> Finding:
     if free < ROOM_GIB:
         return Finding("problem", "results", f"{there}: {free:.1f} GiB are free", f"make room for {ROOM_GIB} GiB")
     return Finding("ok", "results", f"{results_dir}: {free:.0f} GiB are free")
-
-
-def digits(protocol: Protocol, data_dir: Path) -> str:
-    """The digits of the protocol, read whole and held against their checksums."""
-    data = protocol.data
-    assert isinstance(data, DigitsConfig)
-    bank = load_bank(data.digits, data.digit_size, data_dir)
-    counts = f"{len(bank.train)} + {len(bank.validation)} + {len(bank.test)}"
-    return f"{data.digits} for protocol {protocol.name}: {counts} digits to train, validate and test on"
-
-
-def videos(protocol: Protocol, data_dir: Path) -> str:
-    """The films of the protocol, found and counted; they are decoded by the command `data`."""
-    found, data = film_set(protocol, data_dir), films_of(protocol)
-    counts = " + ".join(str(len(films)) for films in found.films.values())
-    return f"{data.videos} for protocol {protocol.name}: {counts} films to train, validate and test on"
 
 
 def backbone(protocol: Protocol, data_dir: Path) -> Finding:

@@ -44,9 +44,11 @@ def plan(options: argparse.Namespace) -> None:
 
 def data(options: argparse.Namespace) -> None:
     """Prepare the digits, or decode the films, and hash the fixed clips."""
-    from benchmark.data.prepare import prepare_clips
+    from benchmark.data.kinds import kind_of
 
-    prepare_clips(options.protocol, options.data_dir, folder_of(options) / "data", options.download)
+    kind_of(options.protocol.data).prepare(
+        options.protocol, options.data_dir, folder_of(options) / "data", options.download
+    )
 
 
 def backbone(options: argparse.Namespace) -> None:

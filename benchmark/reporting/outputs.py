@@ -1,8 +1,5 @@
 """Names of the tables and figures of a protocol, for those who plan them without making them."""
 
-from pathlib import Path
-
-from benchmark.config.data_sections import DataConfig, VideosConfig
 from benchmark.config.probe_stages import trains
 from benchmark.config.protocol import Protocol
 from benchmark.config.variant_groups import depth_series, rate_groups, readable_variants, slot_series
@@ -20,18 +17,6 @@ GRADIENTS = ("gradient_norm", "gradient_norm_layers", "gradient_heatmap", "gradi
 FIGURES = (*DOTS, *GRADIENTS, *SCORES)
 """Of every protocol that trains no more variants than can be read."""
 FIGURE_FORMATS = ("pdf", "png")
-
-
-def files_of_data(data: DataConfig) -> tuple[str, ...]:
-    """The files of the data folder of a protocol."""
-    return ("frames.npy", "windows.npz", "data.json") if isinstance(data, VideosConfig) else ("digits.npz", "data.json")
-
-
-def files_in(path: Path) -> list[tuple[str, int]]:
-    """Name and size of every file that a set of films consists of; empty where there is none."""
-    if path.is_file():
-        return [(path.name, path.stat().st_size)]
-    return sorted((str(file.relative_to(path)), file.stat().st_size) for file in path.rglob("*") if file.is_file())
 
 
 def tables_of(protocol: Protocol) -> tuple[str, ...]:

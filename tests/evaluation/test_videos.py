@@ -5,8 +5,7 @@ import json
 
 import pytest
 
-from benchmark.data.clips import load_bank, train_stream
-from benchmark.data.prepare import prepare_clips
+from benchmark.data.kinds import kind_of
 from benchmark.data.videos.windows import WindowStream
 from benchmark.evaluation import lpips_backbone as backbone
 from benchmark.evaluation.evaluate import evaluate
@@ -29,7 +28,7 @@ def films(make_videos, tmp_path, monkeypatch):
     def made(folder="results", **changes):
         changes = {"train_horizon": 1, "test_clips": 2} | changes
         protocol, data_dir = make_videos({f"{n}.npy": moving_square(14, 16, 16, n) for n in range(10)}, **changes)
-        prepare_clips(protocol, data_dir, tmp_path / folder / "tiny" / "data")
+        kind_of(protocol.data).prepare(protocol, data_dir, tmp_path / folder / "tiny" / "data")
         backbone.prepare("squeeze", None, tmp_path / folder / "tiny" / "lpips_backbone.json", False)
         return protocol, tmp_path / folder
 
@@ -129,14 +128,14 @@ def test_longer_roll_out_than_was_prepared_is_refused(films):
 def test_data_of_the_other_kind_is_refused(films, prepared_data, make_protocol):
     protocol, results = films()
     with pytest.raises(UserError, match="made of digits, not of films"):
-        load_bank(prepared_data, protocol.data)
+        kind_of(protocol.data).open(prepared_data)
     with pytest.raises(UserError, match="digits"):
-        load_bank(results / "tiny" / "data", make_protocol().data)
+        kind_of(make_protocol().data).open(results / "tiny" / "data")
 
 
 def test_fixed_training_clips_are_a_part_of_all_windows(films):
     protocol, results = films(train_clips=10)
-    bank = load_bank(results / "tiny" / "data", protocol.data)
-    numbers = train_stream(bank, protocol.data, 1, "cpu").clip_numbers(0, 10)
+    source = kind_of(protocol.data).open(results / "tiny" / "data")
+    numbers = source.train_stream(1, "cpu").clip_numbers(0, 10)
     assert sorted(numbers.tolist()) == [*range(10)]
     assert "10 of 88 of 4 frames (every) for train" in read_json(results / "tiny" / "data" / "data.json")["about"]

@@ -11,7 +11,7 @@ from snakemake.utils import min_version
 from benchmark.reporting import published_records as reference
 from benchmark.config.workflow import WorkflowConfig
 from benchmark.config.protocol import load_protocol
-from benchmark.config.data_sections import VideosConfig
+from benchmark.data.kinds import kind_of
 from benchmark.system.devices import cuda_count, resolve_device
 from benchmark.system.errors import UserError, explain
 from benchmark.system.locks import hold
@@ -19,8 +19,6 @@ from benchmark.reporting.outputs import (
     FIGURE_FORMATS,
     TABLE_FORMATS,
     figures_of,
-    files_in,
-    files_of_data,
     films_of,
     paired_films,
     state_gradients_of,
@@ -132,15 +130,12 @@ def plan_sources():
 
 def data_files():
     """What the clips of the protocol are made of, and what they are."""
-    return [f"{FOLDER}/data/{name}" for name in files_of_data(PROTOCOL.data)]
+    return [f"{FOLDER}/data/{name}" for name in kind_of(PROTOCOL.data).files]
 
 
 def data_origin():
-    """What decides the clips besides the protocol: of films which there are, and how many test clips go on how far."""
-    data = PROTOCOL.data
-    if isinstance(data, VideosConfig):
-        return [files_in(CONFIG.data_dir / data.videos), PROTOCOL.evaluation.beyond, PROTOCOL.shown_clips()]
-    return [CONFIG.data_dir, CONFIG.download] if data.public_test else None
+    """What decides the clips besides the protocol's data section: files of videos, for instance."""
+    return kind_of(PROTOCOL.data).origin(PROTOCOL, CONFIG.data_dir, CONFIG.download)
 
 
 def run_sources(stage):

@@ -1,4 +1,4 @@
-"""The prepared folder of a protocol on films: `frames.npy`, `windows.npz`, `data.json`. Imports no torch."""
+"""The prepared folder of a protocol on films: `frames.npy`, `windows.npz`, `data.json`. Torch is imported last."""
 
 import sys
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from benchmark.config.data_sections import HELD_OUT, KTH, VideosConfig
 from benchmark.config.protocol import Protocol
 from benchmark.data.counter_rng import Domain, counter_hash
 from benchmark.data.pixels import resize_area, to_grey, to_square
+from benchmark.data.prepared_folder import write_record
 from benchmark.data.videos.datasets import Film, FilmSet, open_own
 from benchmark.data.videos.frame_bank import (
     FRAMES,
@@ -18,6 +19,7 @@ from benchmark.data.videos.frame_bank import (
     WINDOWS,
     FrameWriter,
     bank_hash,
+    load_frames,
     windows_hash,
     written_frames,
 )
@@ -53,19 +55,12 @@ class Decoded:
     """Pieces that were to end past the end of their film."""
 
 
-def films_of(protocol: Protocol) -> VideosConfig:
-    """The section of a protocol that has films."""
-    assert isinstance(protocol.data, VideosConfig)
-    return protocol.data
-
-
-def film_set(protocol: Protocol, data_dir: Path) -> FilmSet:
+def film_set(protocol: Protocol, data: VideosConfig, data_dir: Path) -> FilmSet:
     """The films that `protocol` names below `data_dir`; none is decoded yet.
 
     Raises:
         UserError: they are missing, or not in a layout that is known.
     """
-    data = films_of(protocol)
     if data.videos == KTH:
         return open_kth(data_dir / KTH)
     return open_own(data_dir / data.videos, window_frames(protocol), data.layout)
@@ -82,16 +77,16 @@ def window_frames(protocol: Protocol) -> dict[str, int]:
     return {split: data.context + predicted[split] for split in SPLITS}
 
 
-def prepare_videos(protocol: Protocol, data_dir: Path, folder: Path) -> dict[str, Any]:
+def prepare_videos(protocol: Protocol, data: VideosConfig, data_dir: Path, folder: Path) -> dict[str, Any]:
     """Decode the films of `protocol` into `folder`, and choose the windows that are clips.
 
     Returns:
-        What `data.json` shall hold, without the hashes of the fixed clips.
+        What `data.json` holds.
 
     Raises:
         UserError: films are missing, damaged or too short, or there are fewer windows than the protocol asks for.
     """
-    data, found, lengths = films_of(protocol), film_set(protocol, data_dir), window_frames(protocol)
+    found, lengths = film_set(protocol, data, data_dir), window_frames(protocol)
     with written_frames(folder / FRAMES, data.frame_size) as writer:
         decoded = decode(found, data, writer)
         starts, notes = choose_windows(decoded, data, lengths)
@@ -113,7 +108,14 @@ def prepare_videos(protocol: Protocol, data_dir: Path, folder: Path) -> dict[str
         "about": "; ".join([found.about, frames_note(decoded, data), notes]),
     }
     echo(f"{data.videos}: {record['about']}", sys.stderr)
-    return record | {"train_sha256": bank_hash(record)}
+    record["train_sha256"] = bank_hash(record)
+
+    from benchmark.data.clips import clips_hash
+    from benchmark.data.videos.clips import VideoClips
+
+    clips = VideoClips(load_frames(folder, record, training=False), data)
+    hashes = {f"{split}_sha256": clips_hash(clips.fixed_clips(split)) for split in ("validation", "test")}
+    return write_record(folder, record | hashes)
 
 
 def decode(found: FilmSet, data: VideosConfig, writer: FrameWriter) -> Decoded:

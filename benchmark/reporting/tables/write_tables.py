@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.config.data_sections import HELD_OUT, VideosConfig
 from benchmark.config.protocol import Protocol
+from benchmark.data.kinds import kind_of
 from benchmark.reporting.finished_runs import read_runs
 from benchmark.reporting.outputs import TABLE_FORMATS, tables_of
 from benchmark.reporting.tables.cost import compute_table
@@ -34,9 +34,7 @@ def write_tables(protocol: Protocol, results_dir: Path, *, reuse: bool = False) 
     runs = read_runs(protocol, results_dir, reuse=reuse)
     costs = pd.read_csv(folder / "plan.csv").set_index("variant")
     lpips = read_json(folder / "lpips_backbone.json")
-    test_set = HELD_OUT if isinstance(protocol.data, VideosConfig) else "generated"
-    if protocol.data.public_test:
-        test_set = read_json(folder / "data" / "data.json")["test_set"]
+    test_set = kind_of(protocol.data).test_set(folder / "data")
     make: dict[str, Callable[[], Table]] = {
         "main": lambda: main_table(protocol, runs, costs, lpips),
         "comparison": lambda: comparison_table(protocol, runs, lpips),

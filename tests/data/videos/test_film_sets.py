@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from benchmark.data.clips import load_clips
+from benchmark.data.kinds import kind_of
 from benchmark.data.pixels import to_grey
-from benchmark.data.prepare import prepare_clips
 from benchmark.data.videos.datasets import split_sizes
 from benchmark.data.videos.prepare import film_set
 from benchmark.system.errors import UserError
@@ -60,7 +60,7 @@ def prepare(make_videos, tmp_path):
         if (data_dir / name).is_file():
             (data_dir / name).rename(data_dir / f"{name}.npz")
             protocol, _ = make_videos({}, videos=f"{name}.npz", **data)
-        return prepare_clips(protocol, data_dir, tmp_path / "data"), tmp_path / "data", protocol
+        return kind_of(protocol.data).prepare(protocol, data_dir, tmp_path / "data"), tmp_path / "data", protocol
 
     return made
 
@@ -83,12 +83,12 @@ def prepare_again(lay, prepare):
 
 def test_split_is_of_whole_clips_and_always_the_same(make_videos):
     protocol, data_dir = make_videos({f"{n}.npy": clip for n, clip in enumerate(CLIPS)})
-    names = {split: [film.name for film in films] for split, films in film_set(protocol, data_dir).films.items()}
+    found = film_set(protocol, protocol.data, data_dir).films
+    names = {split: [film.name for film in films] for split, films in found.items()}
     assert [len(found) for found in names.values()] == [8, 1, 1]
     assert len({name for found in names.values() for name in found}) == 10
-    assert names == {
-        split: [film.name for film in films] for split, films in film_set(protocol, data_dir).films.items()
-    }
+    again = film_set(protocol, protocol.data, data_dir).films
+    assert names == {split: [film.name for film in films] for split, films in again.items()}
     assert [tuple(split_sizes(count).values()) for count in (2, 3, 10, 14, 100)] == [
         (0, 1, 1),
         (1, 1, 1),
@@ -193,13 +193,13 @@ def test_what_does_not_fit_is_said_with_its_place(prepare, tmp_path, lay, data, 
 def test_missing_folder_is_named(make_videos, tmp_path):
     protocol, data_dir = make_videos({}, videos="elsewhere/mine")
     with pytest.raises(UserError, match=r"data_dir: .*elsewhere/mine not found; data.videos names a folder or a file"):
-        prepare_clips(protocol, data_dir, tmp_path / "data")
+        kind_of(protocol.data).prepare(protocol, data_dir, tmp_path / "data")
 
 
 def test_fewer_test_clips_than_are_shown_is_an_error(make_videos, tmp_path):
     protocol, data_dir = make_videos({f"{n}.npy": clip for n, clip in enumerate(CLIPS)}, probe={"clips": 3})
     with pytest.raises(UserError, match=r"probe.clips: 3 is more than the 2 test clips of these films"):
-        prepare_clips(protocol, data_dir, tmp_path / "data")
+        kind_of(protocol.data).prepare(protocol, data_dir, tmp_path / "data")
 
 
 @pytest.mark.parametrize(("square", "rows"), [("stretch", 12), ("crop", 12)])
@@ -234,7 +234,7 @@ def test_windows_of_kth_by_both_rules_are_those_counted_by_hand(make_videos, tmp
     keys = {"square": "stretch", "train_windows": rule, "test_windows": rule, "validation_clips": 3}
     protocol, data_dir = make_videos({}, videos="kth", **keys)
     write_kth(data_dir / "kth", (1, 15, 17, 18), height=12, width=16)
-    record = prepare_clips(protocol, data_dir, tmp_path / "data")
+    record = kind_of(protocol.data).prepare(protocol, data_dir, tmp_path / "data")
     assert record["split_sizes"] == {"train": train, "validation": 3, "test": 2 * train}
     assert f"{train} of 5 frames ({rule}) for train, 3 of {train} of 5 frames" in record["about"]
     assert record["about"].startswith("24 of 600 films (missing: ")
@@ -246,7 +246,7 @@ def test_pieces_of_kth_hold_the_windows_and_what_ends_past_its_film_is_cut_and_c
     write_kth(data_dir / "kth", (1, 15, 17), actions=("boxing",))
     lines = [f"person{person:02}_boxing_d1 frames 1-6, 7-10, 8-14" for person in (1, 15, 17)]
     (data_dir / "kth" / "00sequences.txt").write_text("\n".join(lines))
-    record = prepare_clips(protocol, data_dir, tmp_path / "data")
+    record = kind_of(protocol.data).prepare(protocol, data_dir, tmp_path / "data")
     assert record["split_sizes"] == {"train": 3, "validation": 2, "test": 2}  # of 6 + 4 + 5 frames: 2 + 0 + 1
     assert record["frames"]["train"] == 15
     assert "3 pieces end past their film and were cut" in record["about"]
@@ -259,5 +259,5 @@ def test_damaged_film_of_kth_is_refused_by_name(make_videos, tmp_path):
     path = data_dir / "kth" / "boxing" / "person17_boxing_d1_uncomp.avi"
     path.write_bytes(path.read_bytes()[:-900])
     with pytest.raises(UserError, match=r"person17_boxing_d1_uncomp.avi: "):
-        prepare_clips(protocol, data_dir, tmp_path / "data")
+        kind_of(protocol.data).prepare(protocol, data_dir, tmp_path / "data")
     assert [*(tmp_path / "data").iterdir()] == []
