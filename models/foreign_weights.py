@@ -17,6 +17,8 @@ from models.spec import ModelSpec
 CODE_BASES = {"openstl": ("convlstm", "st_lstm", "causal_lstm"), "predrnn-pytorch": ("st_lstm",)}
 """Code base -> the cells it has."""
 
+ONLY_TRAINED = ("adapter.weight",)
+"""Weights of a loss, which predictions do without: the decoupling loss of PredRNN-V2."""
 _RENAMED = (
     (r"^cells\.", "cell_list."),
     (r"^highway\.", "gradient_highway."),
@@ -76,8 +78,8 @@ def import_network(
     patch_size: int | None = None,
     channels: int | None = None,
     frame_size: int | None = None,
-) -> tuple[Predictor, list[str]]:
-    """The network of a whole state dict, and the names of weights that were dropped because nothing uses them.
+) -> tuple[Predictor, dict[str, list[str]]]:
+    """The network of a whole state dict, and the names of weights that were dropped, by the reason why.
 
     Args:
         weights: under their names, without prefix.
@@ -87,6 +89,8 @@ def import_network(
     Raises:
         ValueError: keys are missing or too many, or shapes do not fit one network.
     """
+    of_training = [name for name in weights if name in ONLY_TRAINED]
+    weights = {name: tensor for name, tensor in weights.items() if name not in ONLY_TRAINED}
     check_names(weights, network_names(weights))
     cell = recognise(weights)
     if cell not in CODE_BASES[code_base]:
@@ -102,7 +106,8 @@ def import_network(
     if wrong:
         raise ValueError(f"shapes that do not fit one {cell} network: {'; '.join(wrong)}")
     network.load_state_dict(from_reference(weights, network.state_dict()))
-    return network, sorted(dropped)
+    reasons = {f"as {code_base} never uses them": sorted(dropped), "as only the training uses them": of_training}
+    return network, {reason: names for reason, names in reasons.items() if names}
 
 
 def export_network(network: Predictor, code_base: str) -> dict[str, Tensor]:
@@ -147,7 +152,9 @@ def network_names(names: Iterable[str]) -> set[str]:
     """
     layers = [int(found[1]) for name in names if (found := re.match(r"cell_list\.(\d+)\.", name))]
     if not layers:
-        raise ValueError("no key begins with cell_list.0: these are no weights of OpenSTL or predrnn-pytorch")
+        some = [*names][:3]
+        shown = f"they are {', '.join(some)}{', ...' * (len([*names]) > 3)}" if some else "there is none"
+        raise ValueError(f"no key begins with cell_list.0, as those of OpenSTL and predrnn-pytorch do: {shown}")
     cell, widths = recognise(names), (1,) * (max(layers) + 1)
     norm = "element" if _has_norm(names) else "none"
     spec = ModelSpec(

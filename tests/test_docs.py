@@ -1,4 +1,6 @@
-"""What docs and help tell a person to type works: every command is run in a copy of the checkout, or checked.
+"""What docs and help tell a person to type works, and every link leads somewhere.
+
+Every command is run in a copy of the checkout, or checked.
 
 What takes seconds is run. Of the rest, `python -m benchmark` is parsed, Snakemake plans, make says what it would do;
 what needs another machine, a server or a person stands in `NOT_HERE` with the reason. A command that is none of these
@@ -30,7 +32,7 @@ from benchmark.training.weight_files import save_weights
 from models.predictor import build
 from models.spec import ModelSpec
 from tests.helpers.checkout import ROOT, copy_checkout
-from tests.helpers.documented import SHELL, Command, blocks, commands, lines, pages
+from tests.helpers.documented import SHELL, Command, anchors, blocks, commands, lines, links, pages, prose
 
 FOLLOWED = {
     "docs/adding_a_cell.md": "tests/test_your_own.py",
@@ -67,12 +69,13 @@ NOT_HERE = {
 STAND_INS = {
     "NAME": "smoke",
     "DIR": "data",
-    "VERB": "train",
+    "COMMAND": "train",
     "a,b,c": "convlstm,predrnn",
     "RECORD": "results/reference/study-depth/records/convlstm-l2.seed=1.json",
     "results/reference/<protocol>/records/<run>.json": "results/reference/study-depth/records/convlstm-l2.seed=1.json",
 }
 """Words that stand for something of a person's own -> what is tried."""
+STUDY = "results/reference/study/README.md"
 NO_PROTOCOL: dict[str, str] = {}
 """First key of a YAML block that is no piece of a protocol -> what checks it."""
 
@@ -241,6 +244,8 @@ def test_a_piece_of_a_protocol_fits_into_one(block):
     assert set(values) <= set(Protocol.model_fields), f"{block.place}: {first} is no key of a protocol, see NO_PROTOCOL"
     around = yaml.safe_load((PROTOCOLS / "quick.yaml").read_text()) | {"primary": {}}
     around["model"]["hidden_channels"] = 8  # for variants without widths of their own
+    if "videos" in values.get("data", {}):  # another kind of data takes no keys of digits
+        del around["data"]
     whole = values if {"data", "variants"} <= set(values) else merge(around, values)
     assert Protocol.model_validate({"name": "piece"} | whole).runs()
 
@@ -254,3 +259,64 @@ def test_a_piece_of_python_runs(block, inside):
 def test_every_block_says_what_it_is_or_is_text():
     known = {*SHELL, "diff", "yaml", "python", "py", "math", "text", "toml", "json", ""}
     assert [f"{block.place}: {block.language}" for block in BLOCKS if block.language not in known] == []
+
+
+OURS = [page for page in pages() if not page.startswith("results/")]
+"""Pages that people write; those below results/ are made, and the study's has a test of its own."""
+
+
+def test_the_readme_has_at_most_120_lines():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_every_page_of_the_docs_stands_in_their_index():
+    there = {page.removeprefix("docs/") for page in OURS if page.startswith("docs/")}
+    assert there == {target for target in links("docs/README.md") if "/" not in target} | {"README.md"}
+
+
+@pytest.mark.parametrize("page", OURS)
+def test_every_link_leads_to_a_file_and_its_heading(page):
+    broken = []
+    for target in links(page):
+        name, _, anchor = target.partition("#")
+        path = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+        if not path.exists() or (anchor and anchor not in anchors(str(path.relative_to(ROOT)))):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", [page for page in OURS if page not in FOLLOWED])  # those make files
+def test_every_file_of_ours_that_a_page_names_is_there(page):
+    named = re.findall(r"`((?:benchmark|models|tests|workflows|profiles|examples)/[\w/.-]+)", prose(page))
+    tests = re.findall(r"`(test_\w+\.py)", prose(page))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert [name for name in tests if not any((ROOT / "tests").rglob(name))] == []
+
+
+@pytest.mark.parametrize("page", [page for page in OURS if page != "CONTRIBUTING.md"])
+def test_prose_is_wrapped_at_100_columns_but_for_tables_and_addresses(page):
+    texts = [re.sub(r"\]\([^)]*\)", "]()", line) for line in prose(page).splitlines() if not line.startswith("|")]
+    assert [line for line in texts if len(line) > 100] == []
+
+
+def test_the_intervals_of_the_readme_are_those_of_the_study():
+    readme, study = (" ".join((ROOT / name).read_text().split()) for name in ("README.md", STUDY))
+    number = r"[+\N{MINUS SIGN}]?\d[\d.]*"
+    found = re.findall(rf"{number} \[{number}, {number}\]", readme)
+    assert len(found) > 8
+    assert [interval for interval in found if f"[{interval}](" not in study] == []
+
+
+def rows_of(page: str) -> list[list[str]]:
+    """The cells of the lines of a page, as those of a table."""
+    lines = (ROOT / page).read_text().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_table_of_the_readme_is_of_the_published_scores():
+    readme, published = rows_of("README.md"), rows_of("results/reference/quick/tables/main.md")
+    (heads,) = (row for row in published if row[0] == "Model")
+    values = {row[0]: dict(zip(heads, row, strict=True)) for row in published if len(row) == len(heads)}
+    (start,) = (number for number, row in enumerate(readme) if "SSIM ↑" in row)
+    shown = readme[start + 2 : start + 8]
+    assert [[row[0], *(values[row[0]][head] for head in readme[start][1:])] for row in shown] == shown

@@ -16,6 +16,8 @@ from models.spec import ModelSpec
 WEIGHTS = "model.safetensors"
 """What a training ends with, in its run folder."""
 
+OF_TORCH_SAVE = (b"PK\x03\x04", b"\x80\x02")
+"""How files of torch.save begin, in its zip form and the older one."""
 _ABOUT = "benchmark"
 """Key of what a file of weights says about them, as JSON."""
 
@@ -44,13 +46,18 @@ def load_weights(path: Path, config_hash: str | None = None) -> Predictor:
     Raises:
         UserError: no such file, damaged, not ours, or of a run with another config than `config_hash`.
     """
-    again = "remove it and train or import again"
+    again = "train or import it again"
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no trained weights here; run `train` first") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read as weights ({error.strerror})") from None
+    if content.startswith(OF_TORCH_SAVE):
+        raise UserError(
+            f"{path}: is a file of torch.save, of another code base or a checkpoint; `import-weights` brings weights of"
+            " OpenSTL and predrnn-pytorch into a file that this command reads"
+        )
     try:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}

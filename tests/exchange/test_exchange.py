@@ -1,13 +1,17 @@
 """Weights come from files of other code bases and go back, from the command line, and are scored."""
 
+import argparse
 import dataclasses
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmark.__main__ import main
 from benchmark.cli.options import CODE_BASES
@@ -15,7 +19,8 @@ from benchmark.config.protocol import load_protocol
 from benchmark.data.clips import load_clips
 from benchmark.data.tensors import to_float
 from benchmark.evaluation.lpips_backbone import prepare
-from benchmark.exchange.state_dicts import read_state_dict
+from benchmark.exchange.state_dicts import SECTIONS, WRAPPERS, read_state_dict, unwrapped
+from benchmark.system.errors import UserError
 from benchmark.training.weight_files import load_weights, save_weights, trained_context
 from models import foreign_weights as interop
 from models.predictor import build
@@ -184,3 +189,101 @@ def test_evaluate_asks_for_a_run_or_weights(write_protocol, capsys):
 def test_a_network_for_other_frames_is_refused(score, capsys, fields, fault):
     assert score(build(dataclasses.replace(SPEC, **fields), seed=1)) == 2
     assert f"the clips of protocol tiny {fault}" in capsys.readouterr().err
+
+
+def composed(weights, prefix):
+    return {prefix + name: tensor for name, tensor in weights.items()}
+
+
+PREFIXES = ["module.", "_orig_mod.", "model._orig_mod.", "model.module.", "module.model.", "network.", "net."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_wrappers_put_before_every_name_is_taken_off_and_said(bring_in, weights, prefix, capsys):
+    status, path = bring_in(composed(weights, prefix), "openstl", "--patch-size", "2")
+    assert status == 0
+    assert torch.equal(load_weights(path).to_frame.weight, weights["conv_last.weight"])
+    assert f"taken off every name: {prefix}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("section", ["model_state_dict", "model", "module", "ema_state_dict"])
+def test_a_state_dict_is_found_under_the_keys_that_trainings_use(bring_in, weights, section):
+    status, path = bring_in({section: weights, "optimizer": {"state": {}}, "epoch": 3}, "openstl", "--patch-size", "2")
+    assert status == 0
+    assert torch.equal(load_weights(path).to_frame.weight, weights["conv_last.weight"])
+
+
+def test_averaged_weights_are_taken_without_their_counter(bring_in, weights):
+    stored = {"n_averaged": torch.tensor(5)} | composed(weights, "module.")
+    assert bring_in(stored, "openstl", "--patch-size", "2")[0] == 0
+
+
+@given(st.lists(st.sampled_from(WRAPPERS), max_size=4), st.lists(st.sampled_from(SECTIONS), max_size=2), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_any_wrappers_around_each_other_are_taken_off(prefixes, sections, averaged):
+    tensors = {f"cell_list.0.{name}": torch.ones(1) for name in "ab"}
+    stored = composed(tensors, "".join(prefixes)) | ({"n_averaged": torch.tensor(1)} if averaged else {})
+    for section in sections:
+        stored = {section: stored, "step": 3}
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(stored, Path(folder) / "w.pt")
+        found, taken = unwrapped(read_state_dict(Path(folder) / "w.pt"))
+    assert found.keys() == tensors.keys()
+    assert taken == "".join(prefixes)
+
+
+def test_keys_of_another_network_are_shown(bring_in, capsys):
+    assert bring_in({"module.encoder.0.weight": torch.zeros(1), "module.head": torch.zeros(1)})[0] == 2
+    assert (
+        "no key begins with cell_list.0, as those of OpenSTL and predrnn-pytorch do: they are encoder.0.weight, head"
+        in (capsys.readouterr().err)
+    )
+
+
+def test_weights_of_predrnn_v2_come_without_the_adapter_of_its_loss(bring_in, capsys):
+    with np.load(GOLDEN / "predrnn_network.npz") as arrays:
+        names = [name for name in arrays if name.startswith("param.")]
+        v1 = {name.removeprefix("param."): torch.from_numpy(arrays[name]).float() for name in names}
+    stored = {"net_param": v1 | {"adapter.weight": torch.ones(4, 4, 1, 1)}}
+    status, path = bring_in(stored, "predrnn-pytorch", "--patch-size", "2")
+    assert status == 0
+    assert torch.equal(load_weights(path).to_frame.weight, v1["conv_last.weight"])
+    assert "dropped, as only the training uses them: adapter.weight" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "told"),
+    [
+        (lambda tensor: (tensor * 127).to(torch.int8), "holds torch.int8, not floating-point weights"),
+        (lambda tensor: torch.full_like(tensor, float("nan")), "values that are NaN or infinite"),
+        (lambda tensor: torch.full_like(tensor, float("inf")), "values that are NaN or infinite"),
+    ],
+    ids=["int8", "nan", "inf"],
+)
+def test_weights_that_are_no_numbers_of_a_network_are_refused_by_name(bring_in, weights, spoilt, told, capsys):
+    status, path = bring_in(weights | {"conv_last.weight": spoilt(weights["conv_last.weight"])}, "openstl")
+    assert (status, path.exists()) == (2, False)
+    assert f"theirs.pt: conv_last.weight {told}" in capsys.readouterr().err.replace("has 64 ", "").replace(
+        "has 16 ", ""
+    )
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_alone_are_read_of_a_file_that_holds_other_things_and_nothing_is_run(tmp_path, weights, zipped):
+    others = {"hyper_parameters": argparse.Namespace(lr=1), "folder": Path("x"), "mean": np.ones(3), "set": {1, 2}}
+    stored = {"state_dict": composed(weights, "model."), "trap": Trap(tmp_path / "trapped")} | others
+    torch.save(stored, tmp_path / "theirs.ckpt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"refused, since it holds more than tensors.*--tensors-only reads"):
+        read_state_dict(tmp_path / "theirs.ckpt")
+    found, _ = unwrapped(read_state_dict(tmp_path / "theirs.ckpt", tensors_only=True))
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
+    assert not (tmp_path / "trapped").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_given_to_predict_is_told_of_import_weights_and_never_to_be_removed(tmp_path, zipped):
+    torch.save({"state_dict": {"w": torch.ones(1)}}, tmp_path / "best.ckpt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"best.ckpt: is a file of torch.save.*`import-weights`") as told:
+        load_weights(tmp_path / "best.ckpt")
+    assert "remove" not in str(told.value)

@@ -1,4 +1,4 @@
-"""What the documentation asks a person to type: its commands, its changes of files and its pieces of protocols."""
+"""What the documentation asks a person to type, and where it leads: commands, changes of files, protocols, links."""
 
 import re
 import textwrap
@@ -80,18 +80,35 @@ def blocks(page: str) -> list[Block]:
     return found
 
 
+def prose(page: str) -> str:
+    """The text of a page with its fenced blocks left blank, so that lines keep their numbers."""
+    text = (ROOT / page).read_text()
+    return re.sub(r"^( *)```.*?^\1```$", lambda m: "\n" * m[0].count("\n"), text, flags=re.MULTILINE | re.DOTALL)
+
+
+def links(page: str) -> list[str]:
+    """What the links and pictures of a page lead to, but for addresses of the web."""
+    found = re.findall(r"\]\(([^)\s]+)", re.sub(r"`[^`]+`", "", prose(page)))
+    return [target for target in found if not re.match(r"[a-z]+:", target)]
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors that GitHub gives the headings of a page: lower case, hyphens for spaces, no punctuation."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def commands() -> Iterator[Command]:
     """Every command of every page, and those in the heads of the protocols."""
     for page in pages():
-        text = (ROOT / page).read_text()
         for block in blocks(page):
             if block.language in SHELL:
                 yield from (Command(block.place, line) for line in lines(block.text))
-        prose = re.sub(r"^( *)```.*?^\1```$", lambda m: "\n" * m[0].count("\n"), text, flags=re.MULTILINE | re.DOTALL)
-        for match in re.finditer(r"`([^`]+)`", prose):
+        said = prose(page)
+        for match in re.finditer(r"`([^`]+)`", said):
             words = match[1].split()
             if len(words) > 1 and words[0] in PROGRAMS:
-                yield Command(f"{page}:{prose[: match.start()].count(chr(10)) + 1}", " ".join(words), whole=False)
+                yield Command(f"{page}:{said[: match.start()].count(chr(10)) + 1}", " ".join(words), whole=False)
     for path in sorted(path for pattern in PROTOCOLS for path in ROOT.glob(pattern)):
         for number, line in enumerate(path.read_text().splitlines(), start=1):
             if line.startswith("# Run:"):
