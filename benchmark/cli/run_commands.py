@@ -43,7 +43,7 @@ def plan(options: argparse.Namespace) -> None:
 
 
 def data(options: argparse.Namespace) -> None:
-    """Prepare the digits, or decode the films, and hash the fixed clips."""
+    """Prepare the digits, or decode the videos, and hash the fixed clips."""
     from benchmark.data.kinds import kind_of
 
     kind_of(options.protocol.data).prepare(

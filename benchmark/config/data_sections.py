@@ -9,9 +9,9 @@ from benchmark.system.errors import shortened
 from models.spec import LARGEST
 
 KTH = "kth"
-"""The one data set of films that is known by its name."""
-HELD_OUT = "of films that nothing is trained on"
-"""What test clips of films are."""
+"""The one data set of videos that is known by its name."""
+HELD_OUT = "of videos that nothing is trained on"
+"""What test clips of videos are."""
 BELOW_DATA_DIR = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$"
 """A path that leads down only."""
 Windows = Literal["every", "apart", "authors"]
@@ -72,7 +72,7 @@ class DigitsConfig(Strict):
 
 
 class VideosConfig(Strict):
-    """Films: a clip is a window of their frames. Whole films, and so the people in them, go to one split."""
+    """Videos: a clip is a window of their frames. Whole videos, and so the people in them, go to one split."""
 
     kind: ClassVar[str] = "videos"
     videos: str = Field(
@@ -111,7 +111,7 @@ class VideosConfig(Strict):
         if self.videos != KTH and "authors" in (self.train_windows, self.test_windows):
             raise ValueError(f"authors: is how the authors step through {KTH}; {self.videos} has every and apart")
         if self.videos == KTH and self.layout:
-            raise ValueError(f"layout: goes with arrays of your own; {KTH} has films")
+            raise ValueError(f"layout: goes with arrays of your own; {KTH} has videos")
         return self
 
 

@@ -80,8 +80,8 @@ class DataKind(ABC, Generic[Section]):
     def same_kind(self) -> str:
         """What decides whether two sets of clips are of one kind, besides their sizes, in words."""
 
-    def further_notes(self, prepared: list[dict[str, Any]]) -> str:
-        """Sentences for the end of the note, each after a space; `prepared`: what runs keep of their `data.json`."""
+    def further_notes(self, provenances: list[dict[str, Any]]) -> str:
+        """Sentences for the end of the note, each after a space, from the provenance of the runs."""
         return ""
 
     @abstractmethod

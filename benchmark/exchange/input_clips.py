@@ -10,13 +10,13 @@ from PIL import Image, ImageOps
 from benchmark.data.videos.clip_files import ClipFiles, open_clips
 from benchmark.data.videos.layouts import Frames
 from benchmark.data.videos.single_clips import entries_of, gif_length, png_frames, read_gif, read_png
-from benchmark.data.videos.video_files import FILMS, film_length, read_film
+from benchmark.data.videos.video_files import ENDINGS, read_video, video_length
 from benchmark.system.errors import UserError
 from benchmark.system.files import check_output
 from models.spec import ModelSpec
 
-OUTPUTS = {".npy": "values", ".gif": "a film", ".png": "a film strip"}
-READABLE = (".gif", ".npy", ".npz", *FILMS)
+OUTPUTS = {".npy": "values", ".gif": "an animation", ".png": "a prediction strip"}
+READABLE = (".gif", ".npy", ".npz", *ENDINGS)
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 """Share of red, green and blue in grey, as in Pillow."""
 
@@ -44,7 +44,7 @@ def check_paths(weights: Path, source: Path, output: Path) -> None:
 
 
 def open_input(path: Path, given: int, layout: str | None) -> ClipFiles:
-    """The clips at `path`: one film, one folder of PNG frames, or what `open_clips` knows.
+    """The clips at `path`: one video, one folder of PNG frames, or what `open_clips` knows.
 
     Args:
         given: frames that every clip must have.
@@ -54,11 +54,11 @@ def open_input(path: Path, given: int, layout: str | None) -> ClipFiles:
         UserError: as `open_clips`.
     """
     if path.suffix.lower() == ".gif" and path.is_file():
-        kind, read, length = "GIF film", read_gif, gif_length(path)
+        kind, read, length = "GIF video", read_gif, gif_length(path)
     elif path.is_dir() and {entry.suffix.lower() for entry in entries_of(path)} == {".png"}:
         kind, read, length = "PNG frames", read_png, len(png_frames(path))
-    elif path.suffix.lower() in FILMS and path.is_file():
-        kind, read, length = f"{path.suffix[1:].upper()} film", read_film, film_length(path)
+    elif path.suffix.lower() in ENDINGS and path.is_file():
+        kind, read, length = f"{path.suffix[1:].upper()} video", read_video, video_length(path)
     else:
         return open_clips(path, given, layout)
     if layout is not None:

@@ -23,7 +23,7 @@ from benchmark.data.videos.single_clips import (
     read_npy,
     read_png,
 )
-from benchmark.data.videos.video_files import FILMS, film_length, film_parts, read_film
+from benchmark.data.videos.video_files import ENDINGS, read_video, video_length, video_parts
 from benchmark.system.errors import UserError, unknown
 
 PREDRNN = ("clips", "dims", "input_raw_data")
@@ -49,7 +49,7 @@ class ClipFiles:
     read: Callable[[range, int], Frames]
     """The first frames of some clips, counted from 0, as they are stored: uint8, or float in [0, 1]."""
     whole: Callable[[int], Iterator[Part]]
-    """All frames of one clip, part by part; those of films in grey."""
+    """All frames of one clip, part by part; those of videos in grey."""
 
     def check_values(self, path: Path, frames: int) -> str:
         """Read the first `frames` frames of all clips once, before anything is computed from them.
@@ -85,7 +85,7 @@ def open_clips(path: Path, needed: int, layout: str | None = None) -> ClipFiles:
 
     Args:
         path: a .npy of clips, a .npz of one such array or of `PREDRNN`, or a folder of clips, each a folder of PNG
-            frames, a .npy, a .gif or one of `FILMS`; clips and frames in the natural order of their names.
+            frames, a .npy, a .gif or one of `ENDINGS`; clips and frames in the natural order of their names.
         needed: frames that every clip must have.
         layout: one of `LAYOUTS`, or of `CLIP_LAYOUTS` for a folder of .npy. Without it a layout is taken only where
             no other fits: 1 or 3 channels, square frames, and at least `needed` of them in a clip.
@@ -219,10 +219,10 @@ def _open_predrnn(path: Path, clips: np.ndarray, dims: np.ndarray, frames: np.nd
 def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
     entries = entries_of(path)
     kinds = sorted({"folder" if entry.is_dir() else entry.suffix.lower() or entry.name for entry in entries})
-    if len(kinds) != 1 or kinds[0] not in ("folder", ".npy", ".gif", *FILMS):
+    if len(kinds) != 1 or kinds[0] not in ("folder", ".npy", ".gif", *ENDINGS):
         raise UserError(
             f"{path}: holds {' and '.join(kinds) or 'nothing'}; a folder of clips holds only folders of PNG frames,"
-            f" or only files of one kind: .npy, .gif, {', '.join(FILMS)}"
+            f" or only files of one kind: .npy, .gif, {', '.join(ENDINGS)}"
         )
     (kind,) = kinds
     if layout is not None and kind != ".npy":
@@ -232,8 +232,8 @@ def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
     read_clip, length_of, kind_of = {
         "folder": (read_png, lambda folder: len(png_frames(folder)), "folders of PNG frames"),
         ".npy": (partial(read_npy, layout), partial(npy_length, layout), f"files of {','.join(layout or '')}"),  # pyright: ignore[reportArgumentType]  # checked where there are such files
-        ".gif": (read_gif, gif_length, "GIF films"),
-    }.get(kind, (read_film, film_length, f"{kind[1:].upper()} films"))
+        ".gif": (read_gif, gif_length, "GIF videos"),
+    }.get(kind, (read_video, video_length, f"{kind[1:].upper()} videos"))
     lengths = [length_of(entry) for entry in entries]
     like = read_clip(entries[0], 1)
 
@@ -244,8 +244,8 @@ def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
         return np.stack(clips)
 
     def whole(number: int) -> Iterator[Part]:
-        if kind in FILMS:
-            return film_parts(entries[number])
+        if kind in ENDINGS:
+            return video_parts(entries[number])
         return iter([checked(entries[number], read_clip(entries[number], lengths[number]))])
 
     return ClipFiles(

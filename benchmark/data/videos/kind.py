@@ -8,7 +8,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.kinds import DataKind
 from benchmark.data.prepared_folder import read_data_record
 from benchmark.data.videos.frame_bank import FRAMES, WINDOWS, load_frames
-from benchmark.data.videos.prepare import film_set, prepare_videos
+from benchmark.data.videos.prepare import prepare_videos, video_set
 from benchmark.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ class Videos(DataKind[VideosConfig]):
 
         record = read_data_record(folder)
         if "window_frames" not in record:
-            raise UserError(f"{folder / 'data.json'}: made of digits, not of films; run the command `data` again")
+            raise UserError(f"{folder / 'data.json'}: made of digits, not of videos; run the command `data` again")
         return VideoClips(load_frames(folder, record, training), self.data)
 
     def look(self, protocol: Protocol, data_dir: Path) -> str:
         """The videos of the protocol, found and counted; they are decoded by the command `data`."""
-        found = film_set(protocol, self.data, data_dir)
-        counts = " + ".join(str(len(films)) for films in found.films.values())
-        return f"{self.data.videos} for protocol {protocol.name}: {counts} films to train, validate and test on"
+        found = video_set(protocol, self.data, data_dir)
+        counts = " + ".join(str(len(videos)) for videos in found.videos.values())
+        return f"{self.data.videos} for protocol {protocol.name}: {counts} videos to train, validate and test on"
 
     def describe(self) -> str:
         """Whose clips they are."""
@@ -52,10 +52,11 @@ class Videos(DataKind[VideosConfig]):
         """The name of the data set."""
         return self.data.videos
 
-    def further_notes(self, prepared: list[dict[str, Any]]) -> str:
+    def further_notes(self, provenances: list[dict[str, Any]]) -> str:
         """How far training predicts, if less far than is scored, and what became of the files."""
         trained = f" Trained to predict {self.data.train_horizon}." if self.data.train_horizon else ""
-        return trained + "".join(f" Films: {about}." for about in sorted({one["about"] for one in prepared}))
+        found = sorted({one["data"]["about"] for one in provenances})
+        return trained + "".join(f" Videos: {about}." for about in found)
 
     def test_set(self, folder: Path) -> str:
         """Of other videos than those of training."""

@@ -15,7 +15,7 @@ def data_note(protocol: Protocol, runs: list[FinishedRun]) -> str:
     return (
         f"{kind.describe()} on {data.frame_size}x{data.frame_size}, {data.context} -> {data.horizon} frames,"
         f" {clips_scored(protocol, runs):,} test clips (data hash {', '.join(sorted(hashes))})."
-        f"{kind.further_notes([run.provenance['data'] for run in trained])}"
+        f"{kind.further_notes([run.provenance for run in trained])}"
     )
 
 

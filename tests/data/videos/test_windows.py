@@ -1,4 +1,4 @@
-"""Clips of films: a pure function of seed and step, read from disk, and refused once a byte has changed."""
+"""Clips of videos: a pure function of seed and step, read from disk, and refused once a byte has changed."""
 
 from pathlib import Path
 
