@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageOps
 
+from benchmark.data.pixels import to_grey
 from benchmark.data.videos.clip_files import ClipFiles, open_clips
 from benchmark.data.videos.layouts import Frames
 from benchmark.data.videos.single_clips import entries_of, gif_length, png_frames, read_gif, read_png
@@ -17,8 +18,6 @@ from models.spec import ModelSpec
 
 OUTPUTS = {".npy": "values", ".gif": "an animation", ".png": "a prediction strip"}
 READABLE = (".gif", ".npy", ".npz", *ENDINGS)
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)
-"""Share of red, green and blue in grey, as in Pillow."""
 
 
 def check_paths(weights: Path, source: Path, output: Path) -> None:
@@ -91,16 +90,17 @@ def fit_frames(frames: Frames, channels: int, side: int) -> Float[np.ndarray, "N
     """Crop the middle square of every frame, scale it to `side` pixels and turn colour to grey or grey to colour.
 
     Returns:
-        float32 in [0, 1].
+        float32 in [0, 1]; grey of colour is one of 256 levels before it is scaled, see `to_grey`.
 
     Raises:
         UserError: neither 1 nor 3 channels are asked for.
     """
-    values = as_float(frames)
     if channels not in (1, 3):
         raise UserError(f"--fit: the weights take frames of {channels} channels; grey has 1 and colour has 3")
-    if values.shape[2] != channels:
-        values = np.einsum("ntchw,c->nthw", values, _GREY)[:, :, None] if channels == 1 else values.repeat(3, axis=2)
+    if channels < frames.shape[2]:
+        clips, length, _, *size = frames.shape
+        frames = to_grey(frames.reshape(-1, *frames.shape[2:])).reshape(clips, length, 1, *size)
+    values = as_float(frames).repeat(channels // frames.shape[2], axis=2)
     planes = values.reshape(-1, *values.shape[3:])
     scaled = [ImageOps.fit(Image.fromarray(plane), (side, side), Image.Resampling.BILINEAR) for plane in planes]
     return np.stack([np.asarray(plane) for plane in scaled]).reshape(*values.shape[:3], side, side).clip(0, 1)

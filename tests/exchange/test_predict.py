@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from benchmark.__main__ import main
+from benchmark.data.pixels import to_grey
 from benchmark.exchange.input_clips import fit_frames
 from benchmark.training.weight_files import save_weights
 from models.predictor import build
@@ -227,6 +228,12 @@ def test_fit_keeps_grey_levels_and_averages_what_it_shrinks():
     large = np.full((1, 1, 1, 16, 16), 51, np.uint8)
     large[..., ::2] = 153
     np.testing.assert_allclose(fit_frames(large, 1, 4)[..., 1:3], 0.4, atol=0.02)
+
+
+def test_fit_gives_colour_the_greys_that_data_are_made_of():
+    colour = np.random.default_rng(2).integers(0, 256, (2, 3, 3, 8, 8), np.uint8)
+    expected = np.stack([to_grey(clip) for clip in colour])[:, :, None] / np.float32(255)
+    np.testing.assert_array_equal(fit_frames(colour, 1, 8), expected)
 
 
 MISTAKES = {
