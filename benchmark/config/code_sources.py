@@ -35,6 +35,7 @@ STAGES = {
         "benchmark/data/videos/prepare.py",
         "benchmark/data/videos/datasets.py",
         "benchmark/data/videos/video_files.py",
+        "benchmark/data/videos/containers.py",
         "benchmark/data/videos/clip_files.py",
         "benchmark/data/videos/layouts.py",
         "benchmark/data/videos/single_clips.py",

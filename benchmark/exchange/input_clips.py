@@ -1,5 +1,6 @@
 """Clips that a person hands to `predict`: what may be read and written, and frames made to fit. Imports no torch."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +9,10 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 
 from benchmark.data.pixels import to_grey
-from benchmark.data.videos.clip_files import ClipFiles, open_clips
+from benchmark.data.videos.clip_files import ClipFiles, open_clips, open_single
 from benchmark.data.videos.layouts import Frames
-from benchmark.data.videos.single_clips import entries_of, gif_length, png_frames, read_gif, read_png
-from benchmark.data.videos.video_files import ENDINGS, read_video, video_length
+from benchmark.data.videos.single_clips import entries_of
+from benchmark.data.videos.video_files import ENDINGS
 from benchmark.system.errors import UserError
 from benchmark.system.files import check_output
 from models.spec import ModelSpec
@@ -52,26 +53,13 @@ def open_input(path: Path, given: int, layout: str | None) -> ClipFiles:
     Raises:
         UserError: as `open_clips`.
     """
-    if path.suffix.lower() == ".gif" and path.is_file():
-        kind, read, length = "GIF video", read_gif, gif_length(path)
-    elif path.is_dir() and {entry.suffix.lower() for entry in entries_of(path)} == {".png"}:
-        kind, read, length = "PNG frames", read_png, len(png_frames(path))
-    elif path.suffix.lower() in ENDINGS and path.is_file():
-        kind, read, length = f"{path.suffix[1:].upper()} video", read_video, video_length(path)
-    else:
+    of_png = path.is_dir() and {entry.suffix.lower() for entry in entries_of(path)} == {".png"}
+    if not of_png and not (path.is_file() and path.suffix.lower() in (".gif", *ENDINGS)):
         return open_clips(path, given, layout)
-    if layout is not None:
-        raise UserError(f"--layout {layout}: {path} holds images, whose layout is known; leave --layout out")
-    if length < given:
-        raise UserError(f"{path}: has {length} frames, but {given} are to be given; say fewer with --context")
-    return ClipFiles(
-        read_as=kind,
-        count=1,
-        lengths=(length,),
-        frame=read(path, 1).shape[1:],
-        read=lambda numbers, frames: np.stack([read(path, frames) for _ in numbers]),
-        whole=lambda number: iter([read(path, length)]),
-    )
+    clip = open_single(path, layout)
+    if clip.lengths[0] < given:
+        raise UserError(f"{path}: has {clip.lengths[0]} frames, but {given} are to be given; say fewer with --context")
+    return clip
 
 
 def fitted(clips: ClipFiles, spec: ModelSpec) -> ClipFiles:
@@ -79,10 +67,11 @@ def fitted(clips: ClipFiles, spec: ModelSpec) -> ClipFiles:
     side = spec.frame_size
     if clips.frame == (spec.channels, side, side):
         return clips
+    read = clips.read_in_grey if (spec.channels, clips.frame[0]) == (1, 3) else clips.read
     return replace(
         clips,
         frame=(spec.channels, side, side),
-        read=lambda numbers, frames: fit_frames(clips.read(numbers, frames), spec.channels, side),
+        read=lambda numbers, frames: fit_frames(read(numbers, frames), spec.channels, side),
     )
 
 
@@ -119,5 +108,6 @@ def how_to_fit(source: Path, spec: ModelSpec) -> str:
         return f"{expected}; --fit crops, scales and converts to that"
     form = {1: "gray", 3: "rgb24"}.get(spec.channels, "gray")
     frames = source.with_suffix("")
-    command = f'ffmpeg -i {source} -vf "scale={side}:{side},format={form}" {frames}/%04d.png'
-    return f"{expected}; --fit crops, scales and converts to that, or do it yourself: mkdir {frames} && {command}"
+    where, into = shlex.quote(str(source)), shlex.quote(str(frames))
+    command = f"ffmpeg -i {where} -vf 'scale={side}:{side},format={form}' {into}/%04d.png"
+    return f"{expected}; --fit crops, scales and converts to that, or do it yourself: mkdir {into} && {command}"

@@ -7,6 +7,9 @@ import numpy as np
 
 from benchmark.data.videos.kth import ACTIONS
 
+GREYS = np.stack([np.full(256, 255, np.uint8)] + [np.arange(256, dtype=np.uint8)] * 3, axis=-1)
+"""A palette (alpha, red, green, blue) of all greys in order."""
+
 
 def moving_square(frames, height, width, seed):
     """uint8 (frames, height, width): a bright square on a dark ground that goes its way; no two videos are alike."""
@@ -18,16 +21,31 @@ def moving_square(frames, height, width, seed):
     return video
 
 
-def write_video(path, frames, codec="ffv1", pixels="gray", rate=25):
-    """Encode uint8 (T, H, W) or (T, H, W, 3); ffv1 loses nothing, mpeg4 is what the public videos have."""
+def write_video(path, frames, codec="ffv1", pixels="gray", rate=25, container=None, times=None, **keys):
+    """Encode uint8 (T, H, W), (T, H, W, 3) or (T, H, W, 4); ffv1 loses nothing, mpeg4 is what the public videos have.
+
+    Args:
+        times: of the frames, in halves of a frame's time; None for one after the other.
+        keys: `turned` (degrees), `aspect` of a pixel, `gop` (frames between those that stand alone), `options`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate)
+    with av.open(str(path), "w", options=container or {}) as output:
+        stream = output.add_stream(codec, rate=rate if times is None else 2 * rate, options=keys.get("options") or {})
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
-        for frame in frames:
-            picture = av.VideoFrame.from_ndarray(frame, format="gray" if frame.ndim == 2 else "rgb24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
+        if "turned" in keys:
+            stream.set_display_rotation(keys["turned"])
+        if "aspect" in keys:
+            stream.codec_context.sample_aspect_ratio = keys["aspect"]
+        if "gop" in keys:
+            stream.codec_context.gop_size = keys["gop"]
+        for number, frame in enumerate(frames):
+            form = "gray" if frame.ndim == 2 else {3: "rgb24", 4: "rgba"}[frame.shape[2]]
+            if pixels == "pal8":
+                frame, form = (frame, GREYS), pixels
+            picture = av.VideoFrame.from_ndarray(frame, format=form)
+            picture.pts = number if times is None else times[number]
+            output.mux(stream.encode(picture))
+        output.mux(stream.encode())
 
 
 def write_kth(folder: Path, persons, actions=tuple(ACTIONS), scenes=(1,), frames=12, height=12, width=16, **keys):

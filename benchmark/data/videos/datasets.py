@@ -59,11 +59,12 @@ def open_own(path: Path, needed: dict[str, int], layout: str | None) -> VideoSet
     except UserError as error:  # the same files can be given to a verb, which has an option for it
         raise UserError(str(error).replace("--layout", "data.layout")) from None
     kinds = ", ".join(dict.fromkeys(one.read_as for one in clips.values()))
+    notes = "".join(f", {note}" for one in clips.values() for note in one.notes)
     if parted:
         videos = {
             split: [_video(path / split, one, number) for number in range(one.count)] for split, one in clips.items()
         }
-        return VideoSet(videos, f"{counts(videos)} ({kinds}), split as they lie")
+        return VideoSet(videos, f"{counts(videos)} ({kinds}), split as they lie{notes}")
     whole = clips[""]
     sizes = split_sizes(whole.count)
     if min(sizes.values()) < 1:
@@ -75,7 +76,7 @@ def open_own(path: Path, needed: dict[str, int], layout: str | None) -> VideoSet
     videos = {}
     for split, size in sizes.items():
         videos[split], order = [_video(path, whole, number) for number in sorted(order[:size])], order[size:]
-    return VideoSet(videos, f"{counts(videos)} ({kinds}), split by a fixed seed")
+    return VideoSet(videos, f"{counts(videos)} ({kinds}), split by a fixed seed{notes}")
 
 
 def counts(videos: dict[str, list[Video]]) -> str:

@@ -339,7 +339,8 @@ def test_a_layout_for_images_is_refused(clips, tmp_path, kind):
 
 def test_missing_damaged_and_foreign_files_are_named(clips, save, tmp_path):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "clips.mp4").touch()
+    for name in ("clips.mp4", "clips.txt"):
+        (tmp_path / name).touch()
     (tmp_path / "torn.npz").write_bytes(b"PK torn")
     torn = save(clips, "torn.npy")
     torn.write_bytes(torn.read_bytes()[:-9])
@@ -349,7 +350,8 @@ def test_missing_damaged_and_foreign_files_are_named(clips, save, tmp_path):
     for name, fault in {
         "none.npy": "no such file or folder",
         "empty": "holds nothing",
-        "clips.mp4": "is no .npy, no .npz and no folder of clips",
+        "clips.txt": "is no .npy, no .npz, no folder of clips and no video",
+        "clips.mp4": "cannot be read as a video",
         "torn.npz": "cannot be read as an npz",
         "torn.npy": "cannot be read as an array",
         "pickled.npy": "cannot be read as an array",
