@@ -36,9 +36,8 @@ def commands(tmp_path, monkeypatch, write_protocol, capfd):
 
     def run(values, ending):
         section = data | {"validation_clips": 1, "test_clips": None}
-        file = write_protocol(
-            values | {"data": section, "evaluation": {"lpips_backbone": "squeeze", "film_clips": [1]}}
-        )
+        shown = {"evaluation": {"lpips_backbone": "squeeze", "film_clips": [1]}, "probe": {"clips": 2}}
+        file = write_protocol(values | {"data": section} | shown)
         lines = {
             "data": ["data", "--protocol", str(file), "--results-dir", "results", "--data-dir", "data"],
             "evaluate": ["evaluate", *own, "--data", "data/mine", "--output", "scores.parquet"],

@@ -61,7 +61,8 @@ class Track:
     def missing(self) -> int:
         """How often the last frame is shown again after all packets; raises UserError where frames are missing."""
         more = self.stream.frames - (self.shown if self._is("avi") else self._seen)
-        if self._is("mov"):  # counts what an edit list leaves out; `stated_bytes` tells whether it is whole
+        if more > 0 and self._is("mov"):  # whole, see `opened`: those that no shown frame needs are passed over
+            self.notes.add(TRIMMED)
             more = 0
         if more > 0 and (not self._is("avi") or is_short(self.path)):
             raise UserError(

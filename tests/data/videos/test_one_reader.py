@@ -63,9 +63,9 @@ def test_mirrored_and_slanted_videos_are_refused_by_name(tmp_path, matrix):
 
 
 @pytest.mark.parametrize("first", [0, 8])
-@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
-def test_edit_list_shows_sixteen_frames_everywhere(tmp_path, codec, first):
-    write_video(tmp_path / "a.mp4", FRAMES, codec=codec, pixels="yuv420p")
+@pytest.mark.parametrize(("codec", "gop"), [("mpeg4", 1), ("mpeg4", 12), ("libx264", 4), ("libx264", 12)])
+def test_edit_list_shows_sixteen_frames_everywhere(tmp_path, codec, gop, first):
+    write_video(tmp_path / "a.mp4", FRAMES, codec=codec, pixels="yuv420p", gop=gop)
     stored = frames_of(tmp_path / "a.mp4")
     path = trimmed(tmp_path / "a.mp4", first, 16)
     np.testing.assert_array_equal(frames_of(path), stored[first : first + 16])
