@@ -10,6 +10,7 @@ from benchmark.data.kinds import DataKind
 from benchmark.data.moving_digits.digits import load_bank, load_digits
 from benchmark.data.moving_digits.prepare import prepare
 from benchmark.data.prepared_folder import PUBLIC, read_arrays, read_data_record
+from benchmark.system.files import read_json
 
 if TYPE_CHECKING:
     from benchmark.data.moving_digits.clips import DigitClips
@@ -51,4 +52,4 @@ class MovingDigits(DataKind[DigitsConfig]):
 
     def test_set(self, folder: Path) -> str:
         """Generated or public; only a protocol that asks for public ones may have them."""
-        return read_data_record(folder)["test_set"] if self.data.public_test else "generated"
+        return read_json(folder / "data.json")["test_set"] if self.data.public_test else "generated"
