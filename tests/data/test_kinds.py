@@ -8,6 +8,8 @@ import pytest
 
 from benchmark.config.data_sections import DATA_KINDS
 from benchmark.data.kinds import KINDS, DataKind, kind_of
+from benchmark.system.errors import UserError
+from tests.helpers.made_films import moving_square
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = {
@@ -54,3 +56,9 @@ def test_nobody_but_the_registries_asks_which_kind_data_are_of():
     lines = [(path, line) for path in files for line in path.read_text().splitlines() if "isinstance(" in line]
     assert len(lines) > 10
     assert [found for found in lines if any(name in found[1] for name in names)] == []
+
+
+def test_looking_at_videos_says_that_they_are_not_square_before_they_are_prepared(make_videos):
+    protocol, data_dir = make_videos({f"{n}.npy": moving_square(14, 16, 20, n) for n in range(10)}, layout="THW")
+    with pytest.raises(UserError, match=r"clip \d+: has frames of 20x16 pixels; say with data.square"):
+        kind_of(protocol.data).look(protocol, data_dir)

@@ -40,7 +40,7 @@ def test_folder_of_avi_files_becomes_a_row_of_a_table_and_other_videos_other_row
     status, output = snakemake(checkout, *CALL)
     assert status == 0, output
     assert "videos in the layout" in (checkout / "results" / "videos" / "tables" / "main.md").read_text()
-    assert "kth: decoding | video 6/6" in output
+    assert "kth: decoding | video 6/6" in (checkout / "results" / "videos" / "logs" / "data.log").read_text()
     table = pd.read_csv(checkout / "results" / "videos" / "tables" / "main.csv").set_index("variant")
     assert (table.loc["convlstm", "n"], table.loc["convlstm", "mse_mean"] > 0) == (1, True)
     notes = (checkout / "results" / "videos" / "tables" / "main.md").read_text()
@@ -54,6 +54,6 @@ def test_folder_of_avi_files_becomes_a_row_of_a_table_and_other_videos_other_row
     write_kth(folder, (18,), actions=("walking",), height=15, width=20, codec="mpeg4", pixels="yuv420p")
     status, output = snakemake(checkout, "--dry-run", *CALL)
     assert status == 0, output
-    assert "rule data:" in output
+    assert "rule data:" in (checkout / "results" / "videos" / "logs" / "data.log").read_text()
     stored = json.loads((checkout / "results" / "videos" / "data" / "data.json").read_text())
     assert stored["films"] == {"train": 2, "validation": 2, "test": 2}

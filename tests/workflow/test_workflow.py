@@ -20,7 +20,7 @@ import yaml
 from PIL import Image, ImageSequence
 from safetensors.torch import load_file
 
-from benchmark.reporting.outputs import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
+from benchmark.reporting.outputs import FIGURE_FORMATS, TABLE_FORMATS, figures_of, tables_of
 from benchmark.system.files import read_json
 from benchmark.system.locks import hold
 from tests.helpers.agreement import BY_HAND, hold_against_each_other
@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT.parent / "shared" / "data"
 DATA_DIR = PUBLISHED if PUBLISHED.is_dir() else Path("data")
 PROTOCOLS = sorted(path.stem for path in (ROOT / "workflows" / "protocols").glob("*.yaml"))
+PROTOCOL = load_protocol("smoke")
 SMOKE = ["all", "--config", "protocol=smoke", f"data_dir={DATA_DIR}"]
 VARIANTS, SEEDS, BASELINES = ("convlstm", "predrnn", "predrnnpp"), (1, 2), ("last-frame", "context-mean", "black")
 RUNS = {(variant, seed) for variant in VARIANTS for seed in SEEDS}
@@ -118,10 +119,16 @@ def second_beside(checkout):
 
 
 @pytest.fixture(scope="module")
-def smoke(checkout, second_beside):
-    """The folder of the finished protocol, whose first Snakemake was killed on its way; nothing had to be unlocked."""
+def said(checkout, second_beside):
+    """What is said of the protocol, whose first Snakemake was killed on its way; nothing had to be unlocked."""
     status, output = snakemake(checkout, *SMOKE)
     assert status == 0, output
+    return output.splitlines()
+
+
+@pytest.fixture(scope="module")
+def smoke(checkout, said):
+    """The folder of the finished protocol."""
     return checkout / "results" / "smoke"
 
 
@@ -131,6 +138,21 @@ def run_folder(smoke, variant, seed):
 
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_whole_protocol_is_said_in_few_lines_and_ends_with_its_table_and_its_places(said, smoke):
+    assert len(said) < 40
+    assert re.search(r"^smoke: \d+ jobs \(", "\n".join(said), re.MULTILINE)
+    assert not [line for line in said if line.startswith(("rule ", "localrule ", "Job stats", "[")) or "jobid:" in line]
+    jobs = [line for line in said if line.startswith("train ")]
+    assert 4 <= len(jobs) <= 6
+    assert all(re.search(r" \d+:\d\d( .*)?  \| \d+ of \d+ jobs", line) for line in jobs)
+    table = [line.partition("|")[0].strip() for line in said if "|" in line and "jobs" not in line]
+    assert table[:4] == ["Model", "ConvLSTM", "PredRNN", "PredRNN++"]
+    last = {line.partition(" ")[0]: line for line in said[-5:]}
+    assert list(last) == ["Results", "MLflow", "Log", "Report", "Next"]
+    assert re.search(r"/#/experiments/\d+/runs\?workflowType=machine_learning", last["MLflow"])
+    assert "Finished jobid:" in (smoke.parents[1] / last["Log"].split()[1]).read_text()
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -244,7 +266,9 @@ def test_every_run_and_baseline_is_scored_and_filmed(smoke):
 
 
 def test_tables_and_figures_hold_every_variant(smoke):
-    for name in (name for name in TABLES if name not in ("comparison", "reach_effects", "reach_error", "paper")):
+    for name in (
+        name for name in tables_of(PROTOCOL) if name not in ("comparison", "reach_effects", "reach_error", "paper")
+    ):
         table = pd.read_csv(smoke / "tables" / f"{name}.csv")
         expected = VARIANTS + (BASELINES if name in ("main", "per_frame", "conventions") else ())
         assert tuple(table["variant"].unique()) == expected
@@ -255,7 +279,7 @@ def test_tables_and_figures_hold_every_variant(smoke):
         means = [pd.read_parquet(run_folder(smoke, variant, seed) / "frames.parquet")["mse"].mean() for seed in SEEDS]
         assert main.loc[variant, "mse_mean"] == pytest.approx(np.mean(means), rel=1e-12)
         assert main.loc[variant, "clips_seen"] == 12 * 4
-    for name in FIGURES:
+    for name in figures_of(PROTOCOL):
         for ending in FIGURE_FORMATS:
             start = (smoke / "figures" / f"{name}.{ending}").read_bytes()[:4]
             assert start == {"png": b"\x89PNG", "pdf": b"%PDF"}[ending]
@@ -307,10 +331,10 @@ def test_report_opens_in_a_browser_and_shows_every_figure_table_and_film(smoke, 
     status, output = snakemake(checkout, "--report", smoke / "report.html", *SMOKE[1:])
     assert status == 0, output
     seen = {Path(path).relative_to("results/smoke"): rows for path, rows in went_through(smoke / "report.html").items()}
-    assert {path.stem for path in seen if path.parent.name == "figures"} == set(FIGURES)
+    assert {path.stem for path in seen if path.parent.name == "figures"} == set(figures_of(PROTOCOL))
     assert {path.stem for path in seen if path.parent.name == "films"} == set(VARIANTS)
     tables = {path.stem: rows for path, rows in seen.items() if path.parent.name == "tables"}
-    assert set(tables) == set(TABLES)
+    assert set(tables) == set(tables_of(PROTOCOL))
     assert tables["main"][0].strip() == "ConvLSTM"
     assert all(rows or name == "comparison" for name, rows in tables.items())
     assert planned(checkout) == set()
@@ -320,6 +344,21 @@ def test_second_run_has_nothing_to_do(smoke, checkout):
     status, output = snakemake(checkout, *SMOKE)
     assert status == 0
     assert "Nothing to be done" in output
+
+
+def test_results_copied_into_another_checkout_are_not_trained_again(smoke, tmp_path):
+    other = copy_checkout(tmp_path)
+    (other / "results").mkdir(exist_ok=True)
+    subprocess.run(["cp", "-a", smoke, other / "results"], check=True)
+    before = (run_folder(smoke, "predrnn", 1) / "model.safetensors").read_bytes()
+    status, output = snakemake(other, "results/smoke/runs/predrnn/seed=1/model.safetensors", *SMOKE[1:])
+    assert status == 0, output
+    copied = run_folder(other / "results" / "smoke", "predrnn", 1)
+    assert (copied / "model.safetensors").read_bytes() == before
+    assert (copied / "timing.jsonl").read_text() == (run_folder(smoke, "predrnn", 1) / "timing.jsonl").read_text()
+    (training,) = [line for line in output.splitlines() if line.startswith("train ")]
+    assert training.startswith("train predrnn seed=1 ")
+    assert "trained before, left alone" in training
 
 
 def test_change_of_a_cell_reruns_its_variants_and_what_hangs_on_them(smoke, checkout):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.config.data_sections import HELD_OUT, VideosConfig
 from benchmark.config.protocol import Protocol
 from benchmark.data.kinds import DataKind
+from benchmark.data.pixels import to_grey, to_square
 from benchmark.data.prepared_folder import read_data_record
 from benchmark.data.videos.frame_bank import FRAMES, WINDOWS, load_frames
 from benchmark.data.videos.prepare import prepare_videos, video_set
@@ -39,10 +40,17 @@ class Videos(DataKind[VideosConfig]):
         return VideoClips(load_frames(folder, record, training), self.data)
 
     def look(self, protocol: Protocol, data_dir: Path) -> str:
-        """The videos of the protocol, found and counted; they are decoded by the command `data`."""
+        """The videos of the protocol, found and counted, and one of them opened; `prepare` decodes them all."""
         found = video_set(protocol, self.data, data_dir)
         counts = " + ".join(str(len(videos)) for videos in found.videos.values())
-        return f"{self.data.videos} for protocol {protocol.name}: {counts} videos to train, validate and test on"
+        first = found.videos["train"][0]
+        part = next(iter(first.parts()))
+        to_square(to_grey(part), self.data.square, first.name)
+        height, width = part.shape[2:]
+        return (
+            f"{self.data.videos} for protocol {protocol.name}: {counts} videos to train, validate and test on;"
+            f" {first.name} opens, {width}x{height} pixels"
+        )
 
     def describe(self) -> str:
         """Whose clips they are."""
