@@ -35,7 +35,7 @@ from benchmark.system import processes
 from benchmark.system.devices import resolve_device
 from benchmark.system.errors import UserError, unknown
 from benchmark.system.gpu_lock import reserve_gpu
-from benchmark.system.memory import report_out_of_memory
+from benchmark.system.memory import lack_of_memory, report_out_of_memory, within_memory
 
 QUICK = "--protocol quick --variant predrnnpp --seed 1"
 """A run, as examples name it."""
@@ -69,8 +69,13 @@ def plan(options: argparse.Namespace) -> None:
     print(write_plan(options.protocol, options.results_dir))
     if not options.counts_only:
         from benchmark.cost.report import cost_on_paper
+        from benchmark.data.kinds import kind_of
 
         print(f"\n{cost_on_paper(options.protocol, speed)}")
+        if line := lack_of_memory(
+            f"protocol {options.protocol.name}: data", kind_of(options.protocol.data).memory_needs()
+        ):
+            print(line)
 
 
 @command(RUNS, options=[PROTOCOL], examples=["--protocol quick"])
@@ -93,8 +98,9 @@ def data(options: argparse.Namespace) -> None:
     """Prepare the digits, or decode the videos, and hash the fixed clips."""
     from benchmark.data.kinds import kind_of
 
-    folder = protocol_folder(options) / "data"
-    kind_of(options.protocol.data).prepare(options.protocol, options.data_dir, folder, options.download)
+    kind, folder = kind_of(options.protocol.data), protocol_folder(options) / "data"
+    with within_memory(f"protocol {options.protocol.name}: data", kind.memory_needs()):
+        kind.prepare(options.protocol, options.data_dir, folder, options.download)
 
 
 @command(

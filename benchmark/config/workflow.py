@@ -18,8 +18,9 @@ from benchmark.config.sections import (
     Strict,
 )
 from benchmark.config.variants import BASELINE_SEED, BASELINES
+from benchmark.system.console import command_line
 from benchmark.system.errors import UserError, explain, shortened
-from benchmark.system.files import existing
+from benchmark.system.storage import nearest_existing
 
 
 def fits_a_rule(path: str | Path) -> str | Path:
@@ -78,7 +79,7 @@ def read_config(values: Mapping[str, Any], words: Sequence[str] = ()) -> Workflo
         config = WorkflowConfig.model_validate(values)
     except ValidationError as error:
         raise UserError(f"--config: {explain(error, WorkflowConfig)}") from None
-    if not (place := existing(config.results_dir)).is_dir():
+    if not (place := nearest_existing(config.results_dir)).is_dir():
         raise UserError(f"--config: results_dir: {place} is a file; name a folder")
     return config
 
@@ -115,7 +116,7 @@ def options_of(config: WorkflowConfig) -> Options:
 def command_of(words: Iterable[str], values: Mapping[str, Any]) -> str:
     """A Snakemake command for a person to paste, with the configuration that was given."""
     config = [f"{key}={value}" for key, value in values.items()]
-    return shlex.join(["snakemake", *words, *(["--config", *config] if config else [])])
+    return command_line("snakemake", *words, *(["--config", *config] if config else []))
 
 
 def files_here(names: Iterable[str]) -> list[str]:

@@ -119,10 +119,10 @@ def speeds_of(accelerator: str, what: str) -> list[Speed]:
 
 def files_of(what: str) -> list[Path]:
     """The committed files of this `--what`, by name; one that does not say is left to `read_speed` to refuse."""
-    return [path for path in sorted(SPEEDS.glob("*.json"), key=lambda path: path.stem) if said_by(path) in (what, None)]
+    return [path for path in sorted(SPEEDS.glob("*.json"), key=lambda path: path.stem) if kind_of(path) in (what, None)]
 
 
-def said_by(path: Path) -> object:
+def kind_of(path: Path) -> object:
     """Of which `--what` the file at `path` says that it is; None where it does not say."""
     try:
         return json.loads(path.read_bytes())["what"]

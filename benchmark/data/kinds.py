@@ -84,6 +84,10 @@ class DataKind(ABC, Generic[Section]):
         """Sentences for the end of the note, each after a space, from the provenance of the runs."""
         return ""
 
+    def memory_needs(self) -> dict[str, int]:
+        """Key with its value -> bytes of memory that it takes at the least while clips are made; none by itself."""
+        return {}
+
     @abstractmethod
     def test_set(self, folder: Path) -> str:
         """What the test clips of a prepared folder are, as its `data.json` has it."""

@@ -1,6 +1,5 @@
 """Clips that a person hands to `predict`: what may be read and written, and frames made to fit. Imports no torch."""
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from benchmark.data.videos.clip_files import ClipFiles, open_clips, open_single
 from benchmark.data.videos.layouts import Frames
 from benchmark.data.videos.single_clips import entries_of
 from benchmark.data.videos.video_files import ENDINGS
+from benchmark.system.console import command_line
 from benchmark.system.errors import UserError
-from benchmark.system.files import check_output
+from benchmark.system.storage import check_output
 from models.spec import ModelSpec
 
 OUTPUTS = {".npy": "values", ".gif": "an animation", ".png": "a prediction strip"}
@@ -108,6 +108,8 @@ def how_to_fit(source: Path, spec: ModelSpec) -> str:
         return f"{expected}; --fit crops, scales and converts to that"
     form = {1: "gray", 3: "rgb24"}.get(spec.channels, "gray")
     frames = source.with_suffix("")
-    where, into = shlex.quote(str(source)), shlex.quote(str(frames))
-    command = f"ffmpeg -i {where} -vf 'scale={side}:{side},format={form}' {into}/%04d.png"
-    return f"{expected}; --fit crops, scales and converts to that, or do it yourself: mkdir {into} && {command}"
+    # A pattern of ffmpeg's: `%` in the folder's own name is written twice; a path that begins with `-` is no option.
+    pattern = Path(f"{frames.absolute()}".replace("%", "%%")) / "%04d.png"
+    convert = command_line("ffmpeg", "-i", source.absolute(), "-vf", f"scale={side}:{side},format={form}", pattern)
+    make = command_line("mkdir", "--", frames)
+    return f"{expected}; --fit crops, scales and converts to that, or do it yourself: {make} && {convert}"

@@ -24,8 +24,8 @@ from benchmark.reporting.tables.notes import definition_note
 from benchmark.reporting.tables.rendering import Table, number
 from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
-from benchmark.system.files import check_output
 from benchmark.system.parquet import write_parquet
+from benchmark.system.storage import check_output
 from benchmark.training.weight_files import load_weights, trained_context
 from models.predictor import Predictor
 from models.spec import ModelSpec

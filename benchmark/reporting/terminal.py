@@ -20,7 +20,8 @@ from urllib.parse import quote
 from benchmark.config.protocol import Protocol
 from benchmark.config.workflow import command_of
 from benchmark.reporting.outputs import films_of, tables_of
-from benchmark.reporting.tracking.store import OFF, tracking_uri, without_password
+from benchmark.reporting.tracking.store import OFF, tracking_uri
+from benchmark.system.errors import hide_secrets
 
 DEFAULT_HANDLER = "DefaultStreamHandler"
 """Snakemake's name (9.27) for what writes to the terminal."""
@@ -337,7 +338,7 @@ def tracking_address(uri: str, experiment: str) -> str:
     if uri.strip().lower() == OFF:
         return ""
     if uri.startswith("http"):
-        return without_password(uri)
+        return hide_secrets(uri)
     number = None
     if uri.startswith("sqlite:///"):
         with contextlib.suppress(sqlite3.Error):

@@ -15,6 +15,7 @@ from benchmark.config.variants import BASELINE_SEED, BASELINES
 from benchmark.config import workflow as rule_parts
 from benchmark.reporting import published_records
 from benchmark.reporting.terminal import closing, watch
+from benchmark.system.console import command_line
 from benchmark.system.devices import cuda_count, resolve_device
 from benchmark.system.errors import UserError
 from benchmark.system.locks import hold
@@ -53,7 +54,7 @@ def begin():
         if workflow.non_local_exec:
             check_for_cluster()
         else:
-            resolve_device(DEVICE, WHERE_DEVICE)
+            resolve_device(DEVICE, WHERE_DEVICE, by_driver_alone=True)
         LOCK.enter_context(hold(CONFIG.results_dir / PROTOCOL.name))
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -84,7 +85,7 @@ def end(log, failed):
     if LINES is None:
         return
     LINES.end()
-    place = shlex.join(os.path.relpath(path) for path in log)
+    place = command_line(*map(os.path.relpath, log))
     if LINES.complete and not failed:
         for line in closing(PROTOCOL, CONFIG.results_dir / PROTOCOL.name, GIVEN, place):
             LINES.tell(line)

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 from benchmark.config.data_sections import DigitsConfig
 from benchmark.config.protocol import Protocol
 from benchmark.data.kinds import DataKind
-from benchmark.data.moving_digits.digits import load_bank, load_digits
+from benchmark.data.moving_digits.digits import SPLITS, load_bank, load_digits
 from benchmark.data.moving_digits.prepare import prepare
 from benchmark.data.prepared_folder import PUBLIC, read_arrays, read_data_record
 from benchmark.system.files import read_json
 
 if TYPE_CHECKING:
     from benchmark.data.moving_digits.clips import DigitClips
+
+
+_RESIZED_AT_ONCE = 4096
+"""Digits that `resize_area` has in float64, three times over, at once."""
 
 
 class MovingDigits(DataKind[DigitsConfig]):
@@ -49,6 +53,17 @@ class MovingDigits(DataKind[DigitsConfig]):
     def same_kind(self) -> str:
         """How many digits of which source and size."""
         return f"{self.data.num_digits} digits ({self.data.digits}) of {self.data.digit_size} pixels"
+
+    def memory_needs(self) -> dict[str, int]:
+        """What the fixed clips take, which are made in memory, and the digits while they are resized."""
+        data = self.data
+        count, pixels = sum(SPLITS[data.digits]), data.digit_size**2
+        clip = (data.context + data.horizon) * data.frame_size**2
+        return {
+            f"data.digit_size: {data.digit_size}": (count + 3 * 8 * min(count, _RESIZED_AT_ONCE)) * pixels,
+            f"data.validation_clips: {data.validation_clips}": data.validation_clips * clip,
+            f"data.test_clips: {data.test_clips}": data.test_clips * clip,
+        }
 
     def test_set(self, folder: Path) -> str:
         """Generated or public; only a protocol that asks for public ones may have them."""
