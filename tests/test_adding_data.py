@@ -23,7 +23,7 @@ def test_page_leads_a_newcomer_from_a_folder_to_a_table(checkout):
     command = ["bash", "-e", "-o", "pipefail", "-c", "".join(blocks)]
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "squares for protocol squares: 10 + 1 + 1 films to train, validate and test on" in done.stdout
+    assert "squares for protocol squares: 10 + 1 + 1 videos to train, validate and test on" in done.stdout
     assert "| ConvLSTM " in done.stdout
     assert "10 train, 1 validation, 1 test (files of T,H,W), split by a fixed seed" in done.stdout
     assert "frames of 24x24 pixels to 16x16 by area" in done.stdout

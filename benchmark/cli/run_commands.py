@@ -69,10 +69,12 @@ def plan(options: argparse.Namespace) -> None:
     print(write_plan(options.protocol, options.results_dir))
     if not options.counts_only:
         from benchmark.cost.report import cost_on_paper
-        from benchmark.data.memory_needs import memory_needs
+        from benchmark.data.kinds import kind_of
 
         print(f"\n{cost_on_paper(options.protocol, speed)}")
-        if line := lack_of_memory(f"protocol {options.protocol.name}: data", memory_needs(options.protocol.data)):
+        if line := lack_of_memory(
+            f"protocol {options.protocol.name}: data", kind_of(options.protocol.data).memory_needs()
+        ):
             print(line)
 
 
@@ -93,12 +95,12 @@ def init_store(options: argparse.Namespace) -> None:
     examples=["--protocol quick", "--protocol gpu --data-dir data --download"],
 )
 def data(options: argparse.Namespace) -> None:
-    """Prepare the digits, or decode the films, and hash the fixed clips."""
-    from benchmark.data.memory_needs import memory_needs
-    from benchmark.data.prepare import prepare_clips
+    """Prepare the digits, or decode the videos, and hash the fixed clips."""
+    from benchmark.data.kinds import kind_of
 
-    with within_memory(f"protocol {options.protocol.name}: data", memory_needs(options.protocol.data)):
-        prepare_clips(options.protocol, options.data_dir, protocol_folder(options) / "data", options.download)
+    kind, folder = kind_of(options.protocol.data), protocol_folder(options) / "data"
+    with within_memory(f"protocol {options.protocol.name}: data", kind.memory_needs()):
+        kind.prepare(options.protocol, options.data_dir, folder, options.download)
 
 
 @command(

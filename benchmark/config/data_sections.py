@@ -1,6 +1,6 @@
-"""The data section of a protocol: moving digits or films, told apart by a key. Imports no torch."""
+"""The data section of a protocol, of one of several kinds that are told apart by a key. Imports no torch."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
@@ -9,9 +9,9 @@ from benchmark.system.errors import shortened
 from models.spec import LARGEST
 
 KTH = "kth"
-"""The one data set of films that is known by its name."""
-HELD_OUT = "of films that nothing is trained on"
-"""What test clips of films are."""
+"""The one data set of videos that is known by its name."""
+HELD_OUT = "of videos that nothing is trained on"
+"""What test clips of videos are."""
 BELOW_DATA_DIR = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$"
 """A path that leads down only."""
 Windows = Literal["every", "apart", "authors"]
@@ -25,6 +25,7 @@ LAYOUTS = ("TNHW", "NTHW", "NTCHW", "NTHWC", *CLIP_LAYOUTS)
 class DigitsConfig(Strict):
     """Moving digits: what a clip is and how many there are."""
 
+    kind: ClassVar[str] = "digits"
     digits: Literal["mnist", "mnist-t10k", "optdigits"] = Field(description="Where the digits come from.")
     digit_size: int = Field(ge=2, le=LARGEST["frame_size"], description="Side of a digit in pixels.")
     frame_size: int = Field(ge=4, le=LARGEST["frame_size"], description="Side of a frame in pixels.")
@@ -71,8 +72,9 @@ class DigitsConfig(Strict):
 
 
 class VideosConfig(Strict):
-    """Films: a clip is a window of their frames. Whole films, and so the people in them, go to one split."""
+    """Videos: a clip is a window of their frames. Whole videos, and so the people in them, go to one split."""
 
+    kind: ClassVar[str] = "videos"
     videos: str = Field(
         pattern=BELOW_DATA_DIR, max_length=200, description="kth, or the folder or file of clips below data_dir."
     )
@@ -109,7 +111,7 @@ class VideosConfig(Strict):
         if self.videos != KTH and "authors" in (self.train_windows, self.test_windows):
             raise ValueError(f"authors: is how the authors step through {KTH}; {self.videos} has every and apart")
         if self.videos == KTH and self.layout:
-            raise ValueError(f"layout: goes with arrays of your own; {KTH} has films")
+            raise ValueError(f"layout: goes with arrays of your own; {KTH} has videos")
         return self
 
 
@@ -130,17 +132,18 @@ def one_kind(values: Any) -> Any:
     return values
 
 
-def section_of(data: Any) -> type[DigitsConfig] | type[VideosConfig]:
-    """The section that `data`, read already or not, is of."""
-    of_films = isinstance(data, VideosConfig) or (isinstance(data, dict) and "videos" in data)
-    return VideosConfig if of_films else DigitsConfig
+def section_of(data: Any) -> type[DigitsConfig | VideosConfig]:
+    """The section that `data`, read already or not, is of; the first one where that cannot be told."""
+    named = data if isinstance(data, dict) else (getattr(data, "kind", None),)
+    first, *_ = found if (found := [kind for kind in DATA_KINDS if kind in named]) else DATA_KINDS
+    return DATA_KINDS[first]
 
 
-DATA_KINDS: dict[str, type[DigitsConfig] | type[VideosConfig]] = {"digits": DigitsConfig, "videos": VideosConfig}
+_Sections = Annotated[DigitsConfig, Tag("DigitsConfig")] | Annotated[VideosConfig, Tag("VideosConfig")]
+"""The registry of kinds: a new one has its section here, and its interface in `benchmark.data.kinds.KINDS`."""
+DATA_KINDS: dict[str, type[DigitsConfig | VideosConfig]] = {
+    section.kind: section for section, _ in map(get_args, get_args(_Sections))
+}
 """Key that a data section of a kind has -> the section."""
-DataConfig = Annotated[
-    Annotated[DigitsConfig, Tag("DigitsConfig")] | Annotated[VideosConfig, Tag("VideosConfig")],
-    Discriminator(lambda data: section_of(data).__name__),
-    BeforeValidator(one_kind),
-]
-"""The data section of a protocol, of either kind."""
+DataConfig = Annotated[_Sections, Discriminator(lambda data: section_of(data).__name__), BeforeValidator(one_kind)]
+"""The data section of a protocol, of any kind."""

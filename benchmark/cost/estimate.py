@@ -87,7 +87,7 @@ class Disk:
 
 
 def test_clips(data: DataConfig) -> int:
-    """Test clips of a protocol; 0 where they are all of the films, which only these can tell."""
+    """Test clips of a protocol; 0 where they are all that the data have, which only these can tell."""
     return data.test_clips or 0
 
 

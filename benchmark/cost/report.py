@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from benchmark.config.data_sections import VideosConfig
 from benchmark.config.protocol import Protocol, RunConfig
 from benchmark.config.variants import VARIANTS
 from benchmark.cost.estimate import (
@@ -23,6 +22,7 @@ from benchmark.cost.estimate import (
     test_clips,
 )
 from benchmark.cost.measured_speeds import Speed, speeds_of
+from benchmark.data.kinds import kind_of
 from benchmark.reporting.tables.rendering import MISSING
 from benchmark.system.console import command_line
 from benchmark.system.devices import cpu_model, cuda_count
@@ -207,8 +207,8 @@ def notes(protocol: Protocol, costs: list[VariantCost], device: Device) -> list[
     data = protocol.data
     clips = test_clips(data) * (data.context + data.horizon) * data.frame_size**2 / 2**20
     scored = f"; to be scored, the test clips take {clips:,.0f} MiB of the machine's memory."
-    if isinstance(data, VideosConfig):
-        scored = "; the films are read from disk."
+    if not kind_of(data).in_memory:
+        scored = "; the test clips are read from disk."
     found += [f"{HOURS}{'' if costs[0].probe_speed else unknown}", *rates(costs), f"{MEMORY}{process}{scored}"]
     if protocol.training.device == "cuda" and device.kind == "cpu":
         found.append(
@@ -237,7 +237,7 @@ MEMORY = (
 def how_counted(run: RunConfig) -> str:
     """How the MACs of a protocol were counted, with the numbers of `run`."""
     training, data = run.training, run.data
-    tested = f"{data.test_clips:,} test clips" if data.test_clips else "left out, as only the films tell their clips"
+    tested = f"{data.test_clips:,} test clips" if data.test_clips else "left out, as only the data tell how many"
     twice = " x 2 (each batch again, reversed in time)" if training.reversed_second_step else ""
     return (
         "MACs: multiply-accumulates of the convolutions, counted by torch's FLOP counter without running them; a clip"

@@ -17,7 +17,7 @@ class Domain(IntEnum):
     STEP = 6
     DIGIT_ORDER = 7
     GAP = 8
-    FILM_SPLIT = 9
+    VIDEO_SPLIT = 9
     WINDOWS = 10
 
 

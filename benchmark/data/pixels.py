@@ -33,7 +33,14 @@ def _overlaps(old: int, new: int) -> np.ndarray:
 
 
 def to_grey(part: Part) -> UInt8[np.ndarray, "part H W"]:
-    """Frames in one channel as bytes: floats times 255, colour as 0.299 R + 0.587 G + 0.114 B, rounded."""
+    """Frames in one channel as bytes: floats times 255, colour as 0.299 R + 0.587 G + 0.114 B, rounded (ITU-R BT.601).
+
+    The one conversion to grey, of data as of what `predict --fit` is handed, so that a network is given the very greys
+    that it would be trained on. Rounding moves a grey by at most half a level, 0.002 of the range.
+
+    Note:
+        Counted in integers, which are the same on every machine.
+    """
     if part.dtype != np.uint8:
         part = np.rint(255 * part).astype(np.uint8)
     if part.shape[1] == 1:

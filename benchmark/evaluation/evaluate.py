@@ -5,15 +5,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Float64, UInt8
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from benchmark.config.data_sections import DigitsConfig
 from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol, run_path
-from benchmark.data.clips import Clips, Stream, fixed_stream, load_bank, load_clips
-from benchmark.data.moving_digits.occlusion import OCCLUDED, box, occlude
-from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.data.clip_source import Clips, ClipSource, Stream
+from benchmark.data.clips import load_clips
+from benchmark.data.kinds import kind_of
 from benchmark.data.tensors import to_float
 from benchmark.evaluation.clip_images import film_animation, film_strip
 from benchmark.evaluation.forecasts import Forecast, named_forecast
@@ -46,15 +45,13 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
     tables = {}
     with distributed.joined(device):
         if protocol.data.gaps:
-            stream = fixed_stream(load_bank(data_folder, protocol.data), protocol.data, "test")
-            assert isinstance(stream, ClipStream)
-            assert isinstance(clips, Tensor)
-            tables["frames.parquet"], examples = score_gaps(forecast, clips, stream, protocol, lpips, device)
+            source = kind_of(protocol.data).open(data_folder)
+            tables["frames.parquet"], examples = score_gaps(forecast, clips, source, protocol, lpips, device)
         else:
             tables["frames.parquet"], examples = score_clips(forecast, clips, protocol, lpips, device)
         if protocol.evaluation.beyond:
             longer = protocol.data.model_copy(update={"horizon": protocol.evaluation.beyond})
-            stream = fixed_stream(load_bank(data_folder, longer), longer, "test")
+            stream = kind_of(longer).open(data_folder).fixed_stream("test")
             tables["beyond.parquet"] = score_beyond(forecast_of(longer.horizon), clips, stream, protocol, device)
     if not processes.is_first():
         return
@@ -87,23 +84,21 @@ def recorded_lpips(protocol: Protocol, results_dir: Path, data_dir: Path, device
 
 def score_gaps(
     forecast: Forecast,
-    clips: UInt8[Tensor, "N T C H W"],
-    stream: ClipStream,
+    clips: Clips,
+    source: ClipSource,
     protocol: Protocol,
     lpips: torch.nn.Module | None,
     device: str,
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Score `forecast` on `clips`, the first ones of `stream`, at every gap of the protocol.
+    """Score `forecast` on `clips`, the test clips of `source`, at every gap of the protocol.
 
     Returns:
         The rows of `score_clips` at each gap, with `gap` as first column; and the examples at gap 0.
     """
-    assert isinstance(protocol.data, DigitsConfig)
-    top, left = (start[:, OCCLUDED] for start in stream.positions(torch.arange(len(clips))))
-    data = protocol.data
-    boxes = box(top, left, data)
+    boxes = source.boxes(len(clips))
     found = {
-        gap: score_clips(forecast, occlude(clips, left, gap, data), protocol, lpips, device, boxes) for gap in data.gaps
+        gap: score_clips(forecast, source.at_gap(clips, gap), protocol, lpips, device, boxes)
+        for gap in protocol.data.gaps
     }
     table = pd.concat({gap: table for gap, (table, _) in found.items()}, names=["gap"])
     return table.reset_index("gap").reset_index(drop=True), found[0][1]

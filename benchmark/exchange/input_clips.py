@@ -7,19 +7,18 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageOps
 
-from benchmark.data.videos.clip_files import ClipFiles, open_clips
+from benchmark.data.pixels import to_grey
+from benchmark.data.videos.clip_files import ClipFiles, open_clips, open_single
 from benchmark.data.videos.layouts import Frames
-from benchmark.data.videos.single_clips import entries_of, gif_length, png_frames, read_gif, read_png
-from benchmark.data.videos.video_files import FILMS, film_length, read_film
+from benchmark.data.videos.single_clips import entries_of
+from benchmark.data.videos.video_files import ENDINGS
 from benchmark.system.console import command_line
 from benchmark.system.errors import UserError
 from benchmark.system.storage import check_output
 from models.spec import ModelSpec
 
-OUTPUTS = {".npy": "values", ".gif": "a film", ".png": "a film strip"}
-READABLE = (".gif", ".npy", ".npz", *FILMS)
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)
-"""Share of red, green and blue in grey, as in Pillow."""
+OUTPUTS = {".npy": "values", ".gif": "an animation", ".png": "a prediction strip"}
+READABLE = (".gif", ".npy", ".npz", *ENDINGS)
 
 
 def check_paths(weights: Path, source: Path, output: Path) -> None:
@@ -45,7 +44,7 @@ def check_paths(weights: Path, source: Path, output: Path) -> None:
 
 
 def open_input(path: Path, given: int, layout: str | None) -> ClipFiles:
-    """The clips at `path`: one film, one folder of PNG frames, or what `open_clips` knows.
+    """The clips at `path`: one video, one folder of PNG frames, or what `open_clips` knows.
 
     Args:
         given: frames that every clip must have.
@@ -54,26 +53,13 @@ def open_input(path: Path, given: int, layout: str | None) -> ClipFiles:
     Raises:
         UserError: as `open_clips`.
     """
-    if path.suffix.lower() == ".gif" and path.is_file():
-        kind, read, length = "GIF film", read_gif, gif_length(path)
-    elif path.is_dir() and {entry.suffix.lower() for entry in entries_of(path)} == {".png"}:
-        kind, read, length = "PNG frames", read_png, len(png_frames(path))
-    elif path.suffix.lower() in FILMS and path.is_file():
-        kind, read, length = f"{path.suffix[1:].upper()} film", read_film, film_length(path)
-    else:
+    of_png = path.is_dir() and {entry.suffix.lower() for entry in entries_of(path)} == {".png"}
+    if not of_png and not (path.is_file() and path.suffix.lower() in (".gif", *ENDINGS)):
         return open_clips(path, given, layout)
-    if layout is not None:
-        raise UserError(f"--layout {layout}: {path} holds images, whose layout is known; leave --layout out")
-    if length < given:
-        raise UserError(f"{path}: has {length} frames, but {given} are to be given; say fewer with --context")
-    return ClipFiles(
-        read_as=kind,
-        count=1,
-        lengths=(length,),
-        frame=read(path, 1).shape[1:],
-        read=lambda numbers, frames: np.stack([read(path, frames) for _ in numbers]),
-        whole=lambda number: iter([read(path, length)]),
-    )
+    clip = open_single(path, layout)
+    if clip.lengths[0] < given:
+        raise UserError(f"{path}: has {clip.lengths[0]} frames, but {given} are to be given; say fewer with --context")
+    return clip
 
 
 def fitted(clips: ClipFiles, spec: ModelSpec) -> ClipFiles:
@@ -81,10 +67,11 @@ def fitted(clips: ClipFiles, spec: ModelSpec) -> ClipFiles:
     side = spec.frame_size
     if clips.frame == (spec.channels, side, side):
         return clips
+    read = clips.read_in_grey if (spec.channels, clips.frame[0]) == (1, 3) else clips.read
     return replace(
         clips,
         frame=(spec.channels, side, side),
-        read=lambda numbers, frames: fit_frames(clips.read(numbers, frames), spec.channels, side),
+        read=lambda numbers, frames: fit_frames(read(numbers, frames), spec.channels, side),
     )
 
 
@@ -92,16 +79,17 @@ def fit_frames(frames: Frames, channels: int, side: int) -> Float[np.ndarray, "N
     """Crop the middle square of every frame, scale it to `side` pixels and turn colour to grey or grey to colour.
 
     Returns:
-        float32 in [0, 1].
+        float32 in [0, 1]; grey of colour is one of 256 levels before it is scaled, see `to_grey`.
 
     Raises:
         UserError: neither 1 nor 3 channels are asked for.
     """
-    values = as_float(frames)
     if channels not in (1, 3):
         raise UserError(f"--fit: the weights take frames of {channels} channels; grey has 1 and colour has 3")
-    if values.shape[2] != channels:
-        values = np.einsum("ntchw,c->nthw", values, _GREY)[:, :, None] if channels == 1 else values.repeat(3, axis=2)
+    if channels < frames.shape[2]:
+        clips, length, _, *size = frames.shape
+        frames = to_grey(frames.reshape(-1, *frames.shape[2:])).reshape(clips, length, 1, *size)
+    values = as_float(frames).repeat(channels // frames.shape[2], axis=2)
     planes = values.reshape(-1, *values.shape[3:])
     scaled = [ImageOps.fit(Image.fromarray(plane), (side, side), Image.Resampling.BILINEAR) for plane in planes]
     return np.stack([np.asarray(plane) for plane in scaled]).reshape(*values.shape[:3], side, side).clip(0, 1)

@@ -87,7 +87,10 @@ def score_files(
     record = look_for(lpips_backbone, data_dir, bool(download)) if lpips_backbone else None
     lpips = load_lpips(record, data_dir, device) if record else None
     values = clips.check_values(data, given + predicted)
-    frames = score_batches(forecast_of(network, predicted), clips, given, predicted, batch_size, lpips, device)
+    try:
+        frames = score_batches(forecast_of(network, predicted), clips, given, predicted, batch_size, lpips, device)
+    except UserError as error:  # what a metric cannot score is in this file, which it does not know
+        raise UserError(str(error) if str(data) in str(error) else f"{data}: {error}") from None
     write_parquet(output, frames)
     notes = [f"{data.name}: {clips_note(clips, given + predicted)}; {values}.", split_note(path, given, predicted)]
     if lpips is None:
@@ -171,7 +174,7 @@ def clips_note(clips: ClipFiles, used: int) -> str:
     size = "x".join(map(str, clips.frame[1:]))
     count = f"{clips.count:,} clip{'s' * (clips.count > 1)}"
     cut = f", of which the first {used} are used" if longest > used else ""
-    return f"read as {clips.read_as}: {count} of {length} frames of {size} pixels{cut}"
+    return "; ".join([f"read as {clips.read_as}: {count} of {length} frames of {size} pixels{cut}", *clips.notes])
 
 
 def split_note(path: Path, given: int, predicted: int) -> str:

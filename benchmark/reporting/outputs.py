@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from benchmark.config.data_sections import DataConfig, VideosConfig
 from benchmark.config.probe_stages import trains
 from benchmark.config.protocol import Protocol
 from benchmark.config.variant_groups import readable_variants
@@ -10,18 +9,6 @@ from benchmark.reporting.registry import FIGURES, TABLES
 
 TABLE_FORMATS = ("csv", "md", "tex", "html")
 FIGURE_FORMATS = ("pdf", "png")
-
-
-def files_of_data(data: DataConfig) -> tuple[str, ...]:
-    """The files of the data folder of a protocol."""
-    return ("frames.npy", "windows.npz", "data.json") if isinstance(data, VideosConfig) else ("digits.npz", "data.json")
-
-
-def files_in(path: Path) -> list[tuple[str, int]]:
-    """Name and size of every file that a set of videos consists of; empty where there is none."""
-    if path.is_file():
-        return [(path.name, path.stat().st_size)]
-    return sorted((str(file.relative_to(path)), file.stat().st_size) for file in path.rglob("*") if file.is_file())
 
 
 def tables_of(protocol: Protocol) -> tuple[str, ...]:

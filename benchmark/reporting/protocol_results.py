@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.config.data_sections import HELD_OUT, VideosConfig
 from benchmark.config.protocol import Protocol
+from benchmark.data.kinds import kind_of
 from benchmark.reporting.finished_runs import FinishedRun, read_runs
 from benchmark.system.files import read_json
 
@@ -36,9 +36,7 @@ class ProtocolResults:
     @cached_property
     def test_set(self) -> str:
         """Where the test clips are from: `generated`, held out from videos, or a public set as in `data.json`."""
-        if self.protocol.data.public_test:
-            return read_json(self.folder / "data" / "data.json")["test_set"]
-        return HELD_OUT if isinstance(self.protocol.data, VideosConfig) else "generated"
+        return kind_of(self.protocol.data).test_set(self.folder / "data")
 
 
 def read_results(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> ProtocolResults:

@@ -117,7 +117,7 @@ def protocol_of(config: dict[str, Any], path: Path) -> tuple[Protocol, RunConfig
 
 def run_again(protocol: Protocol, run: RunConfig, place: Path, data_dir: Path, device: str) -> dict[str, Any]:
     """Prepare, train, score and probe `run` below `place`, and return its record."""
-    from benchmark.data.prepare import prepare_clips
+    from benchmark.data.kinds import kind_of
     from benchmark.evaluation import lpips_backbone as backbone
     from benchmark.evaluation.evaluate import evaluate
     from benchmark.evaluation.gradient_probe import probe
@@ -125,7 +125,7 @@ def run_again(protocol: Protocol, run: RunConfig, place: Path, data_dir: Path, d
     from benchmark.training.train import train_cohort
 
     folder = place / protocol.name
-    prepare_clips(protocol, data_dir, folder / "data")
+    kind_of(protocol.data).prepare(protocol, data_dir, folder / "data")
     backbone.prepare(protocol.evaluation.lpips_backbone, data_dir, folder / "lpips_backbone.json", False)
     train_cohort([run], place, device, skip_trained=True)
     evaluate(protocol, run.variant, run.seed, place, data_dir, device)

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from benchmark.config.protocol import RunConfig
-from benchmark.data.clips import Clips, Stream, fixed_stream, inputs_of, load_bank, load_clips, train_stream
+from benchmark.data.clip_source import Clips, ClipSource, Stream
+from benchmark.data.clips import load_clips
+from benchmark.data.kinds import kind_of
 from benchmark.system import processes
 from benchmark.training.scheduled_sampling import feed_mask
 
@@ -20,7 +22,8 @@ class Batches:
     """One of them, whose seed, data and batches are those of all."""
     device: str
     digits: str
-    """Hash of the digits or films."""
+    """Hash of the digits or videos."""
+    source: ClipSource
     stream: Stream
     validation: Clips
 
@@ -30,7 +33,7 @@ class Batches:
         size = training.batch_size // processes.count()
         number = step * processes.count() + processes.rank()  # in batches of that size this share has that number
         frames = self.stream.batch(number, size)  # (B, T, C, H, W)
-        inputs = inputs_of(frames, self.stream.clip_numbers(number, size), self.stream, data)
+        inputs = self.source.inputs(frames, self.stream.clip_numbers(number, size), self.stream)
         mask = feed_mask(
             training.sampling,
             seed=self.run.seed,
@@ -50,9 +53,9 @@ def load_batches(run: RunConfig, results_dir: Path, device: str) -> Batches:
         UserError: the data are missing or damaged.
     """
     data, folder = run.data, results_dir / run.protocol / "data"
-    bank = load_bank(folder, data, training=True)
+    source = kind_of(data).open(folder, training=True)
     validation = load_clips(folder, data, "validation")
     # A bar lies over context frames only: what the predictions are held against stays as it is.
-    if data.gaps and isinstance(validation, Tensor):
-        validation = inputs_of(validation, torch.arange(len(validation)), fixed_stream(bank, data, "validation"), data)
-    return Batches(run, device, bank.sha256, train_stream(bank, data, run.seed, device), validation)
+    if data.gaps:
+        validation = source.inputs(validation[:], torch.arange(len(validation)), source.fixed_stream("validation"))
+    return Batches(run, device, source.sha256, source, source.train_stream(run.seed, device), validation)

@@ -14,7 +14,7 @@ from benchmark.system import processes
 from benchmark.system.devices import cpu_model
 
 DATA_KEYS = ("source", "about", "digits_sha256", "train_sha256", "validation_sha256", "test_sha256")
-"""Of what `data.json` says of digits or of films, what results keep."""
+"""Of what `data.json` says of digits or of videos, what results keep."""
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "scikit-image", "lpips", "safetensors")
 """Packages whose version may change a number."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark.config.code_sources import code_hash
 from benchmark.config.protocol import RunConfig, check_one_stream
-from benchmark.data.clips import Clips
+from benchmark.data.clip_source import Clips
 from benchmark.data.tensors import to_float
 from benchmark.system import processes
 from benchmark.system.console import Progress, Stopwatch, echo

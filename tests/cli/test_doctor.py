@@ -13,7 +13,7 @@ from benchmark.config.lpips_backbones import BACKBONES
 from benchmark.training.cpu_parallel import DataParallelCpu
 from models.predictor import build
 from tests.helpers.disks import small_disk
-from tests.helpers.made_films import moving_square, write_film
+from tests.helpers.made_films import moving_square, write_video
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_videos_are_counted_and_one_of_them_is_opened(make_videos, tmp_path):
     question = Question(protocol, data_dir, tmp_path)
     found = report.outcome(report.CHECKS["data"], question)
     assert found.state == "ok"
-    assert found.what.startswith("mine for protocol tiny: 8 + 1 + 1 films to train, validate and test on; ")
+    assert found.what.startswith("mine for protocol tiny: 8 + 1 + 1 videos to train, validate and test on; ")
     assert found.what.endswith(" opens, 16x16 pixels")
 
 
@@ -234,7 +234,7 @@ def test_videos_of_which_none_opens_are_a_problem_that_names_the_first(make_vide
 def test_video_files_that_are_no_videos_are_a_problem_that_names_one(make_videos, tmp_path):
     protocol, data_dir = make_videos({})
     for n in range(10):
-        write_film(data_dir / "mine" / f"{n}.avi", moving_square(14, 16, 16, n))
+        write_video(data_dir / "mine" / f"{n}.avi", moving_square(14, 16, 16, n))
     question = Question(protocol, data_dir, tmp_path)
     assert report.outcome(report.CHECKS["data"], question).state == "ok"
     for path in (data_dir / "mine").iterdir():

@@ -381,25 +381,25 @@ FILMS = {"videos": "mine", "frame_size": 12, "context": 3, "horizon": 2, "valida
         ({"layout": "HWT"}, ["data.layout: 'HWT'", "'THWC'"]),
         ({"train_windows": "some"}, ["data.train_windows: 'some'", "'every', 'apart' or 'authors'"]),
         ({"test_windows": "authors"}, ["authors: is how the authors step through kth; mine has every and apart"]),
-        ({"videos": "kth", "layout": "THW"}, ["layout: goes with arrays of your own; kth has films"]),
+        ({"videos": "kth", "layout": "THW"}, ["layout: goes with arrays of your own; kth has videos"]),
         ({"test_clips": 1}, ["evaluation.film_clips: 2 is more than data.test_clips 1"]),
         ({"validation_clips": ...}, ["data.validation_clips: is missing"]),
         ({"frame_size": 10}, ["patch_size: 4 does not divide frame_size 10"]),
     ],
 )
-def test_mistake_in_a_section_of_films_is_named(write_protocol, protocol_values, changes, told):
+def test_mistake_in_a_section_of_videos_is_named(write_protocol, protocol_values, changes, told):
     data = {key: value for key, value in (FILMS | changes).items() if value is not ...}
     text = message(write_protocol(protocol_values | {"data": data}))
     assert [part for part in told if part not in text] == []
 
 
-def test_keys_of_films_are_refused_for_digits_by_name(write_protocol):
+def test_keys_of_videos_are_refused_for_digits_by_name(write_protocol):
     for key, value in {"square": "crop", "train_windows": "every", "train_horizon": 1, "layout": "THW"}.items():
         text = message(write_protocol(data={key: value}))
         assert f"data: {key}: goes with videos, not with digits: 'optdigits'" in text
 
 
-def test_films_decide_the_weights_by_what_is_trained_on_alone(write_protocol, protocol_values):
+def test_videos_decide_the_weights_by_what_is_trained_on_alone(write_protocol, protocol_values):
     def found(*parts, **changes):
         values = protocol_values | {"data": FILMS | changes}
         return load_protocol(str(write_protocol(values))).run("predrnn", 1).identity(*parts)

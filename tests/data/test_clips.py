@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.data.clips import clips_hash, fixed_clips, load_clips
+from benchmark.data.clips import clips_hash, load_clips
+from benchmark.data.moving_digits.clips import DigitClips
 from benchmark.data.moving_digits.digits import DigitBank
-from benchmark.data.prepare import prepare
+from benchmark.data.moving_digits.prepare import prepare
 from benchmark.system.errors import UserError
 
 VALIDATION = "9a072ae9f07ed778f334d66bde28d6b280a8941c2b6dafb04053ebba8553e602"
@@ -23,7 +24,7 @@ def flat_bank():
 
 def test_clips_are_made_of_digits_of_their_split(flat_bank, data_config):
     data = data_config(validation_clips=70, test_clips=130)
-    validation, test = (fixed_clips(flat_bank, data, split) for split in ("validation", "test"))
+    validation, test = (DigitClips(flat_bank, data).fixed_clips(split) for split in ("validation", "test"))
     assert validation.shape == (70, 5, 1, 16, 16)
     assert test.shape == (130, 5, 1, 16, 16)
     assert ((validation == 0) | ((validation >= 100) & (validation < 200))).all()
@@ -31,14 +32,14 @@ def test_clips_are_made_of_digits_of_their_split(flat_bank, data_config):
 
 
 def test_more_clips_begin_with_the_same_ones(flat_bank, data_config):
-    few, many = (fixed_clips(flat_bank, data_config(test_clips=count), "test") for count in (5, 150))
+    few, many = (DigitClips(flat_bank, data_config(test_clips=count)).fixed_clips("test") for count in (5, 150))
     assert torch.equal(few, many[:5])
 
 
 def test_validation_and_test_move_differently(flat_bank, data_config):
     same = DigitBank("optdigits", flat_bank.train, flat_bank.test, flat_bank.test)
-    data = data_config(validation_clips=5, test_clips=5)
-    assert not torch.equal(fixed_clips(same, data, "validation"), fixed_clips(same, data, "test"))
+    clips = DigitClips(same, data_config(validation_clips=5, test_clips=5))
+    assert not torch.equal(clips.fixed_clips("validation"), clips.fixed_clips("test"))
 
 
 def test_hash_sees_pixels_shape_and_order():

@@ -9,8 +9,9 @@ import pytest
 
 from benchmark.data import prepared_folder as prepared
 from benchmark.data.clips import load_clips
+from benchmark.data.moving_digits import prepare as preparing
 from benchmark.data.moving_digits.digits import load_bank, load_digits
-from benchmark.data.prepare import prepare
+from benchmark.data.moving_digits.prepare import prepare
 from benchmark.data.published_files import PUBLIC_TEST
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, write_json
@@ -31,7 +32,7 @@ def public_file(tmp_path, monkeypatch, published):
     path.parent.mkdir(parents=True)
     np.save(path, frames)
     original, _ = published(path.read_bytes(), like=PUBLIC_TEST)
-    monkeypatch.setattr(prepared, "PUBLIC_TEST", original)
+    monkeypatch.setattr(preparing, "PUBLIC_TEST", original)
     return path, frames
 
 
@@ -100,8 +101,8 @@ def test_missing_digits_leave_nothing_and_import_no_torch(tmp_path):
     code = """
 import sys
 from pathlib import Path
-from benchmark.config.sections import DigitsConfig
-from benchmark.data.prepared_folder import prepare
+from benchmark.config.data_sections import DigitsConfig
+from benchmark.data.moving_digits.prepare import prepare
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, write_json
 data = DigitsConfig(digits="mnist", digit_size=28, frame_size=64, validation_clips=1, test_clips=1)
@@ -151,7 +152,7 @@ def test_download_fetches_what_the_configuration_needs(tmp_path, monkeypatch, pu
     path, _ = public_file
     content = path.read_bytes()
     original, _ = published(content, like=PUBLIC_TEST, urls=(web.url("/seq.npy"),))
-    monkeypatch.setattr(prepared, "PUBLIC_TEST", original)
+    monkeypatch.setattr(preparing, "PUBLIC_TEST", original)
     web.pages["/seq.npy"] = (200, content, len(content))
     data = data_config(public_test=True, frame_size=64, test_clips=4)
     assert prepare(data, tmp_path / "new", tmp_path / "one")["test_set"] == "generated"

@@ -11,7 +11,8 @@ from PIL import Image, ImageSequence
 
 from benchmark.config.metrics import HEADLINE
 from benchmark.config.variants import BASELINES
-from benchmark.data.clips import fixed_clips, load_clips
+from benchmark.data.clips import load_clips
+from benchmark.data.moving_digits.clips import DigitClips
 from benchmark.data.moving_digits.digits import load_digits
 from benchmark.data.tensors import to_float
 from benchmark.evaluation import lpips_backbone as backbone
@@ -128,7 +129,7 @@ def test_longer_roll_out_of_the_same_weights_begins_as_the_scored_one(make_proto
 def test_longer_roll_out_is_scored_on_the_test_clips_as_they_go_on(make_protocol, results):
     protocol, (folder, _) = evaluate_beyond(make_protocol, results, 4)
     data = protocol.data.model_copy(update={"horizon": 4})
-    clips = fixed_clips(load_digits(results / "tiny" / "data"), data, "test")
+    clips = DigitClips(load_digits(results / "tiny" / "data"), data).fixed_clips("test")
     assert torch.equal(clips[:, :5], load_clips(results / "tiny" / "data", protocol.data, "test"))
     with torch.no_grad():
         predicted = load_weights(folder / "model.safetensors").predict(to_float(clips[:, :3]), 4).clamp(0, 1)

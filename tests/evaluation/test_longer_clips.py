@@ -10,8 +10,8 @@ import torch
 from benchmark.__main__ import main
 from benchmark.config.protocol import load_protocol
 from benchmark.cost import estimate
-from benchmark.data.clips import fixed_stream, load_clips
-from benchmark.data.moving_digits.digits import load_digits
+from benchmark.data.clips import load_clips
+from benchmark.data.kinds import kind_of
 
 RUN = ["--variant", "predrnnpp", "--seed", "1"]
 FORMS = {
@@ -47,7 +47,7 @@ def test_other_clips_go_through_every_verb_and_keep_their_hash(
     assert json.loads((prepared / "data.json").read_text())["test_sha256"] == sha256
     clips = load_clips(prepared, run.data, "test")
     assert clips.shape == (5, run.data.context + run.data.horizon, 1, 12, 12)
-    top, _ = fixed_stream(load_digits(prepared), run.data, "test").positions(torch.arange(5))
+    top, _ = kind_of(run.data).open(prepared).fixed_stream("test").positions(torch.arange(5))
     assert top.shape[1] == run.data.num_digits
     frames, norms = (pd.read_parquet(folder / f"{name}.parquet") for name in ("frames", "probe"))
     assert len(frames) == 5 * run.data.horizon

@@ -7,9 +7,9 @@ import torch
 
 from benchmark.config.protocol import load_protocol
 from benchmark.cost.plan import plan
-from benchmark.data.clips import fixed_stream, load_clips
-from benchmark.data.moving_digits.digits import load_digits
-from benchmark.data.prepare import prepare
+from benchmark.data.clips import load_clips
+from benchmark.data.kinds import kind_of
+from benchmark.data.moving_digits.prepare import prepare
 from benchmark.data.tensors import to_float
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.evaluation.gradient_probe import probe
@@ -65,7 +65,7 @@ def by_hand(protocol, results, run, gap):
     """Squared error in the first digit's box of every test clip and frame, pixel by pixel."""
     data, folder = protocol.data, results / "tiny" / "data"
     clips = load_clips(folder, data, "test").numpy()
-    places = fixed_stream(load_digits(folder), data, "test").positions(torch.arange(len(clips)))
+    places = kind_of(data).open(folder).fixed_stream("test").positions(torch.arange(len(clips)))
     top, left = (place[:, 0].numpy() for place in places)
     shown = clips[:, : data.context].copy()
     for clip, t in np.ndindex(len(clips), data.context):

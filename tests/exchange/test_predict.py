@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from benchmark.__main__ import main
+from benchmark.data.pixels import to_grey
 from benchmark.exchange.input_clips import fit_frames
 from benchmark.training.weight_files import save_weights
 from models.predictor import build
@@ -97,7 +98,7 @@ def test_the_command_in_a_process_of_its_own_says_what_it_did(weights, tmp_path)
     done = subprocess.run([*command, "--output", "y.npy"], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        f"{source}: read as GIF film: 1 clip of 5 frames of 12x12 pixels; uint8 from 0 to 255.",
+        f"{source}: read as GIF video: 1 clip of 5 frames of 12x12 pixels; uint8 from 0 to 255.",
         "3 frames given, 2 predicted.",
         "y.npy: float32 from 0 to 1, 2 frames, 12 height, 12 width, 1 channels.",
     ]
@@ -229,13 +230,19 @@ def test_fit_keeps_grey_levels_and_averages_what_it_shrinks():
     np.testing.assert_allclose(fit_frames(large, 1, 4)[..., 1:3], 0.4, atol=0.02)
 
 
+def test_fit_gives_colour_the_greys_that_data_are_made_of():
+    colour = np.random.default_rng(2).integers(0, 256, (2, 3, 3, 8, 8), np.uint8)
+    expected = np.stack([to_grey(clip) for clip in colour])[:, :, None] / np.float32(255)
+    np.testing.assert_array_equal(fit_frames(colour, 1, 8), expected)
+
+
 MISTAKES = {
     "colour": (("colour.gif",), ["have 3 channel(s), the network takes 1", "12x12 pixels, grey", "--fit", "ffmpeg -i"]),
     "size": (("odd.gif",), ["10x14 pixels, which patches of 4 do not divide", "--fit", "ffmpeg -i", "scale=12:12"]),
     "short": (("clip.gif", "--context", 6), ["has 5 frames, but 6 are to be given", "--context"]),
     "short array": (("clip.npy", "--context", 6), ["THW", "needed are 6"]),
     "layout of a film": (("clip.gif", "--layout", "THW"), ["--layout THW", "leave --layout out"]),
-    "torn": (("torn.gif",), ["cannot be read as a film"]),
+    "torn": (("torn.gif",), ["cannot be read as a video"]),
     "range": (("range.npy", "--layout", "THW"), ["values from", "must lie in [0, 1]"]),
 }
 
@@ -274,7 +281,7 @@ def test_weights_that_know_no_context_and_values_that_are_not_finite_are_said(we
 @pytest.mark.parametrize(
     ("weights_name", "source", "output", "told"),
     [
-        ("w", "clip.gif", "y.txt", ["y.txt says not what to write", ".npy (values), .gif (a film)"]),
+        ("w", "clip.gif", "y.txt", ["y.txt says not what to write", ".npy (values), .gif (an animation)"]),
         ("missing", "clip.gif", "y.npy", ["--weights: ", "missing: no such file"]),
         ("w", "missing.gif", "y.npy", ["--input: ", "missing.gif: no such file"]),
         ("w", "clip.txt", "y.npy", ["clip.txt is no .gif, .npy, .npz, .avi, .mp4", "and no folder"]),

@@ -11,7 +11,7 @@ import yaml
 from benchmark.config.metrics import HEADLINE, columns
 from benchmark.config.protocol import load_protocol, run_path
 from benchmark.config.variants import BASELINE_SEED
-from benchmark.data.prepare import prepare
+from benchmark.data.moving_digits.prepare import prepare
 from benchmark.reporting.tracking.store import create_store
 from benchmark.system.files import append_json_line, write_json
 from benchmark.system.parquet import write_parquet

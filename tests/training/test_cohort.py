@@ -12,6 +12,7 @@ import torch
 
 from benchmark.__main__ import main
 from benchmark.config.sections import TrainingConfig
+from benchmark.data.moving_digits.clips import DigitClips
 from benchmark.data.moving_digits.digits import DigitBank
 from benchmark.data.moving_digits.stream import ClipStream
 from benchmark.data.prepared_folder import read_arrays, read_data_record
@@ -143,20 +144,18 @@ def test_each_batch_is_made_once_for_all(cohort, results, monkeypatch):
 
 
 def test_bars_are_drawn_once_for_all_and_hide_the_same_from_each(cohort, results, monkeypatch):
-    from benchmark.training import batches as module
+    drawn, seen, inputs_of, update = [], {}, DigitClips.inputs, engine.update
 
-    drawn, seen, inputs_of, update = [], {}, module.inputs_of, engine.update
-
-    def watched(frames, numbers, stream, data):
+    def watched(source, frames, numbers, stream):
         drawn.append(numbers.tolist())
-        return inputs_of(frames, numbers, stream, data)
+        return inputs_of(source, frames, numbers, stream)
 
     def watching(network, optimizer, frames, mask, training, inputs):
         assert not torch.equal(frames, inputs)
         seen.setdefault(network.spec.cell, []).append(inputs.data_ptr())
         return update(network, optimizer, frames, mask, training, inputs)
 
-    monkeypatch.setattr(module, "inputs_of", watched)
+    monkeypatch.setattr(DigitClips, "inputs", watched)
     monkeypatch.setattr(engine, "update", watching)
     runs = cohort(variants=["convlstm", "predrnn", "predrnnpp"], data={"gaps": [0, 1, 2]}, training={"batch_size": 8})
     train_cohort(runs, results, "cpu")

@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 
 from benchmark.__main__ import main
 from benchmark.config.protocol import load_protocol
+from benchmark.data.moving_digits.prepare import prepare
 from benchmark.data.moving_digits.stream import ClipStream
-from benchmark.data.prepare import prepare
 from benchmark.evaluation import lpips_backbone as backbone
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.system import processes

@@ -9,7 +9,8 @@ import torch
 from benchmark.config.data_sections import DigitsConfig
 from benchmark.config.metrics import CONVENTIONS, HEADLINE, METRICS
 from benchmark.config.sections import SamplingConfig, TrainingConfig
-from benchmark.data.clips import inputs_of
+from benchmark.data.moving_digits.clips import DigitClips
+from benchmark.data.moving_digits.digits import DigitBank
 from benchmark.data.moving_digits.stream import ClipStream
 from benchmark.evaluation.gate_saturation import saturated
 from benchmark.evaluation.gradient_probe import roll_out
@@ -121,10 +122,11 @@ def test_a_batch_waits_for_nothing(pool, gaps):
     stream = ClipStream(digits, seed=1, frame_size=16, num_digits=2, frames=7, pool=pool, device="cuda")
     sizes = {"digit_size": 6, "frame_size": 16, "context": 4, "horizon": 3, "validation_clips": 1, "test_clips": 1}
     data = DigitsConfig(digits="optdigits", gaps=gaps, **sizes)
+    source = DigitClips(DigitBank("optdigits", digits, digits, digits), data)
 
     def batch(step):
         frames = stream.batch(step, 4)
-        return frames, inputs_of(frames, stream.clip_numbers(step, 4), stream, data)
+        return frames, source.inputs(frames, stream.clip_numbers(step, 4), stream)
 
     batch(0)  # tables go to the device once
     with NoWaiting():

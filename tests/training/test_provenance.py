@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmark.config import code_sources
@@ -24,12 +25,13 @@ from benchmark.config.code_sources import (
 from benchmark.config.variants import BASELINES
 from benchmark.training import provenance
 from models.spec import CELLS, ModelSpec
+from tests.helpers.made_films import moving_square
 
 TRACE = """
-import contextlib, json, sys
+import contextlib, itertools, json, sys
 import matplotlib.pyplot, mlflow, pandas, torch  # once, not anew for every stage
 
-protocol, results, chain = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+protocols, results, chain = json.loads(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 
 
 def ours():
@@ -37,25 +39,27 @@ def ours():
 
 
 loaded = {}
-for stage, arguments in chain:
+for protocol, (stage, arguments) in itertools.product(protocols, chain):
     for name in ours():
         del sys.modules[name]
     from benchmark.__main__ import main
     with contextlib.redirect_stdout(sys.stderr):
         assert main([stage, "--protocol", protocol, "--results-dir", results, *arguments]) == 0, stage
-    loaded[stage] = [module.__file__ for module in ours().values()]
+    loaded.setdefault(stage, []).extend(module.__file__ for module in ours().values())
 print(json.dumps(loaded))
 """
 PROTOCOL = """
 about: One tiny network that has a highway.
-data: {digits: optdigits, digit_size: 6, frame_size: 12, context: 3, horizon: 2, validation_clips: 2, test_clips: 4}
-model: {layers: 2, hidden_channels: 3, kernel_size: 3, patch_size: 4}
-training: {steps: 2, batch_size: 2, learning_rate: 0.01, sampling: {kind: scheduled}, device: cpu}
-evaluation: {lpips_backbone: squeeze}
-probe: {clips: 2}
+data: {{{data}, frame_size: 12, context: 3, horizon: 2, validation_clips: 1, test_clips: 2}}
+model: {{layers: 2, hidden_channels: 3, kernel_size: 3, patch_size: 4}}
+training: {{steps: 2, batch_size: 2, learning_rate: 0.01, sampling: {{kind: scheduled}}, device: cpu}}
+evaluation: {{lpips_backbone: squeeze}}
+probe: {{clips: 2}}
 variants: [predrnnpp]
 seeds: [1]
 """
+DATA = {"digits": "digits: optdigits, digit_size: 6", "videos": "videos: squares"}
+"""One of each kind, whose files together are those of a stage."""
 SPEC = ModelSpec(cell="causal_lstm", hidden_channels=(3, 3), frame_size=12, highway_slot=1)
 RUN = ["--variant", "predrnnpp", "--seed", "1"]
 CHAIN = [
@@ -92,10 +96,12 @@ RECORDS = {
 EXEMPT = {
     "plan": {},
     "data": {
+        "benchmark/data/kinds.py": "finds the kind of the data section",
+        "benchmark/data/moving_digits/kind.py": "hands over to its prepare.py and clips.py",
+        "benchmark/data/videos/kind.py": "hands over to its prepare.py and clips.py",
         "benchmark/data/npz.py": "reads",
         "benchmark/data/published_files.py": "fetches, by checksum",
         "benchmark/data/moving_digits/occlusion.py": "hides digits in training and evaluation",
-        "benchmark/data/memory_needs.py": "refuses what no memory holds",
     },
     "backbone": {},
     "train": CLIPS
@@ -135,10 +141,14 @@ def exempt(name, stage):
 def loaded(tmp_path_factory):
     """The project's own files that each stage loads when it really runs."""
     folder = tmp_path_factory.mktemp("trace")
-    file = folder / "tiny.yaml"
-    file.write_text(PROTOCOL)
+    for kind, data in DATA.items():
+        (folder / f"{kind}.yaml").write_text(PROTOCOL.format(data=data))
+    (folder / "data" / "squares").mkdir(parents=True)
+    for clip in range(6):  # below the default of --data-dir
+        np.save(folder / "data" / "squares" / f"{clip}.npy", moving_square(10, 12, 12, clip))
     environment = os.environ | {"MLFLOW_TRACKING_URI": "sqlite:////proc/no/mlflow.db", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", TRACE, str(file), str(folder / "results"), json.dumps(CHAIN)]
+    protocols = [str(folder / f"{kind}.yaml") for kind in DATA]
+    command = [sys.executable, "-c", TRACE, json.dumps(protocols), str(folder / "results"), json.dumps(CHAIN)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return {

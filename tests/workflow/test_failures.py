@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from tests.helpers.made_films import moving_square, write_film
+from tests.helpers.made_films import moving_square, write_video
 from tests.workflow import test_workflow
 from tests.workflow.test_workflow import snakemake
 
@@ -48,7 +48,7 @@ def assert_told(checkout, errors, rule, message):
 
 def test_films_that_are_not_square_and_other_faults_of_set_up_are_errors_of_their_rules(checkout):
     for number, part in enumerate(("train", "validation", "test")):
-        write_film(checkout / "films" / "own" / part / "one.avi", moving_square(12, height=48, width=64, seed=number))
+        write_video(checkout / "films" / "own" / part / "one.avi", moving_square(12, height=48, width=64, seed=number))
     (checkout / "films" / "lpips").mkdir()
     (checkout / "films" / "lpips" / "squeezenet1_1_features.pth").write_bytes(b"no network")
     write_protocol(checkout, "oblong", target_parameters=1000, probe={"clips": 2})

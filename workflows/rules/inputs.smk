@@ -1,8 +1,7 @@
 """What the rules read and what decides their results: functions of wildcards, and lists of files."""
 
-from benchmark.config.data_sections import VideosConfig
 from benchmark.config.variants import BASELINE_SEED, BASELINES
-from benchmark.reporting.outputs import files_in, files_of_data
+from benchmark.data.kinds import kind_of
 
 
 def run_of(variant, seed):
@@ -70,12 +69,9 @@ def records():
 
 def data_files():
     """What the clips of the protocol are made of, and what they are."""
-    return [f"{FOLDER}/data/{name}" for name in files_of_data(PROTOCOL.data)]
+    return [f"{FOLDER}/data/{name}" for name in kind_of(PROTOCOL.data).files]
 
 
 def data_origin():
-    """What decides the clips besides the protocol: of films which there are, and how many test clips go on how far."""
-    data = PROTOCOL.data
-    if isinstance(data, VideosConfig):
-        return [files_in(CONFIG.data_dir / data.videos), PROTOCOL.evaluation.beyond, PROTOCOL.shown_clips()]
-    return [CONFIG.data_dir, CONFIG.download] if data.public_test else None
+    """What decides the clips besides the protocol's data section: files of videos, for instance."""
+    return kind_of(PROTOCOL.data).origin(PROTOCOL, CONFIG.data_dir, CONFIG.download)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmark.config.data_sections import CLIP_LAYOUTS, LAYOUTS
 from benchmark.data.npz import map_member, names_in, read_npz
+from benchmark.data.pixels import to_grey
 from benchmark.data.published_files import PUBLIC_TEST
 from benchmark.data.videos.layouts import Frames, Part, check_dtype, layout_of, to_ntchw
 from benchmark.data.videos.single_clips import (
@@ -23,7 +24,7 @@ from benchmark.data.videos.single_clips import (
     read_npy,
     read_png,
 )
-from benchmark.data.videos.video_files import FILMS, film_length, film_parts, read_film
+from benchmark.data.videos.video_files import ENDINGS, look_at_video, notes_of, read_grey, read_video, video_parts
 from benchmark.system.errors import UserError, unknown
 
 PREDRNN = ("clips", "dims", "input_raw_data")
@@ -49,7 +50,17 @@ class ClipFiles:
     read: Callable[[range, int], Frames]
     """The first frames of some clips, counted from 0, as they are stored: uint8, or float in [0, 1]."""
     whole: Callable[[int], Iterator[Part]]
-    """All frames of one clip, part by part; those of films in grey."""
+    """All frames of one clip, part by part; those of videos in grey."""
+    luma: Callable[[range, int], Frames] | None = None
+    """As `read`, in grey as `whole` gives it; None where that is `to_grey` of what is stored."""
+    notes: tuple[str, ...] = ()
+    """What is to be said of how the clips are read."""
+
+    def read_in_grey(self, numbers: range, frames: int) -> Frames:
+        """As `read`, with the very greys that data are made of."""
+        if self.luma is not None:
+            return self.luma(numbers, frames)
+        return np.stack([to_grey(clip)[:, None] for clip in self.read(numbers, frames)])
 
     def check_values(self, path: Path, frames: int) -> str:
         """Read the first `frames` frames of all clips once, before anything is computed from them.
@@ -84,8 +95,9 @@ def open_clips(path: Path, needed: int, layout: str | None = None) -> ClipFiles:
     """Find out how the clips at `path` are stored; pixels are not read yet.
 
     Args:
-        path: a .npy of clips, a .npz of one such array or of `PREDRNN`, or a folder of clips, each a folder of PNG
-            frames, a .npy, a .gif or one of `FILMS`; clips and frames in the natural order of their names.
+        path: a .npy of clips, a .npz of one such array or of `PREDRNN`, one .gif or one of `ENDINGS`, or a folder of
+            clips, each a folder of PNG frames, a .npy, a .gif or one of `ENDINGS`; clips and frames in the natural
+            order of their names.
         needed: frames that every clip must have.
         layout: one of `LAYOUTS`, or of `CLIP_LAYOUTS` for a folder of .npy. Without it a layout is taken only where
             no other fits: 1 or 3 channels, square frames, and at least `needed` of them in a clip.
@@ -99,12 +111,14 @@ def open_clips(path: Path, needed: int, layout: str | None = None) -> ClipFiles:
         clips = _open_folder(path, needed, layout)
     elif not path.exists():
         raise UserError(f"{path}: no such file or folder")
-    elif path.suffix == ".npy":
+    elif path.suffix.lower() == ".npy":
         clips = _open_array(path, map_array(path), needed, layout)
-    elif path.suffix == ".npz":
+    elif path.suffix.lower() == ".npz":
         clips = _open_npz(path, needed, layout)
+    elif path.suffix.lower() in (".gif", *ENDINGS):
+        clips = open_single(path, layout)
     else:
-        raise UserError(f"{path}: is no .npy, no .npz and no folder of clips")
+        raise UserError(f"{path}: is no .npy, no .npz, no folder of clips and no video ({', '.join(ENDINGS)}, .gif)")
     if min(clips.lengths) < needed:
         number, least = clips.lengths.index(min(clips.lengths)) + 1, min(clips.lengths)
         raise UserError(f"{path}: clip {number} has {least} frames; context and horizon need {needed}")
@@ -121,7 +135,7 @@ def open_splits(path: Path, needed: dict[str, int], layout: str | None = None) -
     """
     if path.is_dir():
         there = {entry.stem if entry.is_file() else entry.name: entry for entry in entries_of(path)}
-    elif path.suffix == ".npz":
+    elif path.suffix.lower() == ".npz":
         there = dict.fromkeys(names_in(path), path)
     else:
         return None
@@ -135,6 +149,15 @@ def open_splits(path: Path, needed: dict[str, int], layout: str | None = None) -
     if path.is_dir():
         return {split: open_clips(there[split], count, layout) for split, count in needed.items()}
     return {split: _open_array(path, map_member(path, split), count, layout) for split, count in needed.items()}
+
+
+def open_single(path: Path, layout: str | None) -> ClipFiles:
+    """The one clip at `path`: a folder of PNG frames, a .gif or one of `ENDINGS`; raises UserError as `open_clips`."""
+    if layout is not None:
+        raise UserError(f"--layout {layout}: {path} holds images, whose layout is known; leave --layout out")
+    kind = "folder" if path.is_dir() else path.suffix.lower()
+    names = {"folder": "PNG frames", ".gif": "GIF video"}
+    return _open_images([path], kind, names.get(kind, f"{kind[1:].upper()} video"))
 
 
 def _open_array(path: Path, array: np.ndarray, needed: int, layout: str | None) -> ClipFiles:
@@ -219,22 +242,41 @@ def _open_predrnn(path: Path, clips: np.ndarray, dims: np.ndarray, frames: np.nd
 def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
     entries = entries_of(path)
     kinds = sorted({"folder" if entry.is_dir() else entry.suffix.lower() or entry.name for entry in entries})
-    if len(kinds) != 1 or kinds[0] not in ("folder", ".npy", ".gif", *FILMS):
+    if len(kinds) != 1 or kinds[0] not in ("folder", ".npy", ".gif", *ENDINGS):
         raise UserError(
             f"{path}: holds {' and '.join(kinds) or 'nothing'}; a folder of clips holds only folders of PNG frames,"
-            f" or only files of one kind: .npy, .gif, {', '.join(FILMS)}"
+            f" or only files of one kind: .npy, .gif, {', '.join(ENDINGS)}"
         )
     (kind,) = kinds
     if layout is not None and kind != ".npy":
         raise UserError(f"--layout {layout}: {path} holds images, whose layout is known; leave --layout out")
-    if kind == ".npy":
-        layout = layout_of(entries[0], map_array(entries[0]).shape, needed, layout, CLIP_LAYOUTS)
-    read_clip, length_of, kind_of = {
-        "folder": (read_png, lambda folder: len(png_frames(folder)), "folders of PNG frames"),
-        ".npy": (partial(read_npy, layout), partial(npy_length, layout), f"files of {','.join(layout or '')}"),  # pyright: ignore[reportArgumentType]  # checked where there are such files
-        ".gif": (read_gif, gif_length, "GIF films"),
-    }.get(kind, (read_film, film_length, f"{kind[1:].upper()} films"))
-    lengths = [length_of(entry) for entry in entries]
+    if kind != ".npy":
+        names = {"folder": "folders of PNG frames", ".gif": "GIF videos"}
+        return _open_images(entries, kind, names.get(kind, f"{kind[1:].upper()} videos"))
+    named = layout_of(entries[0], map_array(entries[0]).shape, needed, layout, CLIP_LAYOUTS)
+    lengths = [npy_length(named, entry) for entry in entries]
+    return _stored_alone(entries, lengths, partial(read_npy, named), f"files of {','.join(named)}")
+
+
+def _open_images(entries: list[Path], kind: str, read_as: str) -> ClipFiles:
+    """Clips that are one file or folder of images each."""
+    if kind == "folder":
+        return _stored_alone(entries, [len(png_frames(entry)) for entry in entries], read_png, read_as)
+    if kind == ".gif":
+        return _stored_alone(entries, [gif_length(entry) for entry in entries], read_gif, read_as)
+    found = [look_at_video(entry) for entry in entries]
+    return replace(
+        _stored_alone(entries, [video.length for video in found], read_video, read_as),
+        whole=lambda number: video_parts(entries[number]),
+        luma=lambda numbers, frames: np.stack([read_grey(entries[number], frames) for number in numbers]),
+        notes=notes_of(found),
+    )
+
+
+def _stored_alone(
+    entries: list[Path], lengths: list[int], read_clip: Callable[[Path, int], Part], read_as: str
+) -> ClipFiles:
+    """Clips of these lengths that are read one by one."""
     like = read_clip(entries[0], 1)
 
     def read(numbers: range, frames: int) -> Frames:
@@ -243,13 +285,13 @@ def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
             check_like(entries[number], clip, like)
         return np.stack(clips)
 
-    def whole(number: int) -> Iterator[Part]:
-        if kind in FILMS:
-            return film_parts(entries[number])
-        return iter([checked(entries[number], read_clip(entries[number], lengths[number]))])
-
     return ClipFiles(
-        read_as=kind_of, count=len(entries), lengths=tuple(lengths), frame=like.shape[1:], read=read, whole=whole
+        read_as=read_as,
+        count=len(entries),
+        lengths=tuple(lengths),
+        frame=like.shape[1:],
+        read=read,
+        whole=lambda number: iter([checked(entries[number], read_clip(entries[number], lengths[number]))]),
     )
 
 

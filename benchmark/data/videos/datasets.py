@@ -1,4 +1,4 @@
-"""Sets of films: which films there are, which split each is of, and which of their frames count. Imports no torch."""
+"""Sets of videos: which videos there are, which split each is of, and which of their frames count. Imports no torch."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,28 +18,28 @@ STEP = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Film:
-    """One film of a set."""
+class Video:
+    """One video of a set."""
 
     name: str
     """What messages call it."""
     parts: Callable[[], Iterator[Part]]
     """Its frames in order, part by part."""
     pieces: tuple[tuple[int, int], ...] | None = None
-    """First frame (from 0) and end of each piece that counts; None = the whole film."""
+    """First frame (from 0) and end of each piece that counts; None = the whole video."""
     step: int = STEP
     """Frames between windows by the rule `authors`."""
 
 
 @dataclass(frozen=True)
-class FilmSet:
-    """The films of each split, and what there is to say of them."""
+class VideoSet:
+    """The videos of each split, and what there is to say of them."""
 
-    films: dict[str, list[Film]]
+    videos: dict[str, list[Video]]
     about: str
 
 
-def open_own(path: Path, needed: dict[str, int], layout: str | None) -> FilmSet:
+def open_own(path: Path, needed: dict[str, int], layout: str | None) -> VideoSet:
     """A person's own clips: a folder, .npy or .npz as `open_clips` takes it, or one such for each of `SPLITS`.
 
     Without splits a tenth of the clips goes to validation and a tenth to test, by a fixed seed.
@@ -59,11 +59,12 @@ def open_own(path: Path, needed: dict[str, int], layout: str | None) -> FilmSet:
     except UserError as error:  # the same files can be given to a verb, which has an option for it
         raise UserError(str(error).replace("--layout", "data.layout")) from None
     kinds = ", ".join(dict.fromkeys(one.read_as for one in clips.values()))
+    notes = "".join(f", {note}" for one in clips.values() for note in one.notes)
     if parted:
-        films = {
-            split: [_film(path / split, one, number) for number in range(one.count)] for split, one in clips.items()
+        videos = {
+            split: [_video(path / split, one, number) for number in range(one.count)] for split, one in clips.items()
         }
-        return FilmSet(films, f"{counts(films)} ({kinds}), split as they lie")
+        return VideoSet(videos, f"{counts(videos)} ({kinds}), split as they lie{notes}")
     whole = clips[""]
     sizes = split_sizes(whole.count)
     if min(sizes.values()) < 1:
@@ -71,16 +72,16 @@ def open_own(path: Path, needed: dict[str, int], layout: str | None) -> FilmSet:
             f"{path}: {whole.count} clip{'s' * (whole.count > 1)} cannot be split; three are needed,"
             f" or one of {', '.join(SPLITS)} each"
         )
-    order = counter_hash(0, Domain.FILM_SPLIT, np.arange(whole.count)).argsort().tolist()
-    films = {}
+    order = counter_hash(0, Domain.VIDEO_SPLIT, np.arange(whole.count)).argsort().tolist()
+    videos = {}
     for split, size in sizes.items():
-        films[split], order = [_film(path, whole, number) for number in sorted(order[:size])], order[size:]
-    return FilmSet(films, f"{counts(films)} ({kinds}), split by a fixed seed")
+        videos[split], order = [_video(path, whole, number) for number in sorted(order[:size])], order[size:]
+    return VideoSet(videos, f"{counts(videos)} ({kinds}), split by a fixed seed{notes}")
 
 
-def counts(films: dict[str, list[Film]]) -> str:
+def counts(videos: dict[str, list[Video]]) -> str:
     """How many there are of each split."""
-    return ", ".join(f"{len(found):,} {split}" for split, found in films.items())
+    return ", ".join(f"{len(found):,} {split}" for split, found in videos.items())
 
 
 def split_sizes(count: int) -> dict[str, int]:
@@ -89,5 +90,5 @@ def split_sizes(count: int) -> dict[str, int]:
     return {"train": count - 2 * tenth, "validation": tenth, "test": tenth}
 
 
-def _film(path: Path, clips: ClipFiles, number: int) -> Film:
-    return Film(name=f"{path}: clip {number + 1}", parts=partial(clips.whole, number))
+def _video(path: Path, clips: ClipFiles, number: int) -> Video:
+    return Video(name=f"{path}: clip {number + 1}", parts=partial(clips.whole, number))

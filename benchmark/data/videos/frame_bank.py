@@ -1,4 +1,4 @@
-"""A frame bank: the frames of films in one array on disk, and which windows of them are clips. Imports no torch."""
+"""A frame bank: the frames of videos in one array on disk, and which windows of them are clips. Imports no torch."""
 
 import contextlib
 import hashlib
@@ -22,7 +22,7 @@ _AT_ONCE = 2**24
 
 @dataclass(frozen=True)
 class FrameBank:
-    """The frames of a set of films, of which only what is read is in memory.
+    """The frames of a set of videos, of which only what is read is in memory.
 
     Attributes:
         frames: uint8 (n, side, side), mapped from disk.

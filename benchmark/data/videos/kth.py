@@ -1,18 +1,18 @@
-"""The KTH actions (Schuldt, Laptev, Caputo 2004) in their public layout: films by action, split by person."""
+"""The KTH actions (Schuldt, Laptev, Caputo 2004) in their public layout: videos by action, split by person."""
 
 import re
 from functools import partial
 from pathlib import Path
 
-from benchmark.data.videos.datasets import Film, FilmSet
+from benchmark.data.videos.datasets import Video, VideoSet
 from benchmark.data.videos.frame_bank import SPLITS
-from benchmark.data.videos.video_files import film_parts
+from benchmark.data.videos.video_files import video_parts
 from benchmark.system.errors import UserError
 
 ACTIONS = {"boxing": 20, "handclapping": 20, "handwaving": 20, "jogging": 3, "running": 3, "walking": 20}
-"""Action -> frames between windows by the rule `authors`, as predrnn-pytorch and E3D-LSTM step through the films.
+"""Action -> frames between windows by the rule `authors`, as predrnn-pytorch and E3D-LSTM step through the videos.
 
-There a step of the slow actions is as long as a training clip, 20 frames; and it counts from the end of a film.
+There a step of the slow actions is as long as a training clip, 20 frames; and it counts from the end of a video.
 """
 PERSONS = {"train": range(1, 15), "validation": range(15, 17), "test": range(17, 26)}
 """Persons 17 to 25 are the published test set, 1 to 16 the training set, of which we keep two for validation."""
@@ -23,8 +23,8 @@ _PIECE = re.compile(r"(\d+)\s*-\s*(\d+)")
 _NAMED = 5
 
 
-def open_kth(folder: Path) -> FilmSet:
-    """The films below `folder` by split; pieces are those of `SEQUENCES` where that lies there, else whole films.
+def open_kth(folder: Path) -> VideoSet:
+    """The videos below `folder` by split; pieces are those of `SEQUENCES` where that lies there, else whole videos.
 
     Raises:
         UserError: there are none for a split, or `folder` holds something that is not named as published.
@@ -35,7 +35,7 @@ def open_kth(folder: Path) -> FilmSet:
         )
     sequences = folder / SEQUENCES
     pieces = read_sequences(sequences) if sequences.exists() else None
-    films: dict[str, list[Film]] = {split: [] for split in SPLITS}
+    videos: dict[str, list[Video]] = {split: [] for split in SPLITS}
     missing = []
     for action, step in ACTIONS.items():
         names = {f"person{person:02}_{action}_d{scene}": person for person in range(1, 26) for scene in SCENES}
@@ -46,20 +46,22 @@ def open_kth(folder: Path) -> FilmSet:
                 missing.append(name)
                 continue
             if pieces is not None and name not in pieces:
-                raise UserError(f"{sequences}: says nothing of {name}; use the published file, or none for whole films")
+                raise UserError(
+                    f"{sequences}: says nothing of {name}; use the published file, or none for whole videos"
+                )
             split = next(split for split, persons in PERSONS.items() if names[name] in persons)
-            film = Film(
-                name=str(path), parts=partial(film_parts, path), pieces=pieces[name] if pieces else None, step=step
+            video = Video(
+                name=str(path), parts=partial(video_parts, path), pieces=pieces[name] if pieces else None, step=step
             )
-            films[split].append(film)
-    for split, found in films.items():
+            videos[split].append(video)
+    for split, found in videos.items():
         if not found:
             persons = f"persons {PERSONS[split].start} to {PERSONS[split].stop - 1}"
             raise UserError(
-                f"{folder}: has no film of {persons} ({split}); a file is <action>/personNN_<action>_dK_uncomp.avi"
+                f"{folder}: has no video of {persons} ({split}); a file is <action>/personNN_<action>_dK_uncomp.avi"
             )
-    what = f"the sequences of {SEQUENCES}" if pieces is not None else f"whole films (no {SEQUENCES})"
-    return FilmSet(films, f"{counted(missing)}, {what}, split by person: {persons_note()}")
+    what = f"the sequences of {SEQUENCES}" if pieces is not None else f"whole videos (no {SEQUENCES})"
+    return VideoSet(videos, f"{counted(missing)}, {what}, split by person: {persons_note()}")
 
 
 def check_named_as_published(folder: Path, names: set[str]) -> None:
@@ -71,10 +73,10 @@ def check_named_as_published(folder: Path, names: set[str]) -> None:
 
 
 def counted(missing: list[str]) -> str:
-    """How many films there are, and which are missing."""
+    """How many videos there are, and which are missing."""
     every = len(ACTIONS) * len(SCENES) * sum(map(len, PERSONS.values()))
     names = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
-    return f"{every - len(missing)} of {every} films" + (f" (missing: {names})" if missing else "")
+    return f"{every - len(missing)} of {every} videos" + (f" (missing: {names})" if missing else "")
 
 
 def persons_note() -> str:
@@ -83,7 +85,7 @@ def persons_note() -> str:
 
 
 def read_sequences(path: Path) -> dict[str, tuple[tuple[int, int], ...]]:
-    """Film -> its pieces, counted from 0 with their ends, as the published text file has them.
+    """Video -> its pieces, counted from 0 with their ends, as the published text file has them.
 
     Raises:
         UserError: a line names pieces that are none.

@@ -1,4 +1,4 @@
-"""The prepared folder of a protocol on films: `frames.npy`, `windows.npz`, `data.json`. Imports no torch."""
+"""The prepared folder of a protocol on videos: `frames.npy`, `windows.npz`, `data.json`. Torch is imported last."""
 
 import sys
 from dataclasses import dataclass, field
@@ -11,13 +11,15 @@ from benchmark.config.data_sections import HELD_OUT, KTH, VideosConfig
 from benchmark.config.protocol import Protocol
 from benchmark.data.counter_rng import Domain, counter_hash
 from benchmark.data.pixels import resize_area, to_grey, to_square
-from benchmark.data.videos.datasets import Film, FilmSet, open_own
+from benchmark.data.prepared_folder import write_record
+from benchmark.data.videos.datasets import Video, VideoSet, open_own
 from benchmark.data.videos.frame_bank import (
     FRAMES,
     SPLITS,
     WINDOWS,
     FrameWriter,
     bank_hash,
+    load_frames,
     windows_hash,
     written_frames,
 )
@@ -29,18 +31,18 @@ from benchmark.system.files import atomic_buffer
 
 @dataclass
 class Piece:
-    """Frames that follow each other in a film."""
+    """Frames that follow each other in a video."""
 
     first: int
     """Their place on disk."""
     count: int
     step: int
-    """As in `Film`."""
+    """As in `Video`."""
 
 
 @dataclass
 class Decoded:
-    """What became of the films."""
+    """What became of the videos."""
 
     pieces: dict[str, list[Piece]] = field(default_factory=dict)
     frames: dict[str, int] = field(default_factory=dict)
@@ -48,24 +50,17 @@ class Decoded:
     sizes: set[tuple[int, int]] = field(default_factory=set)
     """Width and height of frames before they were resized."""
     coloured: int = 0
-    """Films whose colour became grey."""
+    """Videos whose colour became grey."""
     cut: int = 0
-    """Pieces that were to end past the end of their film."""
+    """Pieces that were to end past the end of their video."""
 
 
-def films_of(protocol: Protocol) -> VideosConfig:
-    """The section of a protocol that has films."""
-    assert isinstance(protocol.data, VideosConfig)
-    return protocol.data
-
-
-def film_set(protocol: Protocol, data_dir: Path) -> FilmSet:
-    """The films that `protocol` names below `data_dir`; none is decoded yet.
+def video_set(protocol: Protocol, data: VideosConfig, data_dir: Path) -> VideoSet:
+    """The videos that `protocol` names below `data_dir`; none is decoded yet.
 
     Raises:
         UserError: they are missing, or not in a layout that is known.
     """
-    data = films_of(protocol)
     if data.videos == KTH:
         return open_kth(data_dir / KTH)
     return open_own(data_dir / data.videos, window_frames(protocol), data.layout)
@@ -82,28 +77,28 @@ def window_frames(protocol: Protocol) -> dict[str, int]:
     return {split: data.context + predicted[split] for split in SPLITS}
 
 
-def prepare_videos(protocol: Protocol, data_dir: Path, folder: Path) -> dict[str, Any]:
-    """Decode the films of `protocol` into `folder`, and choose the windows that are clips.
+def prepare_videos(protocol: Protocol, data: VideosConfig, data_dir: Path, folder: Path) -> dict[str, Any]:
+    """Decode the videos of `protocol` into `folder`, and choose the windows that are clips.
 
     Returns:
-        What `data.json` shall hold, without the hashes of the fixed clips.
+        What `data.json` holds.
 
     Raises:
-        UserError: films are missing, damaged or too short, or there are fewer windows than the protocol asks for.
+        UserError: videos are missing, damaged or too short, or there are fewer windows than the protocol asks for.
     """
-    data, found, lengths = films_of(protocol), film_set(protocol, data_dir), window_frames(protocol)
+    found, lengths = video_set(protocol, data, data_dir), window_frames(protocol)
     with written_frames(folder / FRAMES, data.frame_size) as writer:
         decoded = decode(found, data, writer)
         starts, notes = choose_windows(decoded, data, lengths)
         for key, value in protocol.shown_clips().items():
             if value > len(starts["test"]):
-                raise UserError(f"{key}: {value} is more than the {len(starts['test'])} test clips of these films")
+                raise UserError(f"{key}: {value} is more than the {len(starts['test'])} test clips of these videos")
     with atomic_buffer(folder / WINDOWS) as file:
         np.savez_compressed(file, **starts)  # pyright: ignore[reportArgumentType]  # no array has the name of the flag
     record = {
         "source": data.videos,
         "frame_size": data.frame_size,
-        "films": {split: len(found.films[split]) for split in SPLITS},
+        "films": {split: len(found.videos[split]) for split in SPLITS},
         "frames": decoded.frames,
         "split_sizes": {split: len(starts[split]) for split in SPLITS},
         "window_frames": lengths,
@@ -113,45 +108,52 @@ def prepare_videos(protocol: Protocol, data_dir: Path, folder: Path) -> dict[str
         "about": "; ".join([found.about, frames_note(decoded, data), notes]),
     }
     echo(f"{data.videos}: {record['about']}", sys.stderr)
-    return record | {"train_sha256": bank_hash(record)}
+    record["train_sha256"] = bank_hash(record)
+
+    from benchmark.data.clips import clips_hash
+    from benchmark.data.videos.clips import VideoClips
+
+    clips = VideoClips(load_frames(folder, record, training=False), data)
+    hashes = {f"{split}_sha256": clips_hash(clips.fixed_clips(split)) for split in ("validation", "test")}
+    return write_record(folder, record | hashes)
 
 
-def decode(found: FilmSet, data: VideosConfig, writer: FrameWriter) -> Decoded:
-    """Write the frames of all films, split after split."""
-    count = sum(map(len, found.films.values()))
-    decoded, done, progress = Decoded(), 0, Progress(f"{data.videos}: decoding", count, 0, "film")
+def decode(found: VideoSet, data: VideosConfig, writer: FrameWriter) -> Decoded:
+    """Write the frames of all videos, split after split."""
+    count = sum(map(len, found.videos.values()))
+    decoded, done, progress = Decoded(), 0, Progress(f"{data.videos}: decoding", count, 0, "video")
     for split in SPLITS:
         writer.begin()
         before, decoded.pieces[split] = writer.count, []
-        for film in found.films[split]:
-            decoded.pieces[split] += write_film(film, data, writer, decoded)
+        for video in found.videos[split]:
+            decoded.pieces[split] += write_video(video, data, writer, decoded)
             done += 1
             progress.tell(done, f"{writer.count:,} frames")
         decoded.frames[split], decoded.sha256[split] = writer.count - before, writer.sha256()
     return decoded
 
 
-def write_film(film: Film, data: VideosConfig, writer: FrameWriter, decoded: Decoded) -> list[Piece]:
-    """Write the frames of one film that count, and return its pieces."""
+def write_video(video: Video, data: VideosConfig, writer: FrameWriter, decoded: Decoded) -> list[Piece]:
+    """Write the frames of one video that count, and return its pieces."""
     first, kept, coloured = writer.count, [], False
-    for part in film.parts():
+    for part in video.parts():
         decoded.sizes.add((part.shape[3], part.shape[2]))
         coloured |= part.shape[1] == 3
-        fitted = resize_area(to_square(to_grey(part), data.square, film.name), data.frame_size)
-        if film.pieces is None:
+        fitted = resize_area(to_square(to_grey(part), data.square, video.name), data.frame_size)
+        if video.pieces is None:
             writer.add(fitted)
         else:
             kept.append(fitted)
     decoded.coloured += coloured
-    if film.pieces is None:
+    if video.pieces is None:
         if writer.count == first:
-            raise UserError(f"{film.name}: has no frames; take it away")
-        return [Piece(first, writer.count - first, film.step)]
+            raise UserError(f"{video.name}: has no frames; take it away")
+        return [Piece(first, writer.count - first, video.step)]
     frames, pieces = np.concatenate(kept) if kept else np.empty((0, 0, 0), np.uint8), []
-    for begin, end in film.pieces:
+    for begin, end in video.pieces:
         decoded.cut += end > len(frames)
         if begin < len(frames):
-            pieces.append(Piece(writer.count, len(frames[begin:end]), film.step))
+            pieces.append(Piece(writer.count, len(frames[begin:end]), video.step))
             writer.add(frames[begin:end])
     return pieces
 
@@ -189,7 +191,7 @@ def choose_windows(decoded: Decoded, data: VideosConfig, lengths: dict[str, int]
         asked = wanted[split] or max(len(every), 1)
         if asked > len(every):
             raise UserError(
-                f"data.{split}_clips: {asked:,} asked for; the {len(pieces):,} pieces of film hold {len(every):,}"
+                f"data.{split}_clips: {asked:,} asked for; the {len(pieces):,} pieces of video hold {len(every):,}"
                 f" windows of {frames} frames ({rule})"
             )
         starts[split] = every[counter_hash(0, Domain.WINDOWS, place, np.arange(len(every))).argsort()][:asked]
@@ -207,6 +209,6 @@ def frames_note(decoded: Decoded, data: VideosConfig) -> str:
     kept = sizes == [side]
     shape = {"stretch": ", aspect not kept", "crop": ", the middle square of them"}.get(data.square or "", "")
     notes = [f"frames of {some} pixels" + ("" if kept else f" to {side} by area{shape}")]
-    notes += [f"{decoded.coloured:,} films of colour made grey"] if decoded.coloured else []
-    notes += [f"{decoded.cut:,} pieces end past their film and were cut"] if decoded.cut else []
+    notes += [f"{decoded.coloured:,} videos of colour made grey"] if decoded.coloured else []
+    notes += [f"{decoded.cut:,} pieces end past their video and were cut"] if decoded.cut else []
     return ", ".join(notes)

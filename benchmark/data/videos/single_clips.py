@@ -1,4 +1,4 @@
-"""One clip in a folder of clips: a folder of PNG frames, an array or a film; each as (T, C, H, W)."""
+"""One clip in a folder of clips: a folder of PNG frames, an array or a video; each as (T, C, H, W)."""
 
 import re
 from pathlib import Path
@@ -65,21 +65,21 @@ def read_npy(layout: str, path: Path, frames: int) -> Shaped[np.ndarray, "T C H 
 
 
 def gif_length(path: Path) -> int:
-    """Number of frames that the film holds."""
+    """Number of frames that the video holds."""
     try:
-        with Image.open(path, formats=["GIF"]) as film:
-            return film.n_frames  # pyright: ignore[reportAttributeAccessIssue]  # of GIF
+        with Image.open(path, formats=["GIF"]) as video:
+            return video.n_frames  # pyright: ignore[reportAttributeAccessIssue]  # of GIF
     except DAMAGED as error:
-        raise UserError(f"{path}: cannot be read as a film ({error})") from None
+        raise UserError(f"{path}: cannot be read as a video ({error})") from None
 
 
 def read_gif(path: Path, frames: int) -> UInt8[np.ndarray, "T C H W"]:
     """The first `frames` frames, of one channel where all colours are grey: a GIF has a palette and no grey mode."""
     try:
-        with Image.open(path, formats=["GIF"]) as film:
-            colours = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(film)]
+        with Image.open(path, formats=["GIF"]) as video:
+            colours = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(video)]
     except DAMAGED as error:
-        raise UserError(f"{path}: cannot be read as a film ({error})") from None
+        raise UserError(f"{path}: cannot be read as a video ({error})") from None
     clip = np.stack(colours).transpose(0, 3, 1, 2)
     return (clip[:, :1] if (clip == clip[:, :1]).all() else clip)[:frames]
 

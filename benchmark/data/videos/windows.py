@@ -1,4 +1,4 @@
-"""Clips of films: windows of frames that lie in one array on disk, made into batches on any device."""
+"""Clips of videos: windows of frames that lie in one array on disk, made into batches on any device."""
 
 import numpy as np
 import torch

@@ -1,8 +1,8 @@
 """The sentences under the tables: what was predicted, from how many seeds, and what is missing."""
 
-from benchmark.config.data_sections import VideosConfig
 from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol
+from benchmark.data.kinds import kind_of
 from benchmark.reporting.finished_runs import FinishedRun
 from benchmark.reporting.statistics import SMALLEST_N
 
@@ -11,18 +11,11 @@ def data_note(protocol: Protocol, runs: list[FinishedRun]) -> str:
     """What was predicted, and which clips."""
     data, trained = protocol.data, [run for run in runs if run.config]
     hashes = {run.provenance["data_hash"][:12] for run in trained}
-    further = ""
-    if isinstance(data, VideosConfig):
-        made_of = f"Clips of {data.videos}"
-        further = "".join(
-            f" Videos: {about}." for about in sorted({run.provenance["data"]["about"] for run in trained})
-        )
-        further = (f" Trained to predict {data.train_horizon}." if data.train_horizon else "") + further
-    else:
-        made_of = f"{data.num_digits} moving digits of {data.digit_size} pixels ({data.digits})"
+    kind = kind_of(data)
     return (
-        f"{made_of} on {data.frame_size}x{data.frame_size}, {data.context} -> {data.horizon} frames,"
-        f" {clips_scored(protocol, runs):,} test clips (data hash {', '.join(sorted(hashes))}).{further}"
+        f"{kind.describe()} on {data.frame_size}x{data.frame_size}, {data.context} -> {data.horizon} frames,"
+        f" {clips_scored(protocol, runs):,} test clips (data hash {', '.join(sorted(hashes))})."
+        f"{kind.further_notes([run.provenance for run in trained])}"
     )
 
 

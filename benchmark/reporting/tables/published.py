@@ -11,6 +11,7 @@ import pandas as pd
 from benchmark.config.data_sections import KTH, DataConfig, DigitsConfig, VideosConfig
 from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol
+from benchmark.data.kinds import kind_of
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
 from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import Summary, summarise_seeds
@@ -181,11 +182,8 @@ def data_reasons(row: dict[str, str], protocol: Protocol) -> list[Reason]:
 def in_words(data: DataConfig) -> str:
     """What decides whether two sets of clips are of one kind."""
     bar = ", a bar hides one in training" if data.gaps else ""
-    if isinstance(data, VideosConfig):
-        made_of = data.videos
-    else:
-        made_of = f"{data.num_digits} digits ({data.digits}) of {data.digit_size} pixels"
-    return f"{made_of} on {data.frame_size}x{data.frame_size}, {data.context} -> {data.horizon} frames{bar}"
+    kind, side = kind_of(data).same_kind(), data.frame_size
+    return f"{kind} on {side}x{side}, {data.context} -> {data.horizon} frames{bar}"
 
 
 def model_reasons(variant: str | None, ours: Ours | None, protocol: str) -> list[Reason]:

@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from benchmark.data.clips import inputs_of
+from benchmark.data.moving_digits.clips import DigitClips
+from benchmark.data.moving_digits.digits import DigitBank
 from benchmark.data.moving_digits.occlusion import GREY, box, draw_gaps, occlude
 from benchmark.data.moving_digits.stream import ClipStream
 from benchmark.data.tensors import to_float
@@ -21,6 +22,11 @@ def data(data_config):
 @pytest.fixture
 def make_stream(digits):
     return lambda **keys: ClipStream(digits, **{"seed": 1, "frame_size": 16, "num_digits": 2, "frames": 7} | keys)
+
+
+@pytest.fixture
+def source(digits):
+    return lambda data: DigitClips(DigitBank("optdigits", digits, digits, digits), data)
 
 
 @pytest.mark.parametrize("gap", [*GAPS, "mixed"])
@@ -58,18 +64,18 @@ def test_the_box_holds_all_pixels_of_its_digit_and_is_as_large_as_it(data, make_
     assert (inside.sum((2, 3, 4)) == 36).all()
 
 
-def test_what_a_network_is_shown_is_the_stream_itself_without_gaps(data_config, make_stream):
+def test_what_a_network_is_shown_is_the_stream_itself_without_gaps(data_config, make_stream, source):
     stream = make_stream()
     frames = stream.batch(0, 4)
-    assert inputs_of(frames, stream.clip_numbers(0, 4), stream, data_config()) is frames
+    assert source(data_config()).inputs(frames, stream.clip_numbers(0, 4), stream) is frames
 
 
 @pytest.mark.parametrize("pool", [None, 9])
-def test_a_clip_is_shown_with_the_same_bar_in_any_batch_and_only_the_context_changes(pool, data, make_stream):
+def test_a_clip_is_shown_with_the_same_bar_in_any_batch_and_only_the_context_changes(pool, data, make_stream, source):
     stream = make_stream(pool=pool)
 
     def shown(step, batch_size):
-        return inputs_of(stream.batch(step, batch_size), stream.clip_numbers(step, batch_size), stream, data)
+        return source(data).inputs(stream.batch(step, batch_size), stream.clip_numbers(step, batch_size), stream)
 
     whole = shown(0, 12)
     assert torch.equal(torch.cat([shown(step, 3) for step in range(4)]), whole)
@@ -91,11 +97,11 @@ def test_every_gap_is_drawn_about_equally_often_and_seeds_draw_differently():
 
 
 @pytest.mark.gpu
-def test_gpu_inputs_equal_cpu_inputs_and_wait_for_nothing(data, make_stream):
+def test_gpu_inputs_equal_cpu_inputs_and_wait_for_nothing(data, make_stream, source):
     cpu, gpu = make_stream(), make_stream(device="cuda")
 
     def shown(stream, step):
-        return inputs_of(stream.batch(step, 16), stream.clip_numbers(step, 16), stream, data)
+        return source(data).inputs(stream.batch(step, 16), stream.clip_numbers(step, 16), stream)
 
     shown(gpu, 0)
     torch.cuda.set_sync_debug_mode("error")

@@ -268,7 +268,7 @@ def test_colour_stays_colour(colour, tmp_path, kind):
     np.testing.assert_array_equal(all_of(found, 7), colour)
 
 
-def test_a_colour_film_has_three_channels(colour, tmp_path):
+def test_a_colour_video_has_three_channels(colour, tmp_path):
     colour[:] = colour // 128 * 255  # eight colours: a palette loses none of them
     found = open_clips(write_folder(tmp_path / "clips", colour, "gif"), NEEDED)
     np.testing.assert_array_equal(all_of(found, 7), colour)
@@ -339,21 +339,23 @@ def test_a_layout_for_images_is_refused(clips, tmp_path, kind):
 
 def test_missing_damaged_and_foreign_files_are_named(clips, save, tmp_path):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "clips.mp4").touch()
+    for name in ("clips.mp4", "clips.txt"):
+        (tmp_path / name).touch()
     (tmp_path / "torn.npz").write_bytes(b"PK torn")
     torn = save(clips, "torn.npy")
     torn.write_bytes(torn.read_bytes()[:-9])
     save(np.array([{}], dtype=object), "pickled.npy")
-    write_folder(tmp_path / "films", clips, "gif")
-    (tmp_path / "films" / "9.gif").write_bytes(b"GIF89a torn")
+    write_folder(tmp_path / "videos", clips, "gif")
+    (tmp_path / "videos" / "9.gif").write_bytes(b"GIF89a torn")
     for name, fault in {
         "none.npy": "no such file or folder",
         "empty": "holds nothing",
-        "clips.mp4": "is no .npy, no .npz and no folder of clips",
+        "clips.txt": "is no .npy, no .npz, no folder of clips and no video",
+        "clips.mp4": "cannot be read as a video",
         "torn.npz": "cannot be read as an npz",
         "torn.npy": "cannot be read as an array",
         "pickled.npy": "cannot be read as an array",
-        "films": "9.gif: cannot be read as a film",
+        "videos": "9.gif: cannot be read as a video",
     }.items():
         with pytest.raises(UserError, match=fault):
             open_clips(tmp_path / name, NEEDED)

@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 
 from benchmark.data.clips import load_clips
+from benchmark.data.kinds import kind_of
 from benchmark.data.pixels import to_grey
-from benchmark.data.prepare import prepare_clips
 from benchmark.data.videos.datasets import split_sizes
-from benchmark.data.videos.prepare import film_set
+from benchmark.data.videos.prepare import video_set
 from benchmark.system.errors import UserError
-from tests.helpers.made_films import moving_square, write_film, write_kth
+from tests.helpers.made_films import moving_square, write_kth, write_video
 
 CLIPS = [moving_square(12, 16, 16, seed) for seed in range(10)]
 
@@ -35,7 +35,7 @@ def as_gif(folder):
 
 def as_avi(folder):
     for number, clip in enumerate(CLIPS):
-        write_film(folder / f"{number}.avi", clip)
+        write_video(folder / f"{number}.avi", clip)
 
 
 def as_array(folder):
@@ -60,7 +60,7 @@ def prepare(make_videos, tmp_path):
         if (data_dir / name).is_file():
             (data_dir / name).rename(data_dir / f"{name}.npz")
             protocol, _ = make_videos({}, videos=f"{name}.npz", **data)
-        return prepare_clips(protocol, data_dir, tmp_path / "data"), tmp_path / "data", protocol
+        return kind_of(protocol.data).prepare(protocol, data_dir, tmp_path / "data"), tmp_path / "data", protocol
 
     return made
 
@@ -83,12 +83,12 @@ def prepare_again(lay, prepare):
 
 def test_split_is_of_whole_clips_and_always_the_same(make_videos):
     protocol, data_dir = make_videos({f"{n}.npy": clip for n, clip in enumerate(CLIPS)})
-    names = {split: [film.name for film in films] for split, films in film_set(protocol, data_dir).films.items()}
+    found = video_set(protocol, protocol.data, data_dir).videos
+    names = {split: [video.name for video in videos] for split, videos in found.items()}
     assert [len(found) for found in names.values()] == [8, 1, 1]
     assert len({name for found in names.values() for name in found}) == 10
-    assert names == {
-        split: [film.name for film in films] for split, films in film_set(protocol, data_dir).films.items()
-    }
+    again = video_set(protocol, protocol.data, data_dir).videos
+    assert names == {split: [video.name for video in videos] for split, videos in again.items()}
     assert [tuple(split_sizes(count).values()) for count in (2, 3, 10, 14, 100)] == [
         (0, 1, 1),
         (1, 1, 1),
@@ -106,7 +106,7 @@ def parted(folder):
 def parted_folders(folder):
     for split, chosen in {"train": range(5), "validation": (5, 6), "test": (7, 8, 9)}.items():
         for number in chosen:
-            write_film(folder / split / f"{number}.mkv", CLIPS[number])
+            write_video(folder / split / f"{number}.mkv", CLIPS[number])
 
 
 def parted_archive(folder):
@@ -138,9 +138,9 @@ def wide(folder):
         np.save(folder / f"{number}.npy", moving_square(12, 16, 20, number))
 
 
-def films_wide(folder):
+def videos_wide(folder):
     for number in range(3):
-        write_film(folder / f"{number}.avi", moving_square(12, 16, 20, number))
+        write_video(folder / f"{number}.avi", moving_square(12, 16, 20, number))
 
 
 def two(folder):
@@ -168,7 +168,7 @@ def bad_floats(folder):
         (only_train, {}, "mine: test is missing; beside each other may lie train, validation, test and nothing else"),
         (stray, {}, "mine: notes is no split"),
         (wide, {"layout": "THW"}, r"clip \d: has frames of 20x16 pixels; say with data.square how they become square"),
-        (films_wide, {}, r"clip \d: has frames of 20x16 pixels; say with data.square"),
+        (videos_wide, {}, r"clip \d: has frames of 20x16 pixels; say with data.square"),
         (two, {}, "mine: 2 clips cannot be split; three are needed, or one of train, validation, test each"),
         (short, {}, r"clip 4 has 4 frames; context and horizon need 5"),
         (nothing, {}, "mine: holds nothing; a folder of clips holds only folders of PNG frames"),
@@ -177,10 +177,10 @@ def bad_floats(folder):
         (
             as_npy,
             {"validation_clips": 3},
-            r"data.validation_clips: 3 asked for; the 1 pieces of film hold 2 windows of 5",
+            r"data.validation_clips: 3 asked for; the 1 pieces of video hold 2 windows of 5",
         ),
         (as_npy, {"test_clips": 3}, "data.test_clips: 3 asked for"),
-        (as_npy, {"train_clips": 99}, "data.train_clips: 99 asked for; the 8 pieces of film hold 64 windows"),
+        (as_npy, {"train_clips": 99}, "data.train_clips: 99 asked for; the 8 pieces of video hold 64 windows"),
     ],
 )
 def test_what_does_not_fit_is_said_with_its_place(prepare, tmp_path, lay, data, told):
@@ -193,22 +193,22 @@ def test_what_does_not_fit_is_said_with_its_place(prepare, tmp_path, lay, data, 
 def test_missing_folder_is_named(make_videos, tmp_path):
     protocol, data_dir = make_videos({}, videos="elsewhere/mine")
     with pytest.raises(UserError, match=r"data_dir: .*elsewhere/mine not found; data.videos names a folder or a file"):
-        prepare_clips(protocol, data_dir, tmp_path / "data")
+        kind_of(protocol.data).prepare(protocol, data_dir, tmp_path / "data")
 
 
 def test_fewer_test_clips_than_are_shown_is_an_error(make_videos, tmp_path):
     protocol, data_dir = make_videos({f"{n}.npy": clip for n, clip in enumerate(CLIPS)}, probe={"clips": 3})
-    with pytest.raises(UserError, match=r"probe.clips: 3 is more than the 2 test clips of these films"):
-        prepare_clips(protocol, data_dir, tmp_path / "data")
+    with pytest.raises(UserError, match=r"probe.clips: 3 is more than the 2 test clips of these videos"):
+        kind_of(protocol.data).prepare(protocol, data_dir, tmp_path / "data")
 
 
 @pytest.mark.parametrize(("square", "rows"), [("stretch", 12), ("crop", 12)])
 def test_frames_become_square_as_asked_and_by_area(prepare, square, rows):
     def lay(folder):
         for number in range(3):
-            film = np.zeros((12, 12, 24), np.uint8)
-            film[:, :, :6], film[:, :, 18:] = 100, 200
-            np.save(folder / f"{number}.npy", film)
+            video = np.zeros((12, 12, 24), np.uint8)
+            video[:, :, :6], video[:, :, 18:] = 100, 200
+            np.save(folder / f"{number}.npy", video)
 
     _, folder, protocol = prepare(lay, square=square, layout="THW", frame_size=rows)
     row = load_clips(folder, protocol.data, "test")[0][0, 0, 0].tolist()
@@ -218,46 +218,46 @@ def test_frames_become_square_as_asked_and_by_area(prepare, square, rows):
 def test_colour_becomes_grey_and_is_counted(prepare):
     def lay(folder):
         for number in range(3):
-            film = np.zeros((12, 16, 16, 3), np.uint8)
-            film[..., 0], film[..., 1] = 255, 100
-            np.save(folder / f"{number}.npy", film)
+            video = np.zeros((12, 16, 16, 3), np.uint8)
+            video[..., 0], video[..., 1] = 255, 100
+            np.save(folder / f"{number}.npy", video)
 
     record, folder, protocol = prepare(lay)
-    assert "3 films of colour made grey" in record["about"]
+    assert "3 videos of colour made grey" in record["about"]
     assert load_clips(folder, protocol.data, "test")[:].unique().tolist() == [135]  # 0.299 * 255 + 0.587 * 100
     assert to_grey(np.full((1, 1, 2, 2), 0.5, np.float32)).tolist() == [[[128, 128], [128, 128]]]
 
 
 @pytest.mark.parametrize(("rule", "train"), [("every", 6 * 8), ("authors", 4 * 1 + 2 * 3)])
 def test_windows_of_kth_by_both_rules_are_those_counted_by_hand(make_videos, tmp_path, rule, train):
-    """Films of 12 frames, clips of 5: eight places in each; by the authors' rule three where people run, else one."""
+    """Videos of 12 frames, clips of 5: eight places in each; by the authors' rule three where people run, else one."""
     keys = {"square": "stretch", "train_windows": rule, "test_windows": rule, "validation_clips": 3}
     protocol, data_dir = make_videos({}, videos="kth", **keys)
     write_kth(data_dir / "kth", (1, 15, 17, 18), height=12, width=16)
-    record = prepare_clips(protocol, data_dir, tmp_path / "data")
+    record = kind_of(protocol.data).prepare(protocol, data_dir, tmp_path / "data")
     assert record["split_sizes"] == {"train": train, "validation": 3, "test": 2 * train}
     assert f"{train} of 5 frames ({rule}) for train, 3 of {train} of 5 frames" in record["about"]
-    assert record["about"].startswith("24 of 600 films (missing: ")
+    assert record["about"].startswith("24 of 600 videos (missing: ")
     assert "frames of 16x12 pixels to 12x12 by area, aspect not kept" in record["about"]
 
 
-def test_pieces_of_kth_hold_the_windows_and_what_ends_past_its_film_is_cut_and_counted(make_videos, tmp_path):
+def test_pieces_of_kth_hold_the_windows_and_what_ends_past_its_video_is_cut_and_counted(make_videos, tmp_path):
     protocol, data_dir = make_videos({}, videos="kth", square="stretch", validation_clips=2)
     write_kth(data_dir / "kth", (1, 15, 17), actions=("boxing",))
     lines = [f"person{person:02}_boxing_d1 frames 1-6, 7-10, 8-14" for person in (1, 15, 17)]
     (data_dir / "kth" / "00sequences.txt").write_text("\n".join(lines))
-    record = prepare_clips(protocol, data_dir, tmp_path / "data")
+    record = kind_of(protocol.data).prepare(protocol, data_dir, tmp_path / "data")
     assert record["split_sizes"] == {"train": 3, "validation": 2, "test": 2}  # of 6 + 4 + 5 frames: 2 + 0 + 1
     assert record["frames"]["train"] == 15
-    assert "3 pieces end past their film and were cut" in record["about"]
+    assert "3 pieces end past their video and were cut" in record["about"]
     assert "3 pieces shorter than their window" in record["about"]
 
 
-def test_damaged_film_of_kth_is_refused_by_name(make_videos, tmp_path):
+def test_damaged_video_of_kth_is_refused_by_name(make_videos, tmp_path):
     protocol, data_dir = make_videos({}, videos="kth", square="stretch")
     write_kth(data_dir / "kth", (1, 15, 17), actions=("boxing",))
     path = data_dir / "kth" / "boxing" / "person17_boxing_d1_uncomp.avi"
     path.write_bytes(path.read_bytes()[:-900])
     with pytest.raises(UserError, match=r"person17_boxing_d1_uncomp.avi: "):
-        prepare_clips(protocol, data_dir, tmp_path / "data")
+        kind_of(protocol.data).prepare(protocol, data_dir, tmp_path / "data")
     assert [*(tmp_path / "data").iterdir()] == []

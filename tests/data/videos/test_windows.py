@@ -1,4 +1,4 @@
-"""Clips of films: a pure function of seed and step, read from disk, and refused once a byte has changed."""
+"""Clips of videos: a pure function of seed and step, read from disk, and refused once a byte has changed."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.data.clips import clips_hash, load_bank, load_clips, train_stream
-from benchmark.data.prepare import prepare_clips
+from benchmark.data.clips import clips_hash, load_clips
+from benchmark.data.kinds import kind_of
 from benchmark.data.prepared_folder import read_data_record
 from benchmark.data.videos.frame_bank import FRAMES, WINDOWS, written_frames
 from benchmark.data.videos.windows import WindowClips, WindowStream
@@ -65,19 +65,19 @@ def test_batches_on_a_gpu_are_those_of_the_cpu_though_none_is_waited_for(clips):
 def prepared(make_videos, tmp_path):
     """A prepared folder of ten clips of 12 frames, and its data section."""
     protocol, data_dir = make_videos({f"{n}.npy": moving_square(12, 16, 16, n) for n in range(10)})
-    prepare_clips(protocol, data_dir, tmp_path / "data")
+    kind_of(protocol.data).prepare(protocol, data_dir, tmp_path / "data")
     return tmp_path / "data", protocol.data
 
 
 def test_what_is_prepared_can_be_loaded_and_says_what_it_is(prepared):
     folder, data = prepared
-    record, bank = read_data_record(folder), load_bank(folder, data, training=True)
-    assert isinstance(bank.frames, np.memmap)
+    record, source = read_data_record(folder), kind_of(data).open(folder, training=True)
+    assert isinstance(source.bank.frames, np.memmap)
     assert record["frames"] == {"train": 96, "validation": 12, "test": 12}
     assert record["split_sizes"] == {"train": 8 * 8, "validation": 2, "test": 2}
     assert load_clips(folder, data, "test").shape == (2, 5, 1, 12, 12)
-    assert train_stream(bank, data, 1, "cpu").batch(0, 4).shape == (4, 5, 1, 12, 12)
-    places = {split: {*(np.concatenate([bank.starts[split] + t for t in range(5)]))} for split in SPLITS}
+    assert source.train_stream(1, "cpu").batch(0, 4).shape == (4, 5, 1, 12, 12)
+    places = {split: {*(np.concatenate([source.bank.starts[split] + t for t in range(5)]))} for split in SPLITS}
     assert places["train"] <= {*range(96)}
     assert places["validation"] <= {*range(96, 108)}
     assert places["test"] <= {*range(108, 120)}
@@ -96,10 +96,10 @@ def test_changed_byte_is_refused_where_it_would_be_used(prepared):
     with pytest.raises(
         UserError, match=r"frames.npy: its frames are not those of data.json; run the command `data` again"
     ):
-        load_bank(folder, data, training=True)
+        kind_of(data).open(folder, training=True)
     load_clips(folder, data, "test")
     spoil(folder / FRAMES, -1 - 24 * side)
-    load_bank(folder, data, training=True)
+    kind_of(data).open(folder, training=True)
     first = int(load_clips(folder, data, "test").starts[0])
     spoil(folder / FRAMES, (first - 120) * side)  # the first pixel of a test clip
     with pytest.raises(UserError, match="made for other test clips"):
@@ -115,7 +115,7 @@ def test_file_that_is_cut_or_gone_is_refused_by_name(prepared, name, harm):
     if harm == "cut":
         (folder / name).write_bytes(content[: len(content) - 40])
     with pytest.raises(UserError, match=rf"{name}: .*run the (verb `data`|command)"):
-        load_bank(folder, data)
+        kind_of(data).open(folder)
 
 
 def test_windows_of_another_preparation_are_refused(prepared):
@@ -125,7 +125,7 @@ def test_windows_of_another_preparation_are_refused(prepared):
     starts["train"] = starts["train"][::-1]
     np.savez_compressed(folder / WINDOWS, **starts)
     with pytest.raises(UserError, match=r"its windows are not those of data.json"):
-        load_bank(folder, data)
+        kind_of(data).open(folder)
 
 
 def test_writing_that_breaks_off_leaves_nothing(tmp_path):

@@ -1,4 +1,4 @@
-"""The data folder of a protocol, of either kind of data. Imports torch only after checking files."""
+"""The prepared folder of a protocol on moving digits. Imports torch only after checking files."""
 
 import hashlib
 import sys
@@ -6,41 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
-from benchmark.config.data_sections import DigitsConfig, VideosConfig
-from benchmark.config.protocol import Protocol
+from benchmark.config.data_sections import DigitsConfig
 from benchmark.data.moving_digits.digits import ORIGINALS, damaged, load_bank
 from benchmark.data.prepared_folder import PUBLIC, write_record
 from benchmark.data.published_files import PUBLIC_TEST, fetch
-from benchmark.data.videos.frame_bank import load_frames
-from benchmark.data.videos.prepare import prepare_videos
 from benchmark.system.errors import UserError
 from benchmark.system.files import atomic_buffer
-
-
-def prepare_clips(protocol: Protocol, data_dir: Path, folder: Path, download: bool = False) -> dict[str, Any]:
-    """Write what `protocol` trains on, and the hashes of its fixed clips, to `folder`; returns what `data.json` holds.
-
-    Args:
-        data_dir: where published files and a person's own clips lie.
-        folder: made if needed.
-        download: fetch published files that are not there.
-
-    Raises:
-        UserError: files are missing, damaged, or could not be downloaded.
-    """
-    if not isinstance(protocol.data, VideosConfig):
-        return prepare(protocol.data, data_dir, folder, download)
-    record = prepare_videos(protocol, data_dir, folder)
-    bank = load_frames(folder, record, training=False)
-
-    from benchmark.data.clips import clips_hash, fixed_clips
-
-    hashes = {
-        f"{split}_sha256": clips_hash(fixed_clips(bank, protocol.data, split)) for split in ("validation", "test")
-    }
-    return write_record(folder, record | hashes)
-
 
 _PUBLIC_CLIPS, _PUBLIC_FRAMES = 10_000, 20
 
@@ -67,19 +40,21 @@ def prepare(data: DigitsConfig, data_dir: Path, folder: Path, download: bool = F
     bank = load_bank(data.digits, data.digit_size, data_dir)
     public = data.public_test and _has_public_test(data_dir)
 
-    from benchmark.data.clips import clips_hash, fixed_clips, public_clips
+    from benchmark.data.clips import clips_hash
+    from benchmark.data.moving_digits.clips import DigitClips
 
-    test = public_clips(data_dir, data) if public else fixed_clips(bank, data, "test")
+    clips = DigitClips(bank, data, (lambda: [public_clips(data_dir, data)]) if public else None)
+    test = clips.fixed_clips("test")
     record = {
         "source": bank.source,
         "digit_size": data.digit_size,
         "split_sizes": {split: len(digits) for split, digits in bank.splits.items()},
         "digits_sha256": bank.sha256,
-        "validation_sha256": clips_hash(fixed_clips(bank, data, "validation")),
+        "validation_sha256": clips_hash(clips.fixed_clips("validation")),
         "test_sha256": clips_hash(test),
         "test_set": PUBLIC if public else "generated",
     }
-    arrays = bank.splits | ({"public_test": test.numpy()} if public else {})  # pyright: ignore[reportAttributeAccessIssue]  # digits are in memory
+    arrays = bank.splits | ({"public_test": test.numpy()} if public else {})
     with atomic_buffer(folder / "digits.npz") as file:
         np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]  # no array has the name of the flag
     return write_record(folder, record)
@@ -105,3 +80,11 @@ def _has_public_test(data_dir: Path) -> bool:
     if md5 != PUBLIC_TEST.content_md5:
         raise damaged(path, f"MD5 {md5}", PUBLIC_TEST.content_md5)
     return True
+
+
+def public_clips(data_dir: Path, data: DigitsConfig) -> UInt8[np.ndarray, "clips T 1 H W"]:
+    """The first clips of the public Moving MNIST test file, as torchvision reads it; at most 20 frames."""
+    from torchvision.datasets import MovingMNIST
+
+    clips = MovingMNIST(root=data_dir, split=None).data
+    return clips[: data.test_clips, : data.context + data.horizon].numpy().copy()
