@@ -47,7 +47,7 @@ def step_of(options: argparse.Namespace, spec: ModelSpec, device: str, plain: bo
         fuse=options.fuse and not plain,
     )
     network: Predictor = build(spec, 1).to(device)
-    network.plain = plain
+    network.reference_path = plain
     optimizer = torch.optim.Adam(network.parameters(), 1e-3) if plain else engine.make_optimizer(network, training)
     step = make_step(network, optimizer, training)
 

@@ -169,8 +169,8 @@ def cell_step(arrays: Arrays) -> dict[str, Tensor]:
     if prefix == "highway.":
         outputs = {"z": module(inputs["x"], inputs["z"])[0]}
     else:
-        states = module(inputs["x"], inputs["h"], inputs["c"], inputs["m"] if module.has_memory else None)
-        outputs = dict(zip("hcm" if module.has_memory else "hc", states, strict=False))
+        states = module(inputs["x"], inputs["h"], inputs["c"], inputs.get("m"))
+        outputs = {name: state for name, state in zip("hcm", states, strict=True) if state is not None}
     cotangents = _section(arrays, "weight.")
     scalar = sum((outputs[name] * cotangent).sum() for name, cotangent in cotangents.items())
     of_inputs = torch.autograd.grad(scalar, list(inputs.values()), retain_graph=True, materialize_grads=True)  # pyright: ignore[reportCallIssue, reportArgumentType]  # a sum of tensors

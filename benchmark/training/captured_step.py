@@ -25,7 +25,7 @@ def make_step(network: Predictor, optimizer: torch.optim.Optimizer, training: Tr
     if next(network.parameters()).is_cuda:
         return CapturedStep(network, optimizer, training)
     clips = training.batch_size // processes.count()
-    count = 1 if network.plain else min(torch.get_num_threads(), clips)
+    count = 1 if network.reference_path else min(torch.get_num_threads(), clips)
     ways = {"differentiate": DataParallelCpu(count)} if count > 1 else {}
     return lambda frames, mask, inputs=None: engine.update(network, optimizer, frames, mask, training, inputs, **ways)
 

@@ -31,7 +31,7 @@ CASES += [("causal_lstm", {"memory_order": "spatial_to_temporal"}), ("causal_lst
 def paths(spec: ModelSpec, dtype: torch.dtype = torch.float64) -> list[Predictor]:
     """The same network on the plain and on the fast path."""
     networks = [build(spec, seed=1).to(dtype), build(spec, seed=1).to(dtype)]
-    networks[0].plain = True
+    networks[0].reference_path = True
     return networks
 
 
@@ -177,7 +177,7 @@ def test_recomputation_changes_no_prediction_and_no_gradient(cell, plain):
     results = []
     for recompute in (False, True):
         network = build(spec, seed=1).double()
-        network.plain, network.recompute = plain, recompute
+        network.reference_path, network.recompute = plain, recompute
         frames = random_clips(spec, batch=2, frames=CONTEXT + HORIZON)
         predictions = network(frames, free_running_mask(2, CONTEXT, HORIZON, frames))
         predictions.square().sum().backward()

@@ -174,7 +174,7 @@ def on_gpu(precision, plain=False, eager=False, steps=6, **keys):
     settings = training(precision=precision, clip_norm=1.0, schedule="one-cycle", steps=20, **keys)
     prepare_device("cuda", 1)
     network = build(ModelSpec(cell="causal_lstm", hidden_channels=(16, 16), frame_size=16, highway_slot=1), 1).cuda()
-    network.plain = plain
+    network.reference_path = plain
     optimizer = engine.make_optimizer(network, settings)
     schedule = engine.make_schedule(optimizer, settings)
     clips = torch.rand(steps, 4, 5, 1, 16, 16, generator=torch.Generator().manual_seed(1)).cuda()

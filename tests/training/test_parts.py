@@ -80,7 +80,7 @@ def test_a_process_that_is_ended_from_outside_is_said(threads):
 def test_plain_networks_and_single_clips_are_taken_whole(threads):
     threads(2)
     network, _ = made()
-    network.plain = True
+    network.reference_path = True
     training = TrainingConfig(steps=1, batch_size=5, learning_rate=0.01)
     step = make_step(network, engine.make_optimizer(network, training), training)
     step(FRAMES, free_running_mask(5, 3, 2, FRAMES))

@@ -48,7 +48,7 @@ def take_steps(spec, plain=False, differentiate=forward_alone, **keys):
     """Two optimiser steps; returns loss and norm of the second."""
     settings = TrainingConfig(**{"steps": 10, "batch_size": 2, "learning_rate": 0.01, "clip_norm": 1.0} | keys)
     network = build(spec, 1)
-    network.plain = plain
+    network.reference_path = plain
     engine.arrange(network, settings)
     optimizer = engine.make_optimizer(network, settings)
     frames = torch.rand(2, 4, 1, 16, 16)
@@ -155,7 +155,7 @@ def test_scores_are_computed_where_the_frames_are(name):
 def test_the_roll_out_of_the_probe_keeps_to_its_device(cell, path):
     spec = ModelSpec(cell=cell, hidden_channels=(8, 8), frame_size=16, highway_slot=1)
     network, gates = build(spec, 1), {}
-    network.plain = True
+    network.reference_path = True
     with NoWaiting():
         rolled = roll_out(network, torch.rand(2, 4, 1, 16, 16), 2, path, gates)
         shares = saturated(gates, spec)
