@@ -138,7 +138,7 @@ MUTANTS = {
         ("", "what follows the end is learnt", "return bad | diverged", "return bad"),
         ("", "good updates end no row", "counts * (in_a_row + 1)", "in_a_row + counts"),
         ("", "the last of a row is named", "begins = counts * (in_a_row == 0)", "begins = counts"),
-        ("", "the rate is not lowered", 'group["lr"] = guard.rate(group["lr"])', "pass"),
+        ("", "the rate is not lowered", 'group["lr"] = guard.learning_rate(group["lr"])', "pass"),
         ("", "one bad update too many", "(in_a_row >= self.limit)", "(in_a_row > self.limit)"),
     ],
     "benchmark/training/checkpoint.py": [

@@ -41,6 +41,9 @@ STAGES = {
     ),
     "train": (
         "benchmark/training/train.py",
+        "benchmark/training/cohort.py",
+        "benchmark/training/cuda_streams.py",
+        "benchmark/training/session.py",
         "benchmark/training/batches.py",
         "benchmark/training/run_state.py",
         "benchmark/training/step.py",

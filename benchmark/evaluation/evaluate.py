@@ -44,7 +44,7 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
     clips = load_clips(data_folder, protocol.data, "test")
     lpips = recorded_lpips(protocol, results_dir, data_dir, device)
     tables = {}
-    with distributed.joined(device):
+    with distributed.process_group(device):
         if protocol.data.gaps:
             stream = fixed_stream(load_bank(data_folder, protocol.data), protocol.data, "test")
             assert isinstance(stream, ClipStream)

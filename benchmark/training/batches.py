@@ -10,6 +10,7 @@ from benchmark.config.protocol import RunConfig
 from benchmark.data.clips import Clips, Stream, fixed_stream, inputs_of, load_bank, load_clips, train_stream
 from benchmark.system import processes
 from benchmark.training.scheduled_sampling import feed_mask
+from benchmark.training.step import Batch
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Batches:
     stream: Stream
     validation: Clips
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames, inputs and feed mask of step `step`, or of this process's share of them."""
+    def batch(self, step: int) -> Batch:
+        """The batch of step `step` (from 0), or this process's share of it."""
         data, training = self.run.data, self.run.training
         size = training.batch_size // processes.count()
         number = step * processes.count() + processes.rank()  # in batches of that size this share has that number
@@ -40,7 +41,7 @@ class Batches:
             horizon=data.trained_horizon,
             device=self.device,
         )
-        return frames, inputs, mask[processes.rank() * size :][:size]
+        return Batch(frames, inputs, mask[processes.rank() * size :][:size])
 
 
 def load_batches(run: RunConfig, results_dir: Path, device: str) -> Batches:

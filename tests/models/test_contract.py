@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmark.config.sections import TrainingConfig
-from benchmark.training.step import make_optimizer, update
+from benchmark.training.step import Batch, make_optimizer, train_one_step
 from models.convolution import SWITCH, TANH
 from models.predictor import Cut, Predictor, build, cell_class, free_running_mask
 from models.spec import CELLS, NORMS, ModelSpec
@@ -137,7 +137,7 @@ def test_training_saved_and_loaded_goes_on_to_the_same_weights(spec, frames):
             for name, values in torch.load(io.BytesIO(state), weights_only=True).items():
                 parts[name].load_state_dict(values)
         for _ in range(steps):
-            update(network, parts["optimizer"], clips, mask, training)
+            train_one_step(network, parts["optimizer"], Batch(clips, clips, mask), training)
         file = io.BytesIO()
         torch.save({name: part.state_dict() for name, part in parts.items()}, file)
         return file.getvalue()

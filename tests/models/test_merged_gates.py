@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmark.config.sections import TrainingConfig
-from benchmark.training.step import make_optimizer, update
+from benchmark.training.step import Batch, make_optimizer, train_one_step
 from models.convolution import GateConv
 from models.fast_path.merged_gates import Merged
 from models.fast_path.winograd import Winograd, to_tiles
@@ -60,7 +60,7 @@ def losses_of_training(network: Predictor, dtype: torch.dtype) -> list[float]:
     training = TrainingConfig(steps=20, batch_size=2, learning_rate=1e-3)
     frames = random_clips(network.spec, batch=2, frames=6, dtype=dtype)
     optimizer, mask = make_optimizer(network, training), free_running_mask(2, 3, 3, frames)
-    return [update(network, optimizer, frames, mask, training)[0].item() for _ in range(20)]
+    return [train_one_step(network, optimizer, Batch(frames, frames, mask), training).loss.item() for _ in range(20)]
 
 
 @pytest.mark.parametrize("kernel_size", [3, 5])

@@ -187,7 +187,7 @@ def test_checkpoint_of_other_code_is_stale(make_protocol, results, monkeypatch, 
     run = make_protocol().run("convlstm", 1)
     with interrupted_at(monkeypatch, 5):
         train(run, results, "cpu")
-    monkeypatch.setattr("benchmark.training.train.code_hash", lambda stage, spec: "edited")
+    monkeypatch.setattr("benchmark.training.run_state.code_hash", lambda stage, spec: "edited")
     trained(run, results)
     assert "checkpoint of other code set aside" in capsys.readouterr().out
 
@@ -245,13 +245,13 @@ def test_training_appears_in_a_real_store_while_it_runs_and_when_it_ends(make_pr
 
 def test_variants_of_one_seed_see_the_same_clips_and_masks_in_the_same_order(make_protocol, results, monkeypatch):
     seen = []
-    update = engine.update
+    update = engine.train_one_step
 
-    def watched(network, optimizer, frames, mask, training, inputs):
-        seen.append((frames.numpy().tobytes(), mask.numpy().tobytes()))
-        return update(network, optimizer, frames, mask, training, inputs)
+    def watched(network, optimizer, batch, *arguments):
+        seen.append((batch.frames.numpy().tobytes(), batch.feed_mask.numpy().tobytes()))
+        return update(network, optimizer, batch, *arguments)
 
-    monkeypatch.setattr(engine, "update", watched)
+    monkeypatch.setattr(engine, "train_one_step", watched)
     protocol = make_protocol()
     for variant, seed in (("convlstm", 1), ("predrnnpp", 1), ("convlstm", 2)):
         train(protocol.run(variant, seed), results, "cpu")
@@ -298,13 +298,13 @@ def test_reversed_second_step_learns_from_the_clip_backwards_under_the_same_mask
 
 
 def test_one_cycle_and_reverse_sampling_are_logged_as_they_were_used(make_protocol, results, monkeypatch):
-    masks, update = [], engine.update
+    masks, update = [], engine.train_one_step
 
-    def watched(network, optimizer, frames, mask, training, inputs):
-        masks.append(mask)
-        return update(network, optimizer, frames, mask, training, inputs)
+    def watched(network, optimizer, batch, *arguments):
+        masks.append(batch.feed_mask)
+        return update(network, optimizer, batch, *arguments)
 
-    monkeypatch.setattr(engine, "update", watched)
+    monkeypatch.setattr(engine, "train_one_step", watched)
     sampling = {"kind": "reverse", "stop": 16, "reverse_start": 8, "reverse_decay": 4.0}
     keys = {"schedule": "one-cycle", "sampling": sampling, "steps": 20, "batch_size": 16}
     folder = trained(make_protocol(training=keys).run("convlstm", 1), results)
