@@ -43,7 +43,7 @@ STAGES = {
         "benchmark/training/train.py",
         "benchmark/training/cohort.py",
         "benchmark/training/cuda_streams.py",
-        "benchmark/training/session.py",
+        "benchmark/training/job.py",
         "benchmark/training/batches.py",
         "benchmark/training/run_state.py",
         "benchmark/training/step.py",

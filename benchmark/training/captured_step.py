@@ -7,7 +7,7 @@ from torch import nn
 
 from benchmark.config.sections import TrainingConfig
 from benchmark.system import processes
-from benchmark.training import step
+from benchmark.training import step as training_step
 from benchmark.training.cpu_parallel import DataParallelCpu
 from benchmark.training.step import Batch, NoWorkers, StepResult
 from models.predictor import Predictor
@@ -21,13 +21,13 @@ def make_step(network: Predictor, optimizer: torch.optim.Optimizer, training: Tr
 
     On a CPU with several threads each takes a part of a batch, as a process; the reference path takes it as a whole.
     """
-    step.set_computation(network, training)
+    training_step.set_computation(network, training)
     if next(network.parameters()).is_cuda:
         return CapturedStep(network, optimizer, training)
     clips = training.batch_size // processes.count()
     count = 1 if network.reference_path else min(torch.get_num_threads(), clips)
     workers = DataParallelCpu(count) if count > 1 else NoWorkers()
-    return lambda batch: step.train_one_step(network, optimizer, batch, training, workers)
+    return lambda batch: training_step.train_one_step(network, optimizer, batch, training, workers)
 
 
 class CapturedStep:
@@ -70,13 +70,13 @@ class CapturedStep:
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(3):
-                    step.train_one_step(self.network, self.optimizer, self.batch, self.training)
+                    training_step.train_one_step(self.network, self.optimizer, self.batch, self.training)
             torch.cuda.current_stream().wait_stream(stream)
             restore()
             self.optimizer.zero_grad(set_to_none=True)  # gradients then lie in the graph's own memory
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                self.result = step.train_one_step(self.network, self.optimizer, self.batch, self.training)
+                self.result = training_step.train_one_step(self.network, self.optimizer, self.batch, self.training)
             return graph
         except RuntimeError as error:
             raise RuntimeError(f"the training step cannot be captured as a CUDA graph: {error}") from error

@@ -7,8 +7,8 @@ from benchmark.config.protocol import RunConfig, check_one_stream
 from benchmark.system.errors import UserError
 from benchmark.system.signals import Interrupted
 from benchmark.training.cuda_streams import give_own_streams, on_own_stream
+from benchmark.training.job import Companion, TrainingJob, no_companion, open_job
 from benchmark.training.run_state import RunState, pause
-from benchmark.training.session import Companion, Session, no_companion, open_session
 from benchmark.training.train import train_and_log
 
 
@@ -33,28 +33,28 @@ def train_cohort(
         check_one_stream(runs)
     except ValueError as error:
         raise UserError(f"--variant: {error}; train them apart") from None
-    with open_session(runs, results_dir, device, beside) as session:
+    with open_job(runs, results_dir, device, beside) as job:
         cohort: list[RunState] = []
         for run in runs:
-            if state := session.begin(run, resume_only=resume_only, skip_trained=skip_trained):
+            if state := job.begin(run, resume_only=resume_only, skip_trained=skip_trained):
                 cohort.append(state)
         if device == "cuda":
             give_own_streams(cohort)
-        _train(cohort, session)
+        _train(cohort, job)
 
 
-def _train(cohort: list[RunState], session: Session) -> None:
+def _train(cohort: list[RunState], job: TrainingJob) -> None:
     """Step by step, all runs that have not ended; one that has a later checkpoint joins there."""
     steps = [step for state in cohort for step in (state.first_step, state.run.training.steps)]
     for step in range(min(steps, default=0), max(steps, default=0)):
-        if signal := session.asked_to_stop():
+        if signal := job.asked_to_stop():
             raise Interrupted(signal, _pause_all(cohort, step))
-        with session.ending_without_memory(cohort, step):
-            batch = session.batches.batch(step)
+        with job.ending_without_memory(cohort, step):
+            batch = job.batches.batch(step)
         for state in [state for state in cohort if not state.ended and step >= state.first_step]:
             state.runs_beside = sum(not other.ended for other in cohort) - 1
-            with session.ending_without_memory([state], step), on_own_stream(state, batch):
-                train_and_log(state, step, batch, session.batches.validation)
+            with job.ending_without_memory([state], step), on_own_stream(state, batch):
+                train_and_log(state, step, batch, job.batches.validation)
         cohort[:] = [state for state in cohort if not state.ended]  # in place: one that has ended frees its memory
         if not cohort:
             break

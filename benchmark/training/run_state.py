@@ -86,7 +86,7 @@ def title(run: RunConfig) -> str:
 
 
 def is_trained(run: RunConfig, folder: Path, identity: dict[str, str]) -> bool:
-    """Whether the run needs no training; then its weights are written anew and it is said.
+    """Whether the run needs no training; then its weights are written anew and it is reported.
 
     Snakemake removes the outputs of a job before it begins and when it failed, those of the runs that ended well too.
     """

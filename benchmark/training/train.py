@@ -1,6 +1,6 @@
 """The training of one run: a straight line from the clip stream to the weights.
 
-`step.py` has the optimiser step, `run_state.py` what a run writes, `session.py` locks, signals and memory, and
+`step.py` has the optimiser step, `run_state.py` what a run writes, `job.py` locks, signals and memory, and
 `cohort.py` the loop around several runs side by side.
 """
 
@@ -12,6 +12,7 @@ from benchmark.data.clips import Clips
 from benchmark.data.tensors import to_float
 from benchmark.system.signals import Interrupted
 from benchmark.training import distributed
+from benchmark.training.job import Companion, no_companion, open_job
 from benchmark.training.run_state import (
     RunState,
     finish,
@@ -22,7 +23,6 @@ from benchmark.training.run_state import (
     save,
     start_clock,
 )
-from benchmark.training.session import Companion, no_companion, open_session
 from benchmark.training.step import Batch, StepResult, roll_out
 from models.predictor import Predictor
 
@@ -54,15 +54,15 @@ def train(
         UserError: the folder is in use, the data are missing or damaged, or `resume_only` cannot be kept.
         ProcessError: it was out of memory.
     """
-    with open_session([run], results_dir, device, beside) as session:
-        state = session.begin(run, resume_only=resume_only, skip_trained=skip_trained)
+    with open_job([run], results_dir, device, beside) as job:
+        state = job.begin(run, resume_only=resume_only, skip_trained=skip_trained)
         if state is None:
             return
         for step in range(state.first_step, run.training.steps):
-            if signal := session.asked_to_stop():
+            if signal := job.asked_to_stop():
                 raise Interrupted(signal, pause(state, step))
-            with session.ending_without_memory([state], step):
-                train_and_log(state, step, session.batches.batch(step), session.batches.validation)
+            with job.ending_without_memory([state], step):
+                train_and_log(state, step, job.batches.batch(step), job.batches.validation)
             if state.ended:
                 return
 

@@ -112,6 +112,6 @@ def _network_like(spec: ModelSpec, tensors: dict[str, torch.Tensor]) -> Predicto
 
 
 def trained_context(path: Path) -> int | None:
-    """The number of context frames that `save_weights` was told of for the weights at `path`, if it was."""
+    """The number of context frames that `save_weights` was given for the weights at `path`, or None."""
     with safe_open(path, framework="pt") as stored:
         return json.loads(stored.metadata()[_ABOUT])["context"]

@@ -118,12 +118,12 @@ def network_of(case: str, arrays: dict[str, torch.Tensor]) -> tuple[Predictor, t
     return network, to_frames(patches, 2)
 
 
-@pytest.mark.parametrize("plain", [True, False], ids=["plain", "merged"])
+@pytest.mark.parametrize("reference", [True, False], ids=["reference", "optimised"])
 @pytest.mark.parametrize("case", NETWORK_CASES)
-def test_network_and_its_loss(case, plain):
+def test_network_and_its_loss(case, reference):
     arrays = load(case)
     network, frames = network_of(case, arrays)
-    network.reference_path = plain
+    network.reference_path = reference
     mask = torch.cat([torch.ones(len(frames), CONTEXT, dtype=torch.float64), arrays["input.coin"]], dim=1)
     predictions = network(frames, mask)
     assert_agree(to_patches(predictions, 2).permute(0, 1, 3, 4, 2), arrays["output.next_frames"], "next_frames")
@@ -133,12 +133,12 @@ def test_network_and_its_loss(case, plain):
     assert_gradients_agree(network, arrays, network.spec.cell)
 
 
-@pytest.mark.parametrize("plain", [True, False], ids=["plain", "merged"])
+@pytest.mark.parametrize("reference", [True, False], ids=["reference", "optimised"])
 @pytest.mark.parametrize("case", NETWORK_CASES)
-def test_probe(case, plain):
+def test_probe(case, reference):
     arrays = load(case)
     network, frames = network_of(case, arrays)
-    network.reference_path = plain
+    network.reference_path = reference
     predictions = network(frames, free_running_mask(len(frames), CONTEXT, HORIZON, frames))
     assert_agree(to_patches(predictions, 2).permute(0, 1, 3, 4, 2), arrays["probe.next_frames"], "next_frames")
     norms = gradient_norms(roll_out(network, frames, CONTEXT))

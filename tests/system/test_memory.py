@@ -8,7 +8,7 @@ import pytest
 from benchmark.config.protocol import Protocol
 from benchmark.config.sections import EvaluationConfig, ProbeConfig, TrainingConfig
 from benchmark.system.files import read_json
-from benchmark.training.session import less_memory
+from benchmark.training.job import less_memory
 
 SECTIONS = {"training": TrainingConfig, "evaluation": EvaluationConfig, "probe": ProbeConfig}
 

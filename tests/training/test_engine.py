@@ -176,12 +176,12 @@ def test_what_a_warm_up_changes_is_put_back_in_place(frames, steps_before):
     assert all(map(torch.equal, trained.parameters(), straight.parameters()))
 
 
-def on_gpu(precision, plain=False, eager=False, steps=6, **keys):
+def on_gpu(precision, reference_path=False, eager=False, steps=6, **keys):
     """Losses and weights of a short training on the GPU, by the captured step or by `train_one_step`."""
     settings = training(precision=precision, clip_norm=1.0, schedule="one-cycle", steps=20, **keys)
     prepare_device("cuda", 1)
     network = build(ModelSpec(cell="causal_lstm", hidden_channels=(16, 16), frame_size=16, highway_slot=1), 1).cuda()
-    network.reference_path = plain
+    network.reference_path = reference_path
     optimizer = engine.make_optimizer(network, settings)
     schedule = engine.make_schedule(optimizer, settings)
     clips = torch.rand(steps, 4, 5, 1, 16, 16, generator=torch.Generator().manual_seed(1)).cuda()
@@ -210,8 +210,8 @@ def test_the_captured_step_gives_the_training_of_the_eager_one(precision, recomp
 
 @pytest.mark.gpu
 def test_fast_and_plain_agree_on_a_gpu_in_single_precision():
-    fast, plain = on_gpu("fp32"), on_gpu("fp32", plain=True, eager=True)
-    torch.testing.assert_close(fast[0], plain[0], rtol=1e-4, atol=0)
+    optimised, reference = on_gpu("fp32"), on_gpu("fp32", reference_path=True, eager=True)
+    torch.testing.assert_close(optimised[0], reference[0], rtol=1e-4, atol=0)
 
 
 @pytest.mark.gpu

@@ -48,11 +48,11 @@ def no_way_back(network, loss):
     return [torch.empty_like(weights) for weights in network.parameters()]
 
 
-def take_steps(spec, plain=False, backward=no_way_back, **keys):
+def take_steps(spec, reference=False, backward=no_way_back, **keys):
     """Two optimiser steps; returns loss and norm of the second."""
     settings = TrainingConfig(**{"steps": 10, "batch_size": 2, "learning_rate": 0.01, "clip_norm": 1.0} | keys)
     network = build(spec, 1)
-    network.reference_path = plain
+    network.reference_path = reference
     engine.set_computation(network, settings)
     optimizer = engine.make_optimizer(network, settings)
     frames = torch.rand(2, 4, 1, 16, 16)
@@ -66,11 +66,11 @@ def take_steps(spec, plain=False, backward=no_way_back, **keys):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("plain", [True, False], ids=["plain", "fast"])
+@pytest.mark.parametrize("reference", [True, False], ids=["reference", "optimised"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_step_waits_for_nothing(cell, plain, precision):
+def test_a_step_waits_for_nothing(cell, reference, precision):
     spec = ModelSpec(cell=cell, hidden_channels=(8, 8), frame_size=16, highway_slot=1)
-    assert devices(take_steps(spec, plain, precision=precision)) == {"cuda"}
+    assert devices(take_steps(spec, reference, precision=precision)) == {"cuda"}
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ def no_companion(folders: Sequence[Path], watch: Stopwatch) -> contextlib.Abstra
 
 
 @dataclass(frozen=True)
-class Session:
-    """The training of one run, or of several, by this process."""
+class TrainingJob:
+    """What this process does: it trains one run, or several side by side."""
 
     results_dir: Path
     batches: Batches
@@ -73,14 +73,14 @@ class Session:
 
 
 @contextlib.contextmanager
-def open_session(
+def open_job(
     runs: Sequence[RunConfig], results_dir: Path, device: str, beside: Companion = no_companion
-) -> Iterator[Session]:
+) -> Iterator[TrainingJob]:
     """Lock the folders of the runs and the GPU for the body, and load what the runs are fed with.
 
     Raises:
         UserError: a folder is in use, or the data are missing or damaged.
-        ProcessError: said once the body is through: a run was out of memory.
+        ProcessError: raised once the body is through: a run was out of memory.
     """
     folders = [run.path(results_dir) for run in runs] if processes.is_first() else []
     with contextlib.ExitStack() as held:
@@ -90,12 +90,12 @@ def open_session(
         prepare_device(device, runs[0].training.threads)
         batches = load_batches(runs[0], results_dir, device)
         held.enter_context(distributed.process_group(device))
-        session = Session(results_dir, batches, Stopwatch(), held.enter_context(catch_signals()))
-        with beside(folders, session.stopwatch):
-            yield session
-    if session.out_of_memory:
-        said = "; ".join(session.out_of_memory)
-        raise ProcessError(f"{said}; {less_memory(runs)}; the same command goes on from its checkpoint")
+        job = TrainingJob(results_dir, batches, Stopwatch(), held.enter_context(catch_signals()))
+        with beside(folders, job.stopwatch):
+            yield job
+    if job.out_of_memory:
+        reasons = "; ".join(job.out_of_memory)
+        raise ProcessError(f"{reasons}; {less_memory(runs)}; the same command goes on from its checkpoint")
 
 
 def without_memory(error: Exception, run: RunConfig, step: int, device: str) -> str:
