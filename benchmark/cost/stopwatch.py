@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmark.config.sections import TrainingConfig
 from benchmark.data.moving_digits.stream import ClipStream
 from benchmark.system.memory import resident, worker_pids
-from benchmark.training.captured_step import make_step
+from benchmark.training.acceleration.captured_step import make_step
 from benchmark.training.step import Batch, make_optimizer, train_one_step
 from models.predictor import Predictor, build, free_running_mask
 from models.spec import ModelSpec

@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmark.config.protocol import RunConfig, check_one_stream
 from benchmark.system.errors import UserError
 from benchmark.system.signals import Interrupted
-from benchmark.training.cuda_streams import give_own_streams, on_own_stream
+from benchmark.training.acceleration.cuda_streams import give_own_streams, on_own_stream
 from benchmark.training.job import Companion, TrainingJob, no_companion, open_job
 from benchmark.training.run_state import RunState, pause
 from benchmark.training.train import train_and_log

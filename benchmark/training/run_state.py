@@ -18,8 +18,8 @@ from benchmark.system.console import Progress, Stopwatch, echo
 from benchmark.system.files import flush_to_disk
 from benchmark.system.processes import first_alone
 from benchmark.training import distributed
+from benchmark.training.acceleration.captured_step import Step, make_step
 from benchmark.training.batches import Batches
-from benchmark.training.captured_step import Step, make_step
 from benchmark.training.checkpoint import (
     load_checkpoint,
     load_trained,

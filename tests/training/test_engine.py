@@ -9,7 +9,7 @@ import torch
 from benchmark.config.sections import TrainingConfig
 from benchmark.system.devices import prepare_device
 from benchmark.training import step as engine
-from benchmark.training.captured_step import make_step, save_in_memory
+from benchmark.training.acceleration.captured_step import make_step, save_in_memory
 from benchmark.training.step import Batch
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec

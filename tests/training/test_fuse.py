@@ -13,7 +13,7 @@ import json, torch
 from torch._dynamo.utils import counters
 from benchmark import engine
 from benchmark.config.sections import TrainingConfig
-from benchmark.training.captured_step import make_step
+from benchmark.training.acceleration.captured_step import make_step
 from benchmark.training.step import Batch
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec

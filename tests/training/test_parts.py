@@ -13,7 +13,7 @@ from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, read_json_lines
 from benchmark.system.memory import worker_pids
 from benchmark.training import step as engine
-from benchmark.training.captured_step import make_step
+from benchmark.training.acceleration.captured_step import make_step
 from benchmark.training.step import Batch
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec

@@ -7,7 +7,7 @@ import torch
 from benchmark.config.sections import TrainingConfig
 from benchmark.data.moving_digits.stream import ClipStream
 from benchmark.training import step as engine
-from benchmark.training.captured_step import make_step
+from benchmark.training.acceleration.captured_step import make_step
 from benchmark.training.step import Batch
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec

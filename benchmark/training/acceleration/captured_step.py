@@ -8,7 +8,7 @@ from torch import nn
 from benchmark.config.sections import TrainingConfig
 from benchmark.system import processes
 from benchmark.training import step as training_step
-from benchmark.training.cpu_parallel import DataParallelCpu
+from benchmark.training.acceleration.cpu_parallel import DataParallelCpu
 from benchmark.training.step import Batch, NoWorkers, StepResult
 from models.predictor import Predictor
 
