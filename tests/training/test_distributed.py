@@ -131,7 +131,7 @@ def shared(tmp_path_factory):
             if name in ("mean", "gaps"):
                 tasks.append({"arguments": ["evaluate", *options, "--data-dir", str(top)]})
     (top / "tasks.json").write_text(json.dumps(tasks))
-    command = [*TORCHRUN, str(ROOT / "tests" / "benchmark" / "shared_runs.py"), str(top)]
+    command = [*TORCHRUN, str(ROOT / "tests" / "helpers" / "shared_runs.py"), str(top)]
     done = subprocess.run(command, cwd=top, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     left = {}
