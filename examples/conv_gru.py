@@ -1,10 +1,12 @@
 """Convolutional gated recurrent unit, the example of docs/adding_a_cell.md."""
 
+from types import MappingProxyType
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.convolution import SEPARATE, GateConv, GateSums
+from models.convolution import FORGET, SEPARATE, SIGMOID, TANH, GateConv, GateSums
 from models.spec import ModelSpec
 
 
@@ -23,11 +25,12 @@ class ConvGRUCell(nn.Module):
         memory_channels: not used; the cell has no spatial memory.
     """
 
-    has_memory = False
+    states = ("H",)
+    nonlinearities = MappingProxyType({"f": FORGET, "r": SIGMOID, "g": TANH})
 
     def __init__(self, spec: ModelSpec, in_channels: int, hidden_channels: int, memory_channels: int) -> None:
         super().__init__()
-        self.forget_bias = spec.forget_bias or 0.0
+        self.forget_bias = spec.forget_bias
         self.conv_x = GateConv(spec, in_channels, hidden_channels, "f r g")
         self.conv_h = GateConv(spec, hidden_channels, hidden_channels, "f r")
         self.conv_rh = GateConv(spec, hidden_channels, hidden_channels, "g")
@@ -40,7 +43,18 @@ class ConvGRUCell(nn.Module):
         m: None,
         gates: GateSums = SEPARATE,
     ) -> tuple[Float[Tensor, "B D h w"], None, None]:
-        """Return the new h, and None for each of the states c and m, which the cell does not have."""
+        """One step.
+
+        Args:
+            x: what the layer below gives, or the patches of a frame: C = `in_channels`.
+            h: the layer's own H of the step before, D = `hidden_channels`.
+            c: a C of zeros at the first step and None after it; the cell has no C.
+            m: None, since the cell has no spatial memory.
+            gates: how the sums of the gates are computed.
+
+        Returns:
+            The new h of D channels, and None for each of c and m.
+        """
         X = gates.read(self.conv_x, x)
         f, r = gates.sum("f r", X, gates.read(self.conv_h, h))  # each (B, D, h, w)
         f = torch.sigmoid(f + self.forget_bias)

@@ -1,10 +1,12 @@
 """ConvLSTM (Shi et al. 2015), without peepholes."""
 
+from types import MappingProxyType
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.convolution import SEPARATE, GateConv, GateSums
+from models.convolution import FORGET, SEPARATE, SIGMOID, TANH, GateConv, GateSums
 from models.spec import ModelSpec
 
 
@@ -18,7 +20,8 @@ class ConvLSTMCell(nn.Module):
         memory_channels: not used; the cell has no spatial memory.
     """
 
-    has_memory = False
+    states = ("H", "C")
+    nonlinearities = MappingProxyType({"i": SIGMOID, "f": FORGET, "g": TANH, "o": SIGMOID})
 
     def __init__(self, spec: ModelSpec, in_channels: int, hidden_channels: int, memory_channels: int) -> None:
         super().__init__()
@@ -34,13 +37,24 @@ class ConvLSTMCell(nn.Module):
         m: None,
         gates: GateSums = SEPARATE,
     ) -> tuple[Float[Tensor, "B D h w"], Float[Tensor, "B D h w"], None]:
-        """Return the new h, c and, unchanged, m."""
+        """One step.
+
+        Args:
+            x: what the layer below gives, or the patches of a frame: C = `in_channels`.
+            h: the layer's own H of the step before, D = `hidden_channels`.
+            c: the layer's own C of the step before.
+            m: None, since the cell has no spatial memory.
+            gates: how the sums of the gates are computed.
+
+        Returns:
+            The new h and c, each of D channels, and None for m.
+        """
         X, H = gates.read(self.conv_x, x), gates.read(self.conv_h, h)
         i, f, g, o = gates.sum("i f g o", X, H)  # each (B, D, h, w)
         i = torch.sigmoid(i)  # Eq. 1a
-        f = torch.sigmoid(f + self.forget_bias)  # Eq. 1b  # pyright: ignore[reportOperatorIssue]  # the spec has filled it
+        f = torch.sigmoid(f + self.forget_bias)  # Eq. 1b
         g = torch.tanh(g)  # Eq. 1c
         o = torch.sigmoid(o)  # Eq. 1d
         c = f * c + i * g  # Eq. 1e
         h = o * torch.tanh(c)  # Eq. 1f
-        return h, c, m
+        return h, c, None

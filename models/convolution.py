@@ -2,13 +2,26 @@
 
 from collections.abc import Callable, Mapping
 from functools import reduce
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.spec import ModelSpec
+
+
+class Nonlinearity(NamedTuple):
+    """What a gate goes through once it is summed."""
+
+    function: Literal["sigmoid", "tanh"]
+    bias: str | None = None
+    """Field of the spec that is added before it; none = nothing."""
+
+
+SIGMOID, TANH = Nonlinearity("sigmoid"), Nonlinearity("tanh")
+FORGET = Nonlinearity("sigmoid", bias="forget_bias")
+SWITCH = Nonlinearity("sigmoid", bias="highway_gate_bias")
 
 
 class GateConv(nn.Module):
@@ -40,7 +53,14 @@ class GateConv(nn.Module):
             self.norm = nn.LayerNorm((out_channels, spec.patches, spec.patches), eps=1e-5)  # pyright: ignore[reportArgumentType]  # torch says list, and takes a tuple
 
     def forward(self, x: Float[Tensor, "B Cin h w"]) -> Float[Tensor, "B Cout h w"]:
-        """Convolve and normalise."""
+        """Convolve and normalise.
+
+        Args:
+            x: Cin = `in_channels`.
+
+        Returns:
+            All gates one after the other, Cout = gates * width.
+        """
         return self.norm(self.conv(x))
 
 
@@ -62,7 +82,7 @@ class GateSums(Protocol):
 
 
 class Separate:
-    """Every gate convolution by itself, its output split into gates and added: the plain path."""
+    """Every gate convolution by itself, its output split into gates and added: the reference path."""
 
     def read(self, conv: GateConv, *sources: Tensor) -> Mapping[str, Tensor]:
         """The gates that `conv` contributes to, by name."""

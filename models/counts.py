@@ -21,7 +21,7 @@ def count_macs(spec: ModelSpec, context: int, horizon: int) -> int:
     frames = torch.empty(1, 2, spec.channels, spec.frame_size, spec.frame_size, device="meta")
     with torch.device("meta"):
         network = Predictor(spec)
-    network.plain = True  # the convolutions of the equations, however a run computes them
+    network.reference_path = True  # the convolutions of the equations, however a run computes them
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(frames, free_running_mask(1, 1, 1, frames))
     return counter.get_total_flops() // 2 * (context + horizon - 1)

@@ -24,8 +24,9 @@ _RENAMED = (
     (r"^highway\.", "gradient_highway."),
     (r"^gradient_highway\.conv_([xz])\.", r"gradient_highway.\1_concat."),
     (r"^to_frame\.", "conv_last."),
-    (r"\.conv_first\.", ".conv_c2m."),
-    (r"\.conv_second\.", ".conv_om."),
+    (r"\.conv_first_memory\.", ".conv_c2m."),
+    (r"\.conv_second_memory\.", ".conv_om."),
+    (r"\.conv_memories\.", ".conv_last."),
     (r"\.conv\.", ".0."),
     (r"\.norm\.", ".1."),
 )
@@ -33,7 +34,7 @@ _RENAMED = (
 
 
 def reference_name(name: str) -> str:
-    """Their name of our weight: `cells.0.conv_first.norm.bias` is `cell_list.0.conv_c2m.1.bias`."""
+    """Their name of our weight: `cells.0.conv_first_memory.norm.bias` is `cell_list.0.conv_c2m.1.bias`."""
     for ours, theirs in _RENAMED:
         name = re.sub(ours, theirs, name)
     return name
@@ -51,7 +52,7 @@ def from_reference(weights: Mapping[str, Tensor], names: Iterable[str]) -> dict[
 
 def _swap_gates(name: str, tensor: Tensor) -> Tensor:
     """The filters of C in the causal LSTM are i' f' g' o here and i' g' f' o there; its own inverse."""
-    if ".conv_first." not in name:
+    if ".conv_first_memory." not in name:
         return tensor
     i, f, g, o = tensor.chunk(4)
     return torch.cat([i, g, f, o])

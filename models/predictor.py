@@ -3,7 +3,7 @@
 import importlib
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -37,7 +37,7 @@ class Predictor(nn.Module):
         spec: what the network is.
 
     Attributes:
-        plain: every gate convolution by itself, as the equations read, in place of merged ones
+        reference_path: every gate convolution by itself, as the equations read, in place of merged ones
             (`models/fast_path/merged_gates.py`).
         recompute: keep only the states of each step but the first, and compute the rest again on the way back.
         fused: see `fuse`.
@@ -46,15 +46,14 @@ class Predictor(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.plain = False
+        self.reference_path = False
         self.recompute = False
         self.fused = False
         widths = spec.hidden_channels
-        module, name = CELLS[spec.cell].split(":")
-        cell = getattr(importlib.import_module(module), name)
+        cell = cell_class(spec.cell)
         inputs = [spec.patch_channels, *widths[:-1]]
         if spec.highway_slot:
-            inputs[spec.highway_slot] = spec.highway_channels  # pyright: ignore[reportCallIssue, reportArgumentType]  # the spec has filled it
+            inputs[spec.highway_slot] = spec.highway_width
         memories = [widths[-1], *widths[:-1]]  # zigzag: the bottom layer reads the M of the top layer
         self.cells = nn.ModuleList(cell(spec, *sizes) for sizes in zip(inputs, widths, memories, strict=True))
         self.highway = GradientHighwayUnit(spec, widths[spec.highway_slot - 1]) if spec.highway_slot else None
@@ -85,7 +84,7 @@ class Predictor(nn.Module):
         inputs = to_patches(frames, self.spec.patch_size)  # (B, T, P, h, w)
         steps = feed_mask.shape[1]
         states = self._zero_states(inputs[:, 0])
-        gates: GateSums = SEPARATE if self.plain else Merged(frames.device.type)
+        gates: GateSums = SEPARATE if self.reference_path else Merged(frames.device.type)
         gates = Opaque(gates) if self.fused else gates
         prediction, predictions = inputs[:, 0], []
         for t in range(steps):
@@ -148,11 +147,23 @@ class Predictor(nn.Module):
     def _zero_states(self, x: Float[Tensor, "B P h w"]) -> dict:
         """All states at t = 0; M is the top layer's."""
         widths = self.spec.hidden_channels
-        states = {(name, layer): zeros(x, width) for layer, width in enumerate(widths, start=1) for name in "HC"}
-        states["M"] = zeros(x, widths[-1]) if self.cells[0].has_memory else None  # pyright: ignore[reportArgumentType]  # keys of two kinds
+        states: dict[Any, Tensor | None] = {
+            (name, layer): zeros(x, width) for layer, width in enumerate(widths, start=1) for name in "HC"
+        }
+        states["M"] = zeros(x, widths[-1]) if "M" in cell_class(self.spec.cell).states else None
         if self.highway is not None:
-            states["Z"] = zeros(x, self.spec.highway_channels)  # pyright: ignore[reportArgumentType]  # keys of two kinds
+            states["Z"] = zeros(x, self.spec.highway_width)
         return states
+
+
+def cell_class(name: str) -> Any:
+    """The cell called `name` in `CELLS`.
+
+    Its `states` are those of H, C and M that it has. Its `nonlinearities` say of every gate that its `forward` sums
+    what it goes through, with None for a sum that is no gate.
+    """
+    module, class_name = CELLS[name].split(":")
+    return getattr(importlib.import_module(module), class_name)
 
 
 def build(spec: ModelSpec, seed: int) -> Predictor:

@@ -1,4 +1,4 @@
-"""What a network is, as plain data: `ModelSpec` and its checks. Imports no torch."""
+"""What a network is, as plain data: `ModelSpec`, made of what is given of it, and its checks. Imports no torch."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_origin
@@ -27,15 +27,18 @@ LARGEST = {
 """More than anyone builds; a file that asks for more is wrong or hostile."""
 LARGEST_BIAS = 1000.0
 
-CAUSAL_ONLY = ("memory_order", "first_gates_see_c", "o_sees_h", "g2_sees_m", "w3_kernel")
-"""Fields that no cell but the causal LSTM reads."""
+OF_ONE_CELL = {"causal_lstm": ("memory_order", "first_gates_see_c", "o_sees_h", "g2_sees_m", "w3_kernel")}
+"""Cell -> the fields that no other cell reads."""
+ONE_WIDTH = ("st_lstm",)
+"""Cells that use M elementwise, so that all their layers need one width."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSpec:
-    """One network. Numbers in comments of the cells refer to `docs/equations.md`.
+class GivenSpec:
+    """What is given of a network; `ModelSpec` fills in the fields that are `None`.
 
-    Fields that are `None` take the default that `equations` gives them (see `__post_init__`).
+    Raises:
+        ValueError: no network is like this; names the field, its value and what is allowed.
     """
 
     cell: str
@@ -77,44 +80,26 @@ class ModelSpec:
     init: Literal["default", "uniform(0.001)"] = "default"
     """Initial weights: PyTorch's default, or the authors' uniform in [-0.001, 0.001]."""
 
-    @property
-    def layers(self) -> int:
-        """The depth of the stack."""
-        return len(self.hidden_channels)
-
-    @property
-    def patches(self) -> int:
-        """Height and width of the grid of patches."""
-        return self.frame_size // self.patch_size
-
-    @property
-    def patch_channels(self) -> int:
-        """Channels of a frame once its patches are folded into channels."""
-        return self.channels * self.patch_size**2
-
     def __post_init__(self) -> None:
         self._check_types()
         object.__setattr__(self, "hidden_channels", tuple(self.hidden_channels))
         self._check_choices()
         self._check_sizes()
         self._check_highway()
+        self._check_cell()
+
+    def defaults(self) -> dict[str, Any]:
+        """What the fields take that `equations`, sizes or a cell decide, where they are not given."""
         code = self.equations == "code"
-        defaults = {
+        return {
             "memory_order": MEMORY_ORDERS[0],
             "first_gates_see_c": True,
             "o_sees_h": code,
             "g2_sees_m": not code or self.memory_order == "spatial_to_temporal",
             "w3_kernel": self.kernel_size if code else 1,
             "forget_bias": 1.0 if code else 0.0,
+            "highway_channels": self.hidden_channels[self.highway_slot - 1] if self.highway_slot else None,
         }
-        for name, value in defaults.items():
-            self._default(name, value)
-            if self.cell != "causal_lstm" and name in CAUSAL_ONLY and getattr(self, name) != value:
-                raise ValueError(f"{name}: {getattr(self, name)} exists for causal_lstm only, not for {self.cell}")
-
-    def _default(self, name: str, value: object) -> None:
-        if getattr(self, name) is None:
-            object.__setattr__(self, name, value)
 
     def _check_types(self) -> None:
         widths = self.hidden_channels
@@ -142,8 +127,8 @@ class ModelSpec:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is not one of {', '.join(allowed)}")
 
     def _check_sizes(self) -> None:
-        if self.layers > DEEPEST:
-            raise ValueError(f"hidden_channels: {self.layers} layers are more than {DEEPEST}")
+        if len(self.hidden_channels) > DEEPEST:
+            raise ValueError(f"hidden_channels: {len(self.hidden_channels)} layers are more than {DEEPEST}")
         for name, most in LARGEST.items():
             value = getattr(self, name)
             sizes = (value or (0,)) if isinstance(value, tuple) else () if value is None else (value,)
@@ -155,23 +140,70 @@ class ModelSpec:
                 raise ValueError(f"{name}: {value} is even; an odd number is needed")
         if self.frame_size % self.patch_size:
             raise ValueError(f"patch_size: {self.patch_size} does not divide frame_size {self.frame_size}")
-        if self.cell == "st_lstm" and len(set(self.hidden_channels)) > 1:
-            raise ValueError(
-                f"hidden_channels: {list(self.hidden_channels)} are unequal; st_lstm uses M elementwise, "
-                "so all its layers need one width"
-            )
 
     def _check_highway(self) -> None:
-        if not 0 <= self.highway_slot < max(self.layers, 1):
-            allowed = f"1 to {self.layers - 1}, or 0 for none" if self.layers > 1 else "0 (a highway needs two layers)"
-            raise ValueError(f"highway_slot: {self.highway_slot} with {self.layers} layers; allowed: {allowed}")
-        if self.highway_slot and self.highway_channels is None:
-            object.__setattr__(self, "highway_channels", self.hidden_channels[self.highway_slot - 1])
+        layers = len(self.hidden_channels)
+        if not 0 <= self.highway_slot < max(layers, 1):
+            allowed = f"1 to {layers - 1}, or 0 for none" if layers > 1 else "0 (a highway needs two layers)"
+            raise ValueError(f"highway_slot: {self.highway_slot} with {layers} layers; allowed: {allowed}")
         for name, unset in {"highway_channels": None, "highway_gate_bias": 0.0}.items():
             if not self.highway_slot and getattr(self, name) != unset:
                 raise ValueError(f"{name}: {getattr(self, name)} given without a highway_slot")
 
+    def _check_cell(self) -> None:
+        if self.cell in ONE_WIDTH and len(set(self.hidden_channels)) > 1:
+            raise ValueError(
+                f"hidden_channels: {list(self.hidden_channels)} are unequal; {self.cell} uses M elementwise, "
+                "so all its layers need one width"
+            )
+        defaults = self.defaults()
+        for cell, names in OF_ONE_CELL.items():
+            for name in names:
+                value = getattr(self, name)
+                if self.cell != cell and value is not None and value != defaults[name]:
+                    raise ValueError(f"{name}: {value} exists for {cell} only, not for {self.cell}")
+
+
+class ModelSpec(GivenSpec):
+    """One network, every field filled in. Numbers in comments of the cells refer to `docs/equations.md`.
+
+    Args:
+        given: fields of `GivenSpec`; those that are left out or `None` take their defaults.
+
+    Raises:
+        ValueError: as `GivenSpec`.
+    """
+
+    o_sees_h: bool
+    g2_sees_m: bool
+    w3_kernel: int
+    forget_bias: float
+
+    def __init__(self, **given: Any) -> None:
+        spec = GivenSpec(**given)
+        super().__init__(**spec.defaults() | {name: value for name, value in vars(spec).items() if value is not None})
+
+    @property
+    def layers(self) -> int:
+        """The depth of the stack."""
+        return len(self.hidden_channels)
+
+    @property
+    def patches(self) -> int:
+        """Height and width of the grid of patches."""
+        return self.frame_size // self.patch_size
+
+    @property
+    def patch_channels(self) -> int:
+        """Channels of a frame once its patches are folded into channels."""
+        return self.channels * self.patch_size**2
+
+    @property
+    def highway_width(self) -> int:
+        """Channels of the highway's Z; 0 without a highway."""
+        return self.highway_channels or 0
+
     def to_dict(self) -> dict[str, Any]:
-        """All fields, resolved, as plain values."""
+        """All fields as plain values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return values | {"hidden_channels": list(self.hidden_channels)}

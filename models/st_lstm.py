@@ -1,10 +1,12 @@
 """Spatiotemporal LSTM, the cell of PredRNN (Wang et al. 2017)."""
 
+from types import MappingProxyType
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.convolution import SEPARATE, GateConv, GateSums, conv1x1
+from models.convolution import FORGET, SEPARATE, SIGMOID, TANH, GateConv, GateSums, conv1x1
 from models.spec import ModelSpec
 
 
@@ -18,7 +20,10 @@ class SpatioTemporalLSTMCell(nn.Module):
         memory_channels: channels of m; M is used elementwise, so it must be D.
     """
 
-    has_memory = True
+    states = ("H", "C", "M")
+    nonlinearities = MappingProxyType(
+        {"i": SIGMOID, "f": FORGET, "g": TANH, "i'": SIGMOID, "f'": FORGET, "g'": TANH, "o": SIGMOID}
+    )
 
     def __init__(self, spec: ModelSpec, in_channels: int, hidden_channels: int, memory_channels: int) -> None:
         super().__init__()
@@ -30,29 +35,40 @@ class SpatioTemporalLSTMCell(nn.Module):
         self.conv_h = GateConv(spec, d, d, "i f g o")
         self.conv_m = GateConv(spec, d, d, "i' f' g'")
         self.conv_o = GateConv(spec, 2 * d, d, "o")
-        self.conv_last = conv1x1(spec, 2 * d, d)
+        self.conv_memories = conv1x1(spec, 2 * d, d)
 
     def forward(
         self,
         x: Float[Tensor, "B C h w"],
         h: Float[Tensor, "B D h w"],
         c: Float[Tensor, "B D h w"],
-        m: Tensor,
+        m: Float[Tensor, "B D h w"],
         gates: GateSums = SEPARATE,
     ) -> tuple[Float[Tensor, "B D h w"], Float[Tensor, "B D h w"], Float[Tensor, "B D h w"]]:
-        """Return the new h, c and m; m comes from the layer below."""
+        """One step.
+
+        Args:
+            x: what the layer below gives, or the patches of a frame: C = `in_channels`.
+            h: the layer's own H of the step before, D = `hidden_channels`.
+            c: the layer's own C of the step before.
+            m: M of the layer below, for the bottom layer that of the top layer at the step before.
+            gates: how the sums of the gates are computed.
+
+        Returns:
+            The new h, c and m, each of D channels.
+        """
         X, H, M = gates.read(self.conv_x, x), gates.read(self.conv_h, h), gates.read(self.conv_m, m)
         i, f, g = gates.sum("i f g", X, H)  # each (B, D, h, w)
         i2, f2, g2 = gates.sum("i' f' g'", X, M)
         i = torch.sigmoid(i)  # Eq. 2a
-        f = torch.sigmoid(f + self.forget_bias)  # Eq. 2b  # pyright: ignore[reportOperatorIssue]  # the spec has filled it
+        f = torch.sigmoid(f + self.forget_bias)  # Eq. 2b
         g = torch.tanh(g)  # Eq. 2c
         c = f * c + i * g  # Eq. 2d
         i2 = torch.sigmoid(i2)  # Eq. 2e
-        f2 = torch.sigmoid(f2 + self.forget_bias)  # Eq. 2f  # pyright: ignore[reportOperatorIssue]  # the spec has filled it
+        f2 = torch.sigmoid(f2 + self.forget_bias)  # Eq. 2f
         g2 = torch.tanh(g2)  # Eq. 2g
         m = f2 * m + i2 * g2  # Eq. 2h
         (o,) = gates.sum("o", X, H, gates.read(self.conv_o, c, m))
         o = torch.sigmoid(o)  # Eq. 2i
-        h = o * torch.tanh(gates.mix(self.conv_last, c, m))  # Eq. 2j
+        h = o * torch.tanh(gates.mix(self.conv_memories, c, m))  # Eq. 2j
         return h, c, m

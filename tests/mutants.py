@@ -26,7 +26,7 @@ MUTANTS = {
         ("2h", "i in place of i'", "m = f2 * m + i2 * g2", "m = f2 * m + i * g2"),
         ("2i", "o reads no memory", "X, H, gates.read(self.conv_o, c, m))", "X, H)"),
         ("2i", "C and M change places in o", "(self.conv_o, c, m)", "(self.conv_o, m, c)"),
-        ("2j", "C and M change places", "(self.conv_last, c, m)", "(self.conv_last, m, c)"),
+        ("2j", "C and M change places", "(self.conv_memories, c, m)", "(self.conv_memories, m, c)"),
         ("2j", "no tanh", "o * torch.tanh(gates.mix(", "o * (gates.mix("),
     ],
     "models/causal_lstm.py": [
@@ -47,12 +47,13 @@ MUTANTS = {
             "m = self._update(m3, *gates.sum(\"i' f' g'\", X, M, first",
         ),
         ("3h", "W3 takes the slice of i'", 'gates.sum("w3", W3)', 'gates.sum("w3" if W3 is not M else "i\'", W3)'),
-        ("3i", "o sees C twice and M never", "(self.conv_second, m)", "(self.conv_second, c)"),
+        ("3i", "o sees C twice and M never", "(self.conv_second_memory, m)", "(self.conv_second_memory, c)"),
         ("3i", "o does not see the first memory", 'sum("o", X, H, first, second)', 'sum("o", X, H, second)'),
         ("3i", "o does not see H", 'sum("o", X, H, first, second)', 'sum("o", X, first, second)'),
         ("3i", "sigmoid for tanh", "o = torch.tanh(o)", "o = torch.sigmoid(o)"),
-        ("3j", "C and M change places", "(self.conv_last, c, m)", "(self.conv_last, m, c)"),
+        ("3j", "C and M change places", "(self.conv_memories, c, m)", "(self.conv_memories, m, c)"),
         ("3j", "no tanh", "o * torch.tanh(gates.mix(", "o * (gates.mix("),
+        ("15", "o is taken for a sigmoid", '"o": TANH', '"o": SIGMOID'),
         ("4", "the order of memories is ignored", "if self.temporal_first:", "if True:"),
         (
             "4d",
@@ -61,7 +62,7 @@ MUTANTS = {
             "m3, *gates.sum(\"i' f' g'\", X, M))",
         ),
         ("4e", "the new M does not reach C", "X, H, *C, first))", "X, H, *C))"),
-        ("4", "o sees M twice and C never", "(self.conv_second, c)", "(self.conv_second, m)"),
+        ("4", "o sees M twice and C never", "(self.conv_second_memory, c)", "(self.conv_second_memory, m)"),
     ],
     "models/spec.py": [
         ("3i", "H in o: paper for code", '"o_sees_h": code', '"o_sees_h": not code'),
@@ -137,7 +138,7 @@ MUTANTS = {
         ("", "what follows the end is learnt", "return bad | diverged", "return bad"),
         ("", "good updates end no row", "counts * (in_a_row + 1)", "in_a_row + counts"),
         ("", "the last of a row is named", "begins = counts * (in_a_row == 0)", "begins = counts"),
-        ("", "the rate is not lowered", 'group["lr"] = guard.rate(group["lr"])', "pass"),
+        ("", "the rate is not lowered", 'group["lr"] = guard.learning_rate(group["lr"])', "pass"),
         ("", "one bad update too many", "(in_a_row >= self.limit)", "(in_a_row > self.limit)"),
     ],
     "benchmark/training/checkpoint.py": [
@@ -154,7 +155,7 @@ MUTANTS = {
     ],
     "benchmark/evaluation/gate_saturation.py": [
         ("15", "the constant is left out", "gate.detach() + bias", "gate.detach()"),
-        ("15", "o of the wrong cell is a tanh", 'spec.cell == "causal_lstm"', 'spec.cell != "causal_lstm"'),
+        ("15", "no gate has a constant", "getattr(spec, bias) if bias else 0.0", "0.0"),
         ("15", "a sigmoid taken for a tanh", '(2 if function == "sigmoid" else 1)', "1"),
         ("15", "the wrong side of the limit", "size > limit", "size < limit"),
     ],

@@ -139,12 +139,16 @@ def train(options: argparse.Namespace) -> None:
     check_shareable(runs)
     from benchmark.cost.plan import check_matched
     from benchmark.reporting.tracking.background_mirror import BackgroundMirror
-    from benchmark.training.train import train_cohort
+    from benchmark.training.cohort import train_cohort
+    from benchmark.training.train import train as train_run
     from models.counts import count_parameters
 
     check_matched(options.protocol, {run.variant: count_parameters(run.model) for run in runs})
     flags = {"resume_only": options.resume_only, "skip_trained": options.skip_trained}
-    train_cohort(runs, options.results_dir, device, beside=BackgroundMirror, **flags)
+    if len(runs) == 1:
+        train_run(runs[0], options.results_dir, device, beside=BackgroundMirror, **flags)
+    else:
+        train_cohort(runs, options.results_dir, device, beside=BackgroundMirror, **flags)
 
 
 CLIPS = file("--data", "your clips: a .npy, a .npz or a folder; see docs/weights.md", metavar="PATH")

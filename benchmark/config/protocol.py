@@ -25,7 +25,7 @@ from benchmark.config.sections import (
     VariantEntry,
     no_repeats,
 )
-from benchmark.config.variants import BASELINES, SLOTS, unknown_variant
+from benchmark.config.variants import BASELINES, slot_number, unknown_variant
 from benchmark.system import processes
 from benchmark.system.errors import UserError, explain, unknown
 from benchmark.system.strict_yaml import read_yaml
@@ -214,10 +214,7 @@ class Protocol(Strict):
             widths = (widths,) * layers
         elif layers is not None and len(widths) != layers:
             raise ValueError(f"hidden_channels: {list(widths)} has {len(widths)} entries for {layers} layers")
-        if fields["highway_slot"] in SLOTS:
-            fields["highway_slot"] = SLOTS[fields["highway_slot"]](len(widths))
-            if not fields["highway_slot"]:
-                raise ValueError(f"highway_slot: a highway needs two layers, not {len(widths)}")
+        fields["highway_slot"] = slot_number(fields["highway_slot"], len(widths))
         return ModelSpec(hidden_channels=tuple(widths), frame_size=self.data.frame_size, **fields)
 
 

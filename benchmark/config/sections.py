@@ -1,6 +1,8 @@
 """The sections of a protocol, key by key with what each may be. Imports no torch."""
 
+import math
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -106,6 +108,14 @@ class TrainingConfig(Strict):
     log_every: int = Field(10, ge=1, le=MOST_STEPS, description="Steps between points of the training curves.")
     validate_every: int = Field(100, ge=1, le=MOST_STEPS, description="Steps between scores on the validation clips.")
     checkpoint_every: int = Field(100, ge=1, le=MOST_STEPS, description="Steps between checkpoints.")
+
+    def rate_factor(self, updates_left_out: Any, exp2: Callable[[Any], Any] = math.exp2) -> Any:
+        """What the learning rate is multiplied by after so many updates were left out: halved at each if `lower_lr`.
+
+        Args:
+            updates_left_out: a number, or a tensor where `exp2` is that of tensors.
+        """
+        return exp2(-updates_left_out) if self.on_divergence == "lower_lr" else 1.0
 
 
 NOT_IDENTITY = {"device", "threads", "recompute", "log_every", "validate_every", "checkpoint_every"}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import takewhile
 
 from benchmark.config.protocol import Protocol, RunConfig
-from benchmark.config.variants import SLOTS
+from benchmark.config.variants import slot_name
 from models.spec import ModelSpec
 
 SIZES = {"hidden_channels", "highway_slot", "highway_channels"}
@@ -97,10 +97,7 @@ def alike(run: RunConfig, but: str | None = None) -> Hashable:
 
 def place(spec: ModelSpec) -> str:
     """Where the highway of `spec` sits, in words that hold at every depth."""
-    if not spec.highway_slot:
-        return "none"
-    named = [name for name in ("bottom", "top", "middle") if SLOTS[name](spec.layers) == spec.highway_slot]
-    return named[0] if named else f"slot {spec.highway_slot}"
+    return slot_name(spec.highway_slot, spec.layers)
 
 
 def common(labels: Sequence[str]) -> str:

@@ -10,6 +10,28 @@ SLOTS = {"bottom": lambda layers: 1, "middle": lambda layers: layers // 2, "top"
 """Names for highway slots, as functions of the depth."""
 
 
+def slot_number(slot: int | str | None, layers: int) -> int:
+    """The highway slot that a number, a name in `SLOTS` or nothing stands for with so many layers; 0 = no highway.
+
+    Raises:
+        ValueError: there is no slot of that name with so few layers.
+    """
+    if not isinstance(slot, str):
+        return slot or 0
+    number = SLOTS[slot](layers)
+    if not number:
+        raise ValueError(f"highway_slot: a highway needs two layers, not {layers}")
+    return number
+
+
+def slot_name(number: int, layers: int) -> str:
+    """The name of a highway slot that holds at every depth: `none`, one of `SLOTS`, or `slot <number>`."""
+    if not number:
+        return "none"
+    named = [name for name in ("bottom", "top", "middle") if SLOTS[name](layers) == number]
+    return named[0] if named else f"slot {number}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """An architecture apart from its size."""

@@ -11,7 +11,7 @@ from benchmark.config.metrics import HEADLINE, columns
 from benchmark.config.protocol import RunConfig
 from benchmark.cost.measured_speeds import Speed
 from models import counts as cost
-from models.predictor import Predictor, free_running_mask
+from models.predictor import Predictor, cell_class, free_running_mask
 from models.spec import ModelSpec
 
 PASSES = {"train": 3, "probe": 2}
@@ -107,7 +107,7 @@ def table_bytes(run: RunConfig, net: str | None) -> int:
 def probe_rows(run: RunConfig) -> int:
     """Rows of probe.parquet: a norm of the context and of every state, by measure, clip and step."""
     spec, data = run.model, run.data
-    states = (2 if spec.cell == "convlstm" else 3) * spec.layers + bool(spec.highway_slot)
+    states = len(cell_class(spec.cell).states) * spec.layers + bool(spec.highway_slot)
     steps = data.context + data.horizon - 1
     measures = PROBE_STAGES * STAGE_MEASURES + len(run.probe.steps) * STEP_MEASURES
     return measures * run.probe.clips * (data.context + states * steps)
@@ -158,7 +158,7 @@ def memory_mib(run: RunConfig, speed: Speed) -> float | None:
 
 @cache
 def kept_numbers(spec: ModelSpec, steps: int) -> int:
-    """Numbers that the plain path keeps of one clip for the way back, counted without running it.
+    """Numbers that the reference path keeps of one clip for the way back, counted without running it.
 
     Every step after the second keeps the same, so that short roll-outs say what long ones keep.
     """
@@ -180,7 +180,7 @@ def _kept_numbers(spec: ModelSpec, steps: int) -> int:
     frames = torch.empty(1, steps + 1, spec.channels, spec.frame_size, spec.frame_size, device="meta")
     with torch.device("meta"):
         network = Predictor(spec)
-    network.plain = True
+    network.reference_path = True
     weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         graph = network(frames, free_running_mask(1, 1, steps, frames))

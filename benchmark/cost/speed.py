@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from benchmark.config.variants import SLOTS, VARIANTS, unknown_variant
+from benchmark.config.variants import VARIANTS, slot_number, unknown_variant
 from benchmark.system.devices import resolve_device
 from benchmark.system.errors import UserError
 from benchmark.system.files import write_json
@@ -42,17 +42,19 @@ def spec_of(options: argparse.Namespace) -> ModelSpec:
     if options.variant not in VARIANTS:
         raise UserError(f"--variant: {unknown_variant(options.variant, VARIANTS)}")
     known, layers = VARIANTS[options.variant], len(options.hidden_channels)
-    fields = {
-        "cell": known.cell,
-        "hidden_channels": options.hidden_channels,
-        "frame_size": options.frame_size,
-        "patch_size": options.patch_size,
-        "kernel_size": options.kernel_size,
-        "norm": options.norm,
-        "highway_slot": SLOTS[known.slot](layers) if known.slot else 0,
-    }
     try:
-        return ModelSpec(**fields | known.model)
+        return ModelSpec(
+            **{
+                "cell": known.cell,
+                "hidden_channels": options.hidden_channels,
+                "frame_size": options.frame_size,
+                "patch_size": options.patch_size,
+                "kernel_size": options.kernel_size,
+                "norm": options.norm,
+                "highway_slot": slot_number(known.slot, layers),
+            }
+            | known.model
+        )
     except ValueError as error:
         raise UserError(f"speed: {error}") from None
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from benchmark.config.sections import TrainingConfig
 from benchmark.data.moving_digits.stream import ClipStream
 from benchmark.system.memory import resident, worker_pids
-from benchmark.training import step as engine
-from benchmark.training.captured_step import make_step
+from benchmark.training.acceleration.captured_step import make_step
+from benchmark.training.step import Batch, make_optimizer, train_one_step
 from models.predictor import Predictor, build, free_running_mask
 from models.spec import ModelSpec
 
@@ -47,15 +47,14 @@ def step_of(options: argparse.Namespace, spec: ModelSpec, device: str, plain: bo
         fuse=options.fuse and not plain,
     )
     network: Predictor = build(spec, 1).to(device)
-    network.plain = plain
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3) if plain else engine.make_optimizer(network, training)
+    network.reference_path = plain
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3) if plain else make_optimizer(network, training)
     step = make_step(network, optimizer, training)
 
     def one(frames: Tensor) -> Any:
         mask = free_running_mask(options.batch_size, options.context, options.horizon, frames)
-        if plain:
-            return engine.update(network, optimizer, frames, mask, training)
-        return step(frames, mask)
+        batch = Batch(frames, frames, mask)
+        return train_one_step(network, optimizer, batch, training) if plain else step(batch)
 
     return one
 

@@ -70,7 +70,7 @@ def inference(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict
     networks = {}
     for name in ("plain", "fast"):
         networks[name] = build(spec, 1).to(device)
-        networks[name].plain = name == "plain"
+        networks[name].reference_path = name == "plain"
     precisions = {"plain": "fp32", "fast": options.precision}
     paths = {
         name: lambda _, name=name: predict(networks[name], context, options.horizon, precisions[name])
@@ -118,7 +118,7 @@ def probe(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str
     from benchmark.evaluation.gradient_probe import measure, scalar_of
 
     stream, network = stream_of(options, device), build(spec, 1).double().to(device)
-    network.plain = True
+    network.reference_path = True
 
     def clips(part: int) -> Tensor:
         count = min(options.batch_size, options.clips - part * options.batch_size)

@@ -43,7 +43,7 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
     clips = load_clips(data_folder, protocol.data, "test")
     lpips = recorded_lpips(protocol, results_dir, data_dir, device)
     tables = {}
-    with distributed.joined(device):
+    with distributed.process_group(device):
         if protocol.data.gaps:
             source = kind_of(protocol.data).open(data_folder)
             tables["frames.parquet"], examples = score_gaps(forecast, clips, source, protocol, lpips, device)

@@ -5,20 +5,19 @@ import math
 import torch
 from torch import Tensor
 
-from models.predictor import Trace
+from models.convolution import Nonlinearity
+from models.gradient_highway import GradientHighwayUnit
+from models.predictor import Trace, cell_class
 from models.spec import ModelSpec
 
 SLOPE = 0.19
 """A gate is saturated where its slope is below this share of the largest: sigmoid < 0.05 or > 0.95, |tanh| > 0.9."""
-NOT_A_GATE = "w3"
-"""What the causal LSTM makes of M under a tanh: a memory, though it is summed as the gates are."""
 
 
-def nonlinearity(gate: str, spec: ModelSpec) -> tuple[str, float]:
-    """`sigmoid` or `tanh`, and the constant that is added to `gate` before it (Eq. 1 to 5)."""
-    if gate in ("g", "g'", "p") or (gate == "o" and spec.cell == "causal_lstm"):
-        return "tanh", 0.0
-    return "sigmoid", {"f": spec.forget_bias, "f'": spec.forget_bias, "s": spec.highway_gate_bias}.get(gate, 0.0)
+def nonlinearities(spec: ModelSpec) -> dict[str, Nonlinearity]:
+    """Gate -> what it goes through (Eq. 1 to 5), of the cell and the highway; sums that are no gates are left out."""
+    declared = cell_class(spec.cell).nonlinearities | GradientHighwayUnit.nonlinearities
+    return {gate: nonlinearity for gate, nonlinearity in declared.items() if nonlinearity is not None}
 
 
 def saturated(gates: Trace, spec: ModelSpec) -> dict[tuple[str, int], Tensor]:
@@ -28,11 +27,12 @@ def saturated(gates: Trace, spec: ModelSpec) -> dict[tuple[str, int], Tensor]:
         gates: (gate, layer) -> its tensors (B, D, h, w) before the nonlinearity, as `Predictor.forward` records them.
         spec: of the network.
     """
-    return {
-        key: share(torch.stack(steps), *nonlinearity(key[0], spec))
-        for key, steps in gates.items()
-        if key[0] != NOT_A_GATE
-    }
+    known, shares = nonlinearities(spec), {}
+    for (gate, layer), steps in gates.items():
+        if gate in known:
+            function, bias = known[gate]
+            shares[gate, layer] = share(torch.stack(steps), function, getattr(spec, bias) if bias else 0.0)
+    return shares
 
 
 def share(gate: Tensor, function: str, bias: float) -> Tensor:

@@ -129,11 +129,12 @@ def measure(
 ) -> Measured:
     """Measure `network` on `clips` after `context` given frames, `batch_size` clips at once.
 
-    Computed in float64, since at the authors' initialisation the norms lie below what float32 holds, and on the plain
-    path, whose convolutions round less. Openness and saturation are those of the roll-out with all paths open.
+    Computed in float64, since at the authors' initialisation the norms lie below what float32 holds, and on the
+    reference path, whose convolutions round less. Openness and saturation are those of the roll-out with all paths
+    open.
     """
     network = network.double().to(device)
-    network.plain = True
+    network.reference_path = True
     rows, openness, shares = [], [], []
     for first in range(0, len(clips), batch_size):
         frames = to_float(clips[first : first + batch_size].to(device)).double()

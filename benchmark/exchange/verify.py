@@ -28,7 +28,7 @@ from benchmark.evaluation.metric_functions import score
 from benchmark.system.errors import UserError
 from models import foreign_weights as interop
 from models.gradient_highway import GradientHighwayUnit
-from models.predictor import Predictor, free_running_mask, to_frames, to_patches
+from models.predictor import Predictor, cell_class, free_running_mask, to_frames, to_patches
 from models.spec import ModelSpec
 
 EXACT = 0.0
@@ -169,8 +169,9 @@ def cell_step(arrays: Arrays) -> dict[str, Tensor]:
     if prefix == "highway.":
         outputs = {"z": module(inputs["x"], inputs["z"])[0]}
     else:
-        states = module(inputs["x"], inputs["h"], inputs["c"], inputs["m"] if module.has_memory else None)
-        outputs = dict(zip("hcm" if module.has_memory else "hc", states, strict=False))
+        has_m = "M" in cell_class(spec.cell).states
+        states = module(inputs["x"], inputs["h"], inputs["c"], inputs["m"] if has_m else None)
+        outputs = {name: state for name, state in zip("hcm", states, strict=True) if state is not None}
     cotangents = _section(arrays, "weight.")
     scalar = sum((outputs[name] * cotangent).sum() for name, cotangent in cotangents.items())
     of_inputs = torch.autograd.grad(scalar, list(inputs.values()), retain_graph=True, materialize_grads=True)  # pyright: ignore[reportCallIssue, reportArgumentType]  # a sum of tensors

@@ -122,12 +122,12 @@ def run_again(protocol: Protocol, run: RunConfig, place: Path, data_dir: Path, d
     from benchmark.evaluation.evaluate import evaluate
     from benchmark.evaluation.gradient_probe import probe
     from benchmark.reporting.record import make_record
-    from benchmark.training.train import train_cohort
+    from benchmark.training.train import train
 
     folder = place / protocol.name
     kind_of(protocol.data).prepare(protocol, data_dir, folder / "data")
     backbone.prepare(protocol.evaluation.lpips_backbone, data_dir, folder / "lpips_backbone.json", False)
-    train_cohort([run], place, device, skip_trained=True)
+    train(run, place, device, skip_trained=True)
     evaluate(protocol, run.variant, run.seed, place, data_dir, device)
     probe(run, place, device)
     return plain_json(make_record(protocol, run.variant, run.seed, place))

@@ -12,6 +12,7 @@ from benchmark.data.clips import load_clips
 from benchmark.data.kinds import kind_of
 from benchmark.system import processes
 from benchmark.training.scheduled_sampling import feed_mask
+from benchmark.training.step import Batch
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Batches:
     stream: Stream
     validation: Clips
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames, inputs and feed mask of step `step`, or of this process's share of them."""
+    def batch(self, step: int) -> Batch:
+        """The batch of step `step` (from 0), or this process's share of it."""
         data, training = self.run.data, self.run.training
         size = training.batch_size // processes.count()
         number = step * processes.count() + processes.rank()  # in batches of that size this share has that number
@@ -43,7 +44,7 @@ class Batches:
             horizon=data.trained_horizon,
             device=self.device,
         )
-        return frames, inputs, mask[processes.rank() * size :][:size]
+        return Batch(frames, inputs, mask[processes.rank() * size :][:size])
 
 
 def load_batches(run: RunConfig, results_dir: Path, device: str) -> Batches:

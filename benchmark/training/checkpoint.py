@@ -1,4 +1,4 @@
-"""Checkpoints of a training, and the weights it ends with."""
+"""Checkpoints of a training, and its final weights."""
 
 import hashlib
 import io
@@ -38,8 +38,8 @@ def save_checkpoint(path: Path, identity: dict[str, str], state: dict[str, Any])
 def load_checkpoint(path: Path, identity: dict[str, str], *, resume_only: bool = False) -> dict[str, Any] | None:
     """The state to go on from, or None to start at step 0.
 
-    A damaged checkpoint is renamed `checkpoint.damaged`, said so, and the one before it taken; one of another config or
-    of other code is renamed `checkpoint.<hash>.stale` and said so.
+    A damaged checkpoint is renamed `checkpoint.damaged` and the one before it taken; one of another config or
+    of other code is renamed `checkpoint.<hash>.stale`. Either is reported.
 
     Raises:
         UserError: `resume_only` and there is nothing to go on from.
@@ -48,7 +48,7 @@ def load_checkpoint(path: Path, identity: dict[str, str], *, resume_only: bool =
     kept = [file for file in (path, previous) if file.exists()]
     if not kept and resume_only:
         raise UserError(f"{path}: no checkpoint to resume from; train without --resume-only")
-    said = []
+    events = []
     for file in kept:
         try:
             state = read_checkpoint(file)
@@ -57,18 +57,18 @@ def load_checkpoint(path: Path, identity: dict[str, str], *, resume_only: bool =
                 raise UserError(f"{error}, and none before it is whole; train without --resume-only") from None
             damaged = file.with_suffix(".damaged")
             file.replace(damaged)
-            said.append(f"{error}, set aside as {damaged.name}")
+            events.append(f"{error}, set aside as {damaged.name}")
             continue
         found = state.pop("identity")
         if found != identity:
-            said.append(_set_aside_stale(file, path, found, identity, resume_only))
+            events.append(_set_aside_stale(file, path, found, identity, resume_only))
             break
         if file == previous:
-            said = said or [f"{path}: is missing, the process was killed between two renames"]
-            echo(f"{'; '.join(said)}; going on from {file.name} of step {state['step']}")
+            events = events or [f"{path}: is missing, the process was killed between two renames"]
+            echo(f"{'; '.join(events)}; going on from {file.name} of step {state['step']}")
         return state
-    if said:
-        echo(f"{'; '.join(said)}; starting at step 0")
+    if events:
+        echo(f"{'; '.join(events)}; starting at step 0")
     return None
 
 

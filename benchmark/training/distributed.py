@@ -1,4 +1,4 @@
-"""What the processes of one run say to each other. Where there is one alone, every function gives back what it got.
+"""What the processes of one run exchange. Where there is one alone, every function gives back what it got.
 
 Not PyTorch's `DistributedDataParallel`: that hooks into `backward()`, while our step takes gradients by
 `autograd.grad`, on parts of a batch, and on a GPU is one graph. One sum of all gradients before they are clipped does
@@ -23,8 +23,8 @@ _NONE = object()
 
 
 @contextlib.contextmanager
-def joined(device: str) -> Iterator[None]:
-    """For the body, the processes of this run can speak to each other; begins once all are here."""
+def process_group(device: str) -> Iterator[None]:
+    """For the body, the processes of this run can exchange tensors; begins once all are here."""
     if processes.count() == 1:
         yield
         return
@@ -34,15 +34,15 @@ def joined(device: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _all_there() -> Iterator[None]:
+def _loss_of_a_process_named() -> Iterator[None]:
     """Turn the loss of another process into one line."""
     try:
         yield
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        said = str(error).partition("\n")[0]
-        raise UserError(f"another process of this run has ended ({said}); the same command goes on") from error
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"another process of this run has ended ({reason}); the same command goes on") from error
 
 
 def add_up(loss: Float[Tensor, ""], gradients: Sequence[Tensor]) -> Float[Tensor, ""]:
@@ -53,7 +53,7 @@ def add_up(loss: Float[Tensor, ""], gradients: Sequence[Tensor]) -> Float[Tensor
     if processes.count() == 1:
         return loss
     flat = torch.cat([loss.reshape(1), *(gradient.reshape(-1) for gradient in gradients)])
-    with _all_there():
+    with _loss_of_a_process_named():
         dist.all_reduce(flat)
     total, *sums = flat.split([1, *(gradient.numel() for gradient in gradients)])
     for gradient, found in zip(gradients, sums, strict=True):
@@ -66,17 +66,17 @@ def total(value: float) -> float:
     if processes.count() == 1:
         return value
     found = torch.tensor(value, dtype=torch.float64)
-    with _all_there():
+    with _loss_of_a_process_named():
         dist.all_reduce(found)
     return found.item()
 
 
-def agreed(signal: int | None) -> int | None:
+def agree_on_signal(signal: int | None) -> int | None:
     """The signal that any process was sent, lest one stops at a step that others wait for it in."""
     if processes.count() == 1:
         return signal
     found = torch.tensor(signal or 0)
-    with _all_there():
+    with _loss_of_a_process_named():
         dist.all_reduce(found, dist.ReduceOp.MAX)
     return int(found.item()) or None
 
@@ -86,7 +86,7 @@ def barrier() -> None:
     total(0.0)
 
 
-def from_first(make: Callable[[], T]) -> T:
+def from_first_process(make: Callable[[], T]) -> T:
     """What `make` gives in the first process, for all.
 
     Raises:
@@ -94,16 +94,16 @@ def from_first(make: Callable[[], T]) -> T:
     """
     if processes.count() == 1:
         return make()
-    told: list[Any] = [None, None]
+    outcome: list[Any] = [None, None]
     if processes.is_first():
         try:
-            told = [make(), None]
+            outcome = [make(), None]
         except UserError as error:
             dist.broadcast_object_list([None, str(error)])
             raise
-    with _all_there():
-        dist.broadcast_object_list(told)
-    made, mistake = told
+    with _loss_of_a_process_named():
+        dist.broadcast_object_list(outcome)
+    made, mistake = outcome
     if mistake is not None:
         raise UserError(mistake)
     return made
@@ -119,6 +119,6 @@ def gathered(parts: list[T]) -> list[T]:
     if processes.count() == 1:
         return parts
     found: list[Any] = [None] * processes.count()
-    with _all_there():
+    with _loss_of_a_process_named():
         dist.all_gather_object(found, parts)
     return [part for turn in zip_longest(*found, fillvalue=_NONE) for part in turn if part is not _NONE]

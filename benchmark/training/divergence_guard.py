@@ -29,13 +29,13 @@ class GuardState(NamedTuple):
     what: str
     """`loss` or `gradient`."""
 
-    def about(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What `status.json` says of a run that diverged."""
         return {"batch": self.batch, "non_finite": self.what} | ({"reversed": True} if self.reversed else {})
 
 
 class DivergenceGuard:
-    """Judges every update where it is computed, so that a GPU need not be waited for; latched once diverged.
+    """Checks every update where it is computed, so that a GPU need not be waited for; latched once diverged.
 
     Args:
         training: says by `on_divergence` what follows from an update that is not finite.
@@ -43,13 +43,13 @@ class DivergenceGuard:
     """
 
     def __init__(self, training: TrainingConfig, device: torch.device) -> None:
-        self.lowers = training.on_divergence == "lower_lr"
+        self.training = training
         self.limit = 1 if training.on_divergence == "stop" else LIMIT
         self.updates_a_step = 2 if training.reversed_second_step else 1
-        # Updates judged, left out, left out in a row; first of the last row; what it was; whether diverged.
+        # Updates checked, left out, left out in a row; first of the last row; what it was; whether diverged.
         self.state = torch.zeros(6, dtype=torch.int64, device=device)
 
-    def judge(self, loss: Float[Tensor, ""], norm: Float[Tensor, ""]) -> Int64[Tensor, ""]:
+    def check(self, loss: Float[Tensor, ""], norm: Float[Tensor, ""]) -> Int64[Tensor, ""]:
         """Count an update by its loss and gradient norm; 1 if it must be left out.
 
         Arithmetic alone: a choice between a tensor and a number would copy the number to a GPU, and wait.
@@ -66,11 +66,11 @@ class DivergenceGuard:
         self.state.copy_(torch.stack([updates + 1, left_out + counts, in_a_row, first, what, diverged]))
         return bad | diverged
 
-    def rate(self, rate: float | Tensor) -> float | Tensor:
-        """The learning rate to use in place of `rate`: under `lower_lr` half of it for each update left out."""
-        if not self.lowers:
+    def learning_rate(self, rate: float | Tensor) -> float | Tensor:
+        """The learning rate to use in place of `rate`, see `TrainingConfig.rate_factor`; nobody waits for a GPU."""
+        if self.training.on_divergence != "lower_lr":
             return rate
-        factor = torch.exp2(-self.state[1].float())
+        factor = self.training.rate_factor(self.state[1].float(), torch.exp2)
         return rate * (factor if factor.is_cuda else factor.item())
 
     def read(self) -> GuardState:
@@ -97,20 +97,20 @@ class GuardedAdam(torch.optim.Adam):
         self.guard = guard
 
 
-def take_step(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""], norm: Float[Tensor, ""]) -> None:
+def take_guarded_step(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""], norm: Float[Tensor, ""]) -> None:
     """`optimizer.step()`, unless its guard, if it has one, leaves the update out: weights and moments stay then."""
     guard = getattr(optimizer, "guard", None)
     if guard is None:
         optimizer.step()
         return
-    left_out = guard.judge(loss.detach(), norm)
+    left_out = guard.check(loss.detach(), norm)
     if optimizer.defaults["fused"]:
         optimizer.found_inf = left_out.float()  # its kernel reads this where it is  # pyright: ignore[reportAttributeAccessIssue]  # of fused optimisers
     elif left_out:
         optimizer.zero_grad(set_to_none=True)  # without gradients a step changes nothing
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
-        group["lr"] = guard.rate(group["lr"])
+        group["lr"] = guard.learning_rate(group["lr"])
     optimizer.step()
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate

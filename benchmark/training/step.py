@@ -1,6 +1,8 @@
-"""One optimiser step, and the settings of the device it runs on."""
+"""One optimiser step: forward, loss, backward, clip, step; and the optimiser that takes it."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -10,11 +12,94 @@ from torch.optim.lr_scheduler import LRScheduler
 from benchmark.config.protocol import RunConfig
 from benchmark.config.sections import TrainingConfig
 from benchmark.training import distributed
-from benchmark.training.divergence_guard import DivergenceGuard, GuardedAdam, take_step
+from benchmark.training.divergence_guard import DivergenceGuard, GuardedAdam, take_guarded_step
 from models.predictor import Predictor, predict
 
-Differentiate = Callable[..., tuple[Tensor, Sequence[Tensor]]]
-"""What `differentiate` is, or does in another way."""
+
+class Batch(NamedTuple):
+    """Clips to train on."""
+
+    frames: Float[Tensor, "B T C H W"]
+    """What the predictions are compared with, in [0, 1]."""
+    inputs: Float[Tensor, "B T C H W"]
+    """What the network is shown of them: the frames themselves, but for what `data.gaps` hides."""
+    feed_mask: Float[Tensor, "B T-1"]
+    """1 = the network sees the true frame, 0 = its own last prediction."""
+
+
+class StepResult(NamedTuple):
+    """What an optimiser step found, left on the device."""
+
+    loss: Float[Tensor, ""]
+    gradient_norm: Float[Tensor, ""]
+    """Before clipping."""
+
+
+class NoWorkers:
+    """This process takes the whole batch; `DataParallelCpu` shares it with others."""
+
+    @contextlib.contextmanager
+    def sharing(self, network: Predictor, batch: Batch, training: TrainingConfig) -> Iterator[Batch]:
+        """The part of the batch that this process takes in the body, while others take theirs: here all of it."""
+        yield batch
+
+    def add_up(self, loss: Tensor, gradients: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+        """Loss and gradients of the whole batch, from those of this process's part."""
+        return loss, gradients
+
+
+def train_one_step(
+    network: Predictor,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    training: TrainingConfig,
+    workers: NoWorkers = NoWorkers(),  # noqa: B008  # it keeps nothing
+) -> StepResult:
+    """One optimiser step on a batch.
+
+    Of several processes (torchrun) each gives its share of the batch, and all take the step of the whole.
+    """
+    with workers.sharing(network, batch, training) as part:
+        prediction = forward(network, part, training)
+        loss = batch_loss(prediction, part, training)
+        gradients = backward(network, loss)
+    del prediction  # and with it the graph, before other memory is taken
+    loss, gradients = workers.add_up(loss.detach(), gradients)
+    gradients = [gradient + 0 for gradient in gradients]  # tensors of their own: autograd's may share memory
+    loss = distributed.add_up(loss, gradients)
+    for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+        parameter.grad = gradient
+    norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm or float("inf"))
+    take_guarded_step(optimizer, loss, norm)
+    return StepResult(loss, norm)
+
+
+def forward(network: Predictor, batch: Batch, training: TrainingConfig) -> Float[Tensor, "B steps C H W"]:
+    """The predictions of frames 2 to T, convolutions in the precision of the training."""
+    with torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+        return network(batch.inputs, batch.feed_mask)
+
+
+def loss_of(
+    prediction: Float[Tensor, "B steps C H W"], target: Float[Tensor, "B steps C H W"], training: TrainingConfig
+) -> Float[Tensor, ""]:
+    """The training loss over all predicted frames (our Eq. 10)."""
+    error = prediction.float() - target
+    per_pixel = error.square() if training.loss == "l2" else error.square() + error.abs()
+    return per_pixel.mean() if training.loss_reduction == "mean" else 0.5 * per_pixel.sum()
+
+
+def batch_loss(prediction: Float[Tensor, "B steps C H W"], batch: Batch, training: TrainingConfig) -> Float[Tensor, ""]:
+    """The training loss of a batch; of a part of one, what is to be added to those of the other parts."""
+    loss = loss_of(prediction, batch.frames[:, 1:], training)
+    if training.loss_reduction == "mean" and len(batch.frames) != training.batch_size:
+        loss = loss * (len(batch.frames) / training.batch_size)
+    return loss
+
+
+def backward(network: Predictor, loss: Float[Tensor, ""]) -> Sequence[Tensor]:
+    """The gradient of the loss at every parameter; 0 at one that has no part in it."""
+    return torch.autograd.grad(loss, list(network.parameters()), materialize_grads=True)
 
 
 def make_optimizer(network: nn.Module, training: TrainingConfig) -> GuardedAdam:
@@ -33,61 +118,12 @@ def make_schedule(optimizer: torch.optim.Optimizer, training: TrainingConfig) ->
     )
 
 
-def arrange(network: Predictor, training: TrainingConfig) -> None:
-    """Let the network compute as `training` asks, memory for time and with fused operations."""
+def set_computation(network: Predictor, training: TrainingConfig) -> None:
+    """Let the network compute as `training` asks: memory for time, and with fused operations."""
     network.recompute = training.recompute
     if training.fuse and not network.fused:
         torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())  # tells the compiler, too
         network.fuse()
-
-
-def loss_of(
-    prediction: Float[Tensor, "B steps C H W"], target: Float[Tensor, "B steps C H W"], training: TrainingConfig
-) -> Float[Tensor, ""]:
-    """The training loss over all predicted frames (our Eq. 10)."""
-    error = prediction.float() - target
-    per_pixel = error.square() if training.loss == "l2" else error.square() + error.abs()
-    return per_pixel.mean() if training.loss_reduction == "mean" else 0.5 * per_pixel.sum()
-
-
-def differentiate(
-    network: Predictor,
-    training: TrainingConfig,
-    frames: Float[Tensor, "B T C H W"],
-    feed_mask: Float[Tensor, "B T-1"],
-    inputs: Float[Tensor, "B T C H W"] | None = None,
-) -> tuple[Tensor, Sequence[Tensor]]:
-    """The loss of a batch, or of a part of one, and its gradients by parameter; what parts give is to be added."""
-    with torch.autocast(frames.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-        prediction = network(frames if inputs is None else inputs, feed_mask)
-    loss = loss_of(prediction, frames[:, 1:], training)
-    if training.loss_reduction == "mean" and len(frames) != training.batch_size:
-        loss = loss * (len(frames) / training.batch_size)
-    return loss.detach(), torch.autograd.grad(loss, list(network.parameters()), materialize_grads=True)
-
-
-def update(
-    network: Predictor,
-    optimizer: torch.optim.Optimizer,
-    frames: Float[Tensor, "B T C H W"],
-    feed_mask: Float[Tensor, "B T-1"],
-    training: TrainingConfig,
-    inputs: Float[Tensor, "B T C H W"] | None = None,
-    differentiate: Differentiate = differentiate,
-) -> tuple[Tensor, Tensor]:
-    """One optimiser step; returns the loss and the gradient norm before clipping, both left on the device.
-
-    The network is held against `frames`; `inputs` is what it is shown where that differs from them. Of several
-    processes each gives its share of the batch, and all take the step of the whole.
-    """
-    loss, gradients = differentiate(network, training, frames, feed_mask, inputs)
-    gradients = [gradient + 0 for gradient in gradients]  # tensors of their own: autograd's may share memory
-    loss = distributed.add_up(loss, gradients)
-    for parameter, gradient in zip(network.parameters(), gradients, strict=True):
-        parameter.grad = gradient
-    norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm or float("inf"))
-    take_step(optimizer, loss, norm)
-    return loss, norm
 
 
 def roll_out(network: Predictor, context: Float[Tensor, "B K C H W"], run: RunConfig) -> Float[Tensor, "B T C H W"]:

@@ -22,6 +22,19 @@ _ABOUT = "benchmark"
 """Key of what a file of weights says about them, as JSON."""
 
 
+NAMES_IN_FILES = {
+    "conv_first_memory": "conv_first",
+    "conv_second_memory": "conv_second",
+    "conv_memories": "conv_last",
+}
+"""Convolution of a cell -> its name in files of weights, which never changes; all others have one name."""
+
+
+def name_in_files(name: str) -> str:
+    """What the weight called `name` in a network is called in files, `cells.0.conv_memories.bias` for instance."""
+    return ".".join(NAMES_IN_FILES.get(part, part) for part in name.split("."))
+
+
 def weights_after(step: int | str) -> str:
     """Name of the file in a run folder that keeps the weights after `step` steps, or of all such files (`*`)."""
     return f"model.step={step}.safetensors"
@@ -34,7 +47,7 @@ def save_weights(path: Path, network: Predictor, config_hash: str | None = None,
         config_hash: of the config of their run; None for weights from elsewhere.
         context: number of frames they were trained to see first, if it is known.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {name_in_files(name): tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     about = {"spec": network.spec.to_dict(), "config_hash": config_hash, "context": context, "checksum": BLANK}
     # One entry: safetensors writes several in an order that changes from process to process.
     write_atomic(path, add_checksum(save(tensors, {_ABOUT: json.dumps(about, sort_keys=True)})))
@@ -84,7 +97,8 @@ def _network_like(spec: ModelSpec, tensors: dict[str, torch.Tensor]) -> Predicto
     if len(spec.hidden_channels) > len(tensors):
         raise ValueError(f"{len(tensors)} tensors for {len(spec.hidden_channels)} layers")
     with torch.device("meta"):
-        expected = {name: tuple(tensor.shape) for name, tensor in Predictor(spec).state_dict().items()}
+        weights = Predictor(spec).state_dict()
+    expected = {name_in_files(name): tuple(tensor.shape) for name, tensor in weights.items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     wrong = [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
     if wrong:
@@ -93,11 +107,11 @@ def _network_like(spec: ModelSpec, tensors: dict[str, torch.Tensor]) -> Predicto
     if any(not tensor.is_floating_point() for tensor in tensors.values()):
         raise ValueError("not all weights are floating-point numbers")
     network = Predictor(spec)
-    network.load_state_dict(tensors)
+    network.load_state_dict({name: tensors[name_in_files(name)] for name in weights})
     return network
 
 
 def trained_context(path: Path) -> int | None:
-    """The number of context frames that `save_weights` was told of for the weights at `path`, if it was."""
+    """The number of context frames that `save_weights` was given for the weights at `path`, or None."""
     with safe_open(path, framework="pt") as stored:
         return json.loads(stored.metadata()[_ABOUT])["context"]

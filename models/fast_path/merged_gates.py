@@ -1,4 +1,4 @@
-"""The fast path: gates that are summed from the same sources come from one convolution; equations and weights stay.
+"""The optimised path: gates summed from the same sources come from one convolution; equations and weights stay.
 
 Its weights are cut out of those of the gate convolutions and joined once a roll-out. On a CPU it is computed after
 Winograd, and what a state is transformed to serves all convolutions that read it.

@@ -71,7 +71,7 @@ def test_macs_of_one_step_are_those_of_every_step_of_a_clip(cell, fields):
     spec = ModelSpec(**{"cell": cell, "hidden_channels": (3, 3), "frame_size": 8, "kernel_size": 3} | fields)
     frames = torch.zeros(1, 7, 1, 8, 8)
     network = Predictor(spec)
-    network.plain = True
+    network.reference_path = True
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(frames, free_running_mask(1, 3, 4, frames))
     assert count_macs(spec, 3, 4) == counter.get_total_flops() // 2 > 0

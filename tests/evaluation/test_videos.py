@@ -15,7 +15,8 @@ from benchmark.reporting.tracking.run_snapshot import read_snapshot
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json
 from benchmark.system.parquet import read_parquet
-from benchmark.training.train import train, train_cohort
+from benchmark.training.cohort import train_cohort
+from benchmark.training.train import train
 from tests.data.videos.test_windows import spoil
 from tests.helpers.made_films import moving_square
 

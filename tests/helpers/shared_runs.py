@@ -27,14 +27,19 @@ def digest(tensors):
 
 def watch(poison):
     """Let every update tell what it was given and what came of it; returns the list that it tells."""
-    seen, update, batch = [], engine.update, ClipStream.batch
+    seen, update, batch = [], engine.train_one_step, ClipStream.batch
 
-    def watched(network, optimizer, frames, mask, training, inputs):
-        loss, norm = update(network, optimizer, frames, mask, training, inputs)
+    def watched(network, optimizer, batch, *arguments):
+        result = update(network, optimizer, batch, *arguments)
+        frames, inputs, mask = batch
         given = {"frames": [digest([clip]) for clip in frames], "inputs": [digest([clip]) for clip in inputs]}
-        came = {"loss": loss.item(), "norm": norm.item(), "weights": digest(network.parameters())}
+        came = {
+            "loss": result.loss.item(),
+            "norm": result.gradient_norm.item(),
+            "weights": digest(network.parameters()),
+        }
         seen.append(given | {"mask": mask.tolist()} | came)
-        return loss, norm
+        return result
 
     def poisoned(stream, number, size):
         frames = batch(stream, number, size)
@@ -43,7 +48,7 @@ def watch(poison):
             frames[0, 0] = float("nan")
         return frames
 
-    engine.update, ClipStream.batch = watched, poisoned
+    engine.train_one_step, ClipStream.batch = watched, poisoned
     return seen, (update, batch)
 
 
@@ -67,7 +72,7 @@ def serve(folder):
             contextlib.redirect_stderr(log),
         ):
             code = main(task["arguments"])
-        engine.update, ClipStream.batch = usual
+        engine.train_one_step, ClipStream.batch = usual
         (folder / f"{name}.json").write_text(json.dumps({"code": code, "seen": seen}))
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from benchmark.config.sections import TrainingConfig
-from benchmark.training.step import make_optimizer, update
-from models.predictor import Cut, Predictor, build, free_running_mask
+from benchmark.training.step import Batch, make_optimizer, train_one_step
+from models.convolution import SWITCH, TANH
+from models.predictor import Cut, Predictor, build, cell_class, free_running_mask
 from models.spec import CELLS, NORMS, ModelSpec
 from tests.helpers.tiny import random_clips, states_of, tiny_spec
 
@@ -56,11 +57,20 @@ def test_predictions_and_states_have_the_shapes_of_the_spec(network, spec, frame
     states = states_of(network)
     assert {name for name, _ in trace} == states | ({"Z", "S"} if spec.highway_slot else set())
     assert "H" in states
-    assert ("M" in states) == network.cells[0].has_memory
+    assert states == set(cell_class(spec.cell).states)
     for (name, layer), states in trace.items():
         width = spec.highway_channels if name in "ZS" else spec.hidden_channels[layer - 1]
         assert [state.shape for state in states] == [(2, width, spec.patches, spec.patches)] * steps
         assert all(state.isfinite().all() for state in states)
+
+
+def test_the_cell_declares_the_nonlinearity_of_every_sum_it_asks_for_and_of_no_other(network, spec, frames):
+    gates = {}
+    network(frames, all_true(frames), gate_trace=gates)
+    declared = dict(cell_class(spec.cell).nonlinearities)
+    declared |= {"p": TANH, "s": SWITCH} if spec.highway_slot else {}
+    assert {name for name, _ in gates} == set(declared)
+    assert {nonlinearity.bias for nonlinearity in declared.values() if nonlinearity} <= {None, *spec.to_dict()}
 
 
 def test_a_prediction_depends_on_no_later_frame(network, frames):
@@ -127,7 +137,7 @@ def test_training_saved_and_loaded_goes_on_to_the_same_weights(spec, frames):
             for name, values in torch.load(io.BytesIO(state), weights_only=True).items():
                 parts[name].load_state_dict(values)
         for _ in range(steps):
-            update(network, parts["optimizer"], clips, mask, training)
+            train_one_step(network, parts["optimizer"], Batch(clips, clips, mask), training)
         file = io.BytesIO()
         torch.save({name: part.state_dict() for name, part in parts.items()}, file)
         return file.getvalue()

@@ -95,7 +95,7 @@ def test_unused_weights_have_the_shapes_of_the_code_bases(norm):
 
 def test_filters_of_c_are_ordered_i_g_f_o_there():
     ours = torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(4, 1, 1, 1)  # i f g o
-    theirs = to_reference({"cells.2.conv_first.conv.weight": ours})
+    theirs = to_reference({"cells.2.conv_first_memory.conv.weight": ours})
     assert list(theirs) == ["cell_list.2.conv_c2m.0.weight"]
     assert theirs["cell_list.2.conv_c2m.0.weight"].flatten().tolist() == [1.0, 3.0, 2.0, 4.0]
 

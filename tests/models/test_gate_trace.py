@@ -14,11 +14,11 @@ GATES = {
 
 
 @pytest.mark.parametrize("cell", GATES)
-@pytest.mark.parametrize("plain", [True, False])
-def test_every_gate_of_every_layer_and_step_is_recorded(cell, plain):
+@pytest.mark.parametrize("reference", [True, False])
+def test_every_gate_of_every_layer_and_step_is_recorded(cell, reference):
     spec = ModelSpec(cell=cell, hidden_channels=(3, 3), frame_size=8, patch_size=4, kernel_size=3, highway_slot=1)
     network, gates = build(spec, 1), {}
-    network.plain = plain
+    network.reference_path = reference
     frames = torch.rand(2, 4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     mask = torch.ones(2, 3)
     traced = network(frames, mask, gate_trace=gates)

@@ -18,10 +18,10 @@ from models.st_lstm import SpatioTemporalLSTMCell
 GOLDEN = Path(__file__).parents[1] / "golden"
 BOUND = 1e-9
 CONTEXT, HORIZON = 4, 3
-UNUSED = {"causal_lstm": {"conv_o"}, "convlstm": {"conv_o", "conv_last"}, "st_lstm": set()}
+UNUSED = {"causal_lstm": {"conv_o"}, "convlstm": {"conv_o", "conv_memories"}, "st_lstm": set()}
 """Convolutions that the other code has and never uses."""
-RENAMED = {"conv_c2m": "conv_first", "conv_om": "conv_second", "x_concat": "conv_x", "z_concat": "conv_z"}
-RENAMED |= {"cell_list": "cells", "gradient_highway": "highway"}
+RENAMED = {"conv_c2m": "conv_first_memory", "conv_om": "conv_second_memory", "x_concat": "conv_x", "z_concat": "conv_z"}
+RENAMED |= {"conv_last": "conv_memories", "cell_list": "cells", "gradient_highway": "highway"}
 CELLS = {"convlstm": ConvLSTMCell, "st_lstm": SpatioTemporalLSTMCell, "causal_lstm": CausalLSTMCell}
 CELL_CASES = [f"{cell}_cell{ln}" for cell in CELLS for ln in ("", "_ln")]
 NETWORK_CASES = {
@@ -46,12 +46,12 @@ def in_our_names(arrays: dict[str, torch.Tensor], cell: str) -> dict[str, torch.
     ours = {}
     for name, array in arrays.items():
         parts = [RENAMED.get(part, part) for part in name.split(".")]
-        is_frame = parts[0] == "conv_last" and len(array) == array.shape[1] and "cell_list" in "".join(arrays)
+        is_frame = parts[0] == "conv_memories" and len(array) == array.shape[1] and "cell_list" in "".join(arrays)
         if is_frame:
             parts[0] = "to_frame"
         elif UNUSED[cell] & set(parts):
             continue
-        if "conv_first" in parts:
+        if "conv_first_memory" in parts:
             i, g, f, o = array.chunk(4)
             array = torch.cat([i, f, g, o])
         name = ".".join(parts)
@@ -118,12 +118,12 @@ def network_of(case: str, arrays: dict[str, torch.Tensor]) -> tuple[Predictor, t
     return network, to_frames(patches, 2)
 
 
-@pytest.mark.parametrize("plain", [True, False], ids=["plain", "merged"])
+@pytest.mark.parametrize("reference", [True, False], ids=["reference", "optimised"])
 @pytest.mark.parametrize("case", NETWORK_CASES)
-def test_network_and_its_loss(case, plain):
+def test_network_and_its_loss(case, reference):
     arrays = load(case)
     network, frames = network_of(case, arrays)
-    network.plain = plain
+    network.reference_path = reference
     mask = torch.cat([torch.ones(len(frames), CONTEXT, dtype=torch.float64), arrays["input.coin"]], dim=1)
     predictions = network(frames, mask)
     assert_agree(to_patches(predictions, 2).permute(0, 1, 3, 4, 2), arrays["output.next_frames"], "next_frames")
@@ -133,12 +133,12 @@ def test_network_and_its_loss(case, plain):
     assert_gradients_agree(network, arrays, network.spec.cell)
 
 
-@pytest.mark.parametrize("plain", [True, False], ids=["plain", "merged"])
+@pytest.mark.parametrize("reference", [True, False], ids=["reference", "optimised"])
 @pytest.mark.parametrize("case", NETWORK_CASES)
-def test_probe(case, plain):
+def test_probe(case, reference):
     arrays = load(case)
     network, frames = network_of(case, arrays)
-    network.plain = plain
+    network.reference_path = reference
     predictions = network(frames, free_running_mask(len(frames), CONTEXT, HORIZON, frames))
     assert_agree(to_patches(predictions, 2).permute(0, 1, 3, 4, 2), arrays["probe.next_frames"], "next_frames")
     norms = gradient_norms(roll_out(network, frames, CONTEXT))

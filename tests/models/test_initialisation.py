@@ -30,7 +30,7 @@ def is_uniform(weight: torch.Tensor, bound: float) -> bool:
 
 
 def exceptions(names: dict[str, nn.Conv2d]) -> set[str]:
-    return {name for name in names if name.endswith("conv_last") or name == "to_frame"}
+    return {name for name in names if name.endswith("conv_memories") or name == "to_frame"}
 
 
 @pytest.mark.parametrize("equations", ["code", "paper"])

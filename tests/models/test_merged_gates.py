@@ -1,4 +1,4 @@
-"""The fast path gives what the plain path gives: predictions, gradients, whole trainings."""
+"""The optimised path gives what the reference path gives: predictions, gradients, whole trainings."""
 
 import weakref
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmark.config.sections import TrainingConfig
-from benchmark.training.step import make_optimizer, update
+from benchmark.training.step import Batch, make_optimizer, train_one_step
 from models.convolution import GateConv
 from models.fast_path.merged_gates import Merged
 from models.fast_path.winograd import Winograd, to_tiles
@@ -29,9 +29,9 @@ CASES += [("causal_lstm", {"memory_order": "spatial_to_temporal"}), ("causal_lst
 
 
 def paths(spec: ModelSpec, dtype: torch.dtype = torch.float64) -> list[Predictor]:
-    """The same network on the plain and on the fast path."""
+    """The same network on the reference and on the optimised path."""
     networks = [build(spec, seed=1).to(dtype), build(spec, seed=1).to(dtype)]
-    networks[0].plain = True
+    networks[0].reference_path = True
     return networks
 
 
@@ -44,42 +44,44 @@ def test_predictions_and_all_gradients_are_those_of_the_plain_path(cell, fields)
         predictions = network(frames, free_running_mask(2, CONTEXT, HORIZON, frames))
         predictions.square().sum().backward()
         results.append([predictions.detach(), frames.grad, *(parameter.grad for parameter in network.parameters())])
-    for plain, fast in zip(*results, strict=True):
-        torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-12)
+    for reference, optimised in zip(*results, strict=True):
+        torch.testing.assert_close(optimised, reference, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_frames_need_not_be_square(cell):
     frames = torch.rand(2, 4, 1, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    plain, fast = (network(frames, torch.ones_like(frames[:, :3, 0, 0, 0])) for network in paths(tiny_spec(cell)))
-    assert plain.shape == (2, 3, 1, 8, 12)
-    torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-12)
+    reference, optimised = (
+        network(frames, torch.ones_like(frames[:, :3, 0, 0, 0])) for network in paths(tiny_spec(cell))
+    )
+    assert reference.shape == (2, 3, 1, 8, 12)
+    torch.testing.assert_close(optimised, reference, rtol=1e-10, atol=1e-12)
 
 
 def losses_of_training(network: Predictor, dtype: torch.dtype) -> list[float]:
     training = TrainingConfig(steps=20, batch_size=2, learning_rate=1e-3)
     frames = random_clips(network.spec, batch=2, frames=6, dtype=dtype)
     optimizer, mask = make_optimizer(network, training), free_running_mask(2, 3, 3, frames)
-    return [update(network, optimizer, frames, mask, training)[0].item() for _ in range(20)]
+    return [train_one_step(network, optimizer, Batch(frames, frames, mask), training).loss.item() for _ in range(20)]
 
 
 @pytest.mark.parametrize("kernel_size", [3, 5])
 @pytest.mark.parametrize("cell", CELLS)
 def test_twenty_steps_of_training_end_at_the_weights_of_the_plain_path(cell, kernel_size):
-    plain, fast = paths(tiny_spec(cell, highway_slot=1, kernel_size=kernel_size))
-    for network in (plain, fast):
+    reference, optimised = paths(tiny_spec(cell, highway_slot=1, kernel_size=kernel_size))
+    for network in (reference, optimised):
         losses_of_training(network, torch.float64)
-    for name, weights in plain.state_dict().items():
-        torch.testing.assert_close(fast.state_dict()[name], weights, rtol=0, atol=1e-9)
-    assert not torch.equal(plain.to_frame.weight, build(plain.spec, seed=1).double().to_frame.weight)
+    for name, weights in reference.state_dict().items():
+        torch.testing.assert_close(optimised.state_dict()[name], weights, rtol=0, atol=1e-9)
+    assert not torch.equal(reference.to_frame.weight, build(reference.spec, seed=1).double().to_frame.weight)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_twenty_losses_in_single_precision_are_those_of_the_plain_path(cell):
     spec = tiny_spec(cell, highway_slot=1, kernel_size=5, hidden_channels=(8, 8), frame_size=16)
-    plain, fast = (losses_of_training(network, torch.float32) for network in paths(spec, torch.float32))
-    assert plain == pytest.approx(fast, rel=1e-4)
-    assert plain != fast
+    reference, optimised = (losses_of_training(network, torch.float32) for network in paths(spec, torch.float32))
+    assert reference == pytest.approx(optimised, rel=1e-4)
+    assert reference != optimised
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
@@ -170,14 +172,14 @@ def test_under_autocast_a_cpu_rounds_what_convolutions_read_and_adds_up_in_singl
     torch.testing.assert_close(center, torch.zeros(2), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("plain", [True, False], ids=["plain", "merged"])
+@pytest.mark.parametrize("reference", [True, False], ids=["reference", "optimised"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_recomputation_changes_no_prediction_and_no_gradient(cell, plain):
+def test_recomputation_changes_no_prediction_and_no_gradient(cell, reference):
     spec = tiny_spec(cell, highway_slot=1, kernel_size=5)
     results = []
     for recompute in (False, True):
         network = build(spec, seed=1).double()
-        network.plain, network.recompute = plain, recompute
+        network.reference_path, network.recompute = reference, recompute
         frames = random_clips(spec, batch=2, frames=CONTEXT + HORIZON)
         predictions = network(frames, free_running_mask(2, CONTEXT, HORIZON, frames))
         predictions.square().sum().backward()

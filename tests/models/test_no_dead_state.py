@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 import torch
 
-from benchmark.config.variants import SLOTS, VARIANTS, Variant
+from benchmark.config.variants import VARIANTS, Variant, slot_number
 from models.counts import count_parameters
 from models.predictor import Predictor, build, free_running_mask
 from models.spec import CELLS, INITS, NORMS, ModelSpec
@@ -33,10 +33,9 @@ NETWORKS = VARIANTS | {
 def variant_spec(variant: str, depth: int, **fields) -> ModelSpec | None:
     """The spec of a variant at a depth, on a 2 x 2 grid; None where its highway has no slot."""
     known = NETWORKS[variant]
-    slot = SLOTS[known.slot](depth) if known.slot else 0
-    if known.slot and not 1 <= slot < depth:
+    if known.slot and depth < 2:
         return None
-    sizes = {"hidden_channels": (2,) * depth, "frame_size": 4, "highway_slot": slot}
+    sizes = {"hidden_channels": (2,) * depth, "frame_size": 4, "highway_slot": slot_number(known.slot, depth)}
     return tiny_spec(known.cell, **sizes | known.model | fields)
 
 

@@ -100,7 +100,7 @@ def st_lstm(w: Weights, d, x, h, c, m, visit=unchanged):
     m = visit("M", f2 * m + i2 * g2)  # 2h
     both = np.concatenate([c, m])
     o = sigmoid(X["o"] + H["o"] + gates(w, d, "conv_o", both, "o")["o"])  # 2i
-    h = visit("H", o * np.tanh(conv1x1(w, d, "conv_last", both)))  # 2j
+    h = visit("H", o * np.tanh(conv1x1(w, d, "conv_memories", both)))  # 2j
     return h, c, m
 
 
@@ -127,16 +127,16 @@ def causal_lstm(w: Weights, d, x, h, c, m, visit=unchanged):
 
     if d.spatial_first:
         new_m = spatial({})
-        first = gates(w, d, "conv_first", new_m, "i f g o")
+        first = gates(w, d, "conv_first_memory", new_m, "i f g o")
         new_c = temporal(first)
-        second = gates(w, d, "conv_second", new_c, "o")
+        second = gates(w, d, "conv_second_memory", new_c, "o")
     else:
         new_c = temporal({})
-        first = gates(w, d, "conv_first", new_c, "i' f' g' o")
+        first = gates(w, d, "conv_first_memory", new_c, "i' f' g' o")
         new_m = spatial(first)
-        second = gates(w, d, "conv_second", new_m, "o")
+        second = gates(w, d, "conv_second_memory", new_m, "o")
     o = np.tanh(X["o"] + H.get("o", nothing) + first["o"] + second["o"])  # 3i
-    h = o * np.tanh(conv1x1(w, d, "conv_last", np.concatenate([new_c, new_m])))  # 3j
+    h = o * np.tanh(conv1x1(w, d, "conv_memories", np.concatenate([new_c, new_m])))  # 3j
     return visit("H", h), new_c, new_m
 
 

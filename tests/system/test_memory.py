@@ -16,7 +16,7 @@ from benchmark.config.sections import EvaluationConfig, ProbeConfig, TrainingCon
 from benchmark.system import memory
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json
-from benchmark.training.train import less_memory
+from benchmark.training.job import less_memory
 
 SECTIONS = {"training": TrainingConfig, "evaluation": EvaluationConfig, "probe": ProbeConfig}
 

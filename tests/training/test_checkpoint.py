@@ -7,6 +7,7 @@ import random
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from benchmark.system.errors import UserError
@@ -215,3 +216,16 @@ def test_weights_of_another_program_are_named(tmp_path):
     save_file({"weight": torch.zeros(2)}, path)
     with pytest.raises(UserError, match=r"model.safetensors: .*not written by this benchmark"):
         load_weights(path)
+
+
+def test_files_of_weights_keep_the_names_that_they_have_always_had(tmp_path):
+    names = {"causal_lstm": "x h c m first second last", "st_lstm": "x h m o last", "convlstm": "x h"}
+    for cell, convolutions in names.items():
+        spec = ModelSpec(cell=cell, hidden_channels=(3, 3), frame_size=8, kernel_size=3, highway_slot=1)
+        save_weights(tmp_path / cell, build(spec, 1))
+        with safe_open(tmp_path / cell, framework="pt") as stored:
+            found = {name.rpartition(".")[0].removesuffix(".conv") for name in stored.keys()}  # noqa: SIM118
+        cells = {f"cells.{layer}.conv_{name}" for layer in range(2) for name in convolutions.split()}
+        assert found == cells | {"highway.conv_x", "highway.conv_z", "to_frame"}
+        loaded = load_weights(tmp_path / cell).state_dict()
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in build(spec, 1).state_dict().items())

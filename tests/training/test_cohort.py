@@ -21,7 +21,8 @@ from benchmark.system.files import read_json, read_json_lines, write_json
 from benchmark.system.locks import hold
 from benchmark.training import step as engine
 from benchmark.training.checkpoint import read_checkpoint
-from benchmark.training.train import train, train_cohort
+from benchmark.training.cohort import train_cohort
+from benchmark.training.train import train
 from models.spec import ModelSpec
 
 VARIANTS = (
@@ -102,7 +103,7 @@ def batches(monkeypatch, stop=None):
 @contextlib.contextmanager
 def no_memory_for(monkeypatch, cell, after):
     """A real refusal of the allocator, in place of an update of the network of `cell` after that many."""
-    update, done = engine.update, []
+    update, done = engine.train_one_step, []
 
     def hungry(network, *arguments):
         if network.spec.cell == cell:
@@ -112,7 +113,7 @@ def no_memory_for(monkeypatch, cell, after):
         return update(network, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "update", hungry)
+        patch.setattr(engine, "train_one_step", hungry)
         yield
 
 
@@ -144,19 +145,19 @@ def test_each_batch_is_made_once_for_all(cohort, results, monkeypatch):
 
 
 def test_bars_are_drawn_once_for_all_and_hide_the_same_from_each(cohort, results, monkeypatch):
-    drawn, seen, inputs_of, update = [], {}, DigitClips.inputs, engine.update
+    drawn, seen, inputs_of, update = [], {}, DigitClips.inputs, engine.train_one_step
 
     def watched(source, frames, numbers, stream):
         drawn.append(numbers.tolist())
         return inputs_of(source, frames, numbers, stream)
 
-    def watching(network, optimizer, frames, mask, training, inputs):
-        assert not torch.equal(frames, inputs)
-        seen.setdefault(network.spec.cell, []).append(inputs.data_ptr())
-        return update(network, optimizer, frames, mask, training, inputs)
+    def watching(network, optimizer, batch, *arguments):
+        assert not torch.equal(batch.frames, batch.inputs)
+        seen.setdefault(network.spec.cell, []).append(batch.inputs.data_ptr())
+        return update(network, optimizer, batch, *arguments)
 
     monkeypatch.setattr(DigitClips, "inputs", watched)
-    monkeypatch.setattr(engine, "update", watching)
+    monkeypatch.setattr(engine, "train_one_step", watching)
     runs = cohort(variants=["convlstm", "predrnn", "predrnnpp"], data={"gaps": [0, 1, 2]}, training={"batch_size": 8})
     train_cohort(runs, results, "cpu")
     assert drawn[1:] == [list(range(first, first + 8)) for first in range(0, 64, 8)]  # [0] is validation
@@ -244,7 +245,7 @@ def test_error_that_is_not_about_memory_is_not_held_back(cohort, results, monkey
     def broken(*arguments):
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(engine, "update", broken)
+    monkeypatch.setattr(engine, "train_one_step", broken)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         train_cohort(cohort(), results, "cpu")
 
@@ -269,7 +270,7 @@ def test_trained_runs_are_left_alone_and_their_removed_weights_come_back(cohort,
 
 @pytest.mark.parametrize("other", ["config", "code", "digits"])
 def test_stale_run_alone_is_trained_again(cohort, results, monkeypatch, capsys, other):
-    from benchmark.training import train as module
+    from benchmark.training import run_state as module
 
     train_cohort(cohort(), results, "cpu")
     runs, hashed, stale = cohort(), module.code_hash, {"predrnn"}
@@ -403,7 +404,7 @@ def test_each_run_of_a_cohort_on_a_gpu_is_the_run_trained_alone(cohort, results)
 
 @pytest.mark.gpu
 def test_run_of_a_cohort_that_finds_no_gpu_memory_leaves_the_others_unharmed(cohort, results, monkeypatch):
-    update = engine.update
+    update = engine.train_one_step
 
     def hungry(network, *arguments):
         if network.spec.cell == "st_lstm":
@@ -412,7 +413,7 @@ def test_run_of_a_cohort_that_finds_no_gpu_memory_leaves_the_others_unharmed(coh
 
     runs = cohort(training={"device": "cuda"})
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "update", hungry)
+        patch.setattr(engine, "train_one_step", hungry)
         with pytest.raises(UserError, match=r"^predrnn seed=1, step 1: out of memory "):
             train_cohort(runs, results, "cuda")
     states = [read_json(run.path(results) / "status.json")["state"] for run in runs]

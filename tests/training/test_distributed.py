@@ -29,7 +29,7 @@ from benchmark.evaluation.evaluate import evaluate
 from benchmark.system import processes
 from benchmark.system.files import read_json, read_json_lines
 from benchmark.training import step as engine
-from benchmark.training.run_state import shares
+from benchmark.training.run_state import add_process_count
 from benchmark.training.train import train
 from tests.helpers.fixtures import TINY
 
@@ -131,7 +131,7 @@ def shared(tmp_path_factory):
             if name in ("mean", "gaps"):
                 tasks.append({"arguments": ["evaluate", *options, "--data-dir", str(top)]})
     (top / "tasks.json").write_text(json.dumps(tasks))
-    command = [*TORCHRUN, str(ROOT / "tests" / "benchmark" / "shared_runs.py"), str(top)]
+    command = [*TORCHRUN, str(ROOT / "tests" / "helpers" / "shared_runs.py"), str(top)]
     done = subprocess.run(command, cwd=top, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     left = {}
@@ -147,15 +147,15 @@ def shared(tmp_path_factory):
 def alone(run, results):
     """What every update of one process is given and gives, and the folder of its run."""
     elsewhere = another(results, "alone")
-    seen, update = [], engine.update
+    seen, update = [], engine.train_one_step
 
-    def watched(network, optimizer, frames, mask, training, inputs):
-        loss, norm = update(network, optimizer, frames, mask, training, inputs)
-        seen.append((frames, inputs, mask, loss.item(), norm.item()))
-        return loss, norm
+    def watched(network, optimizer, batch, *arguments):
+        result = update(network, optimizer, batch, *arguments)
+        seen.append((*batch, result.loss.item(), result.gradient_norm.item()))
+        return result
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "update", watched)
+        patch.setattr(engine, "train_one_step", watched)
         patch.setenv("MLFLOW_TRACKING_URI", ENVIRONMENT["MLFLOW_TRACKING_URI"])
         train(run, elsewhere, "cpu")
     return seen, run.path(elsewhere)
@@ -361,9 +361,9 @@ def test_names_that_schedulers_set_mean_nothing_without_torchrun(one_of_two, mon
 
 
 def test_share_of_a_run_is_told_step_by_step(one_of_two):
-    assert shares({0: 1}, 0) == {0: 1}
-    assert shares({0: 2, 30: 1}, 50) == {0: 2, 30: 1}
+    assert add_process_count({0: 1}, 0) == {0: 1}
+    assert add_process_count({0: 2, 30: 1}, 50) == {0: 2, 30: 1}
     one_of_two(0)
-    assert shares({0: 1}, 0) == {0: 2}
-    assert shares({0: 2, 30: 1}, 50) == {0: 2, 30: 1, 50: 2}
-    assert shares({0: 2, 30: 1}, 30) == {0: 2}
+    assert add_process_count({0: 1}, 0) == {0: 2}
+    assert add_process_count({0: 2, 30: 1}, 50) == {0: 2, 30: 1, 50: 2}
+    assert add_process_count({0: 2, 30: 1}, 30) == {0: 2}

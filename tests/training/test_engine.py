@@ -9,7 +9,8 @@ import torch
 from benchmark.config.sections import TrainingConfig
 from benchmark.system.devices import prepare_device
 from benchmark.training import step as engine
-from benchmark.training.captured_step import make_step, remember
+from benchmark.training.acceleration.captured_step import make_step, save_in_memory
+from benchmark.training.step import Batch
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec
 
@@ -50,7 +51,9 @@ def test_loss_of_a_half_precision_prediction_is_computed_in_single_precision(fra
 def test_update_is_one_step_of_adam_on_the_loss(frames):
     mask = free_running_mask(2, 3, 2, frames)
     network, plain = build(SPEC, 1), build(SPEC, 1)
-    loss, norm = engine.update(network, engine.make_optimizer(network, training()), frames, mask, training())
+    loss, norm = engine.train_one_step(
+        network, engine.make_optimizer(network, training()), Batch(frames, frames, mask), training()
+    )
     optimizer = torch.optim.Adam(plain.parameters(), lr=0.01)
     expected = (plain(frames, mask) - frames[:, 1:]).square().mean()
     expected.backward()
@@ -66,7 +69,9 @@ def test_clipping_limits_the_gradient_and_reports_its_norm_before(frames):
     network = build(SPEC, 1)
     mask = free_running_mask(2, 3, 2, frames)
     clipped = training(clip_norm=0.01)
-    _, norm = engine.update(network, engine.make_optimizer(network, clipped), frames, mask, clipped)
+    _, norm = engine.train_one_step(
+        network, engine.make_optimizer(network, clipped), Batch(frames, frames, mask), clipped
+    )
     after = torch.cat([parameter.grad.flatten() for parameter in network.parameters()]).norm()
     assert norm.item() > 0.02
     assert after.item() == pytest.approx(0.01, rel=1e-3)
@@ -112,8 +117,8 @@ def test_bf16_computes_in_half_precision_and_keeps_single_precision_weights(fram
     mask = free_running_mask(2, 3, 2, frames)
     half, single = training(precision="bf16"), training()
     network, plain = build(SPEC, 1), build(SPEC, 1)
-    loss, _ = engine.update(network, engine.make_optimizer(network, half), frames, mask, half)
-    full, _ = engine.update(plain, engine.make_optimizer(plain, single), frames, mask, single)
+    loss, _ = engine.train_one_step(network, engine.make_optimizer(network, half), Batch(frames, frames, mask), half)
+    full, _ = engine.train_one_step(plain, engine.make_optimizer(plain, single), Batch(frames, frames, mask), single)
     assert loss.item() != full.item()
     assert loss.item() == pytest.approx(full.item(), rel=0.02)
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
@@ -141,11 +146,13 @@ def test_device_is_prepared_with_the_threads_of_the_protocol_and_deterministic_a
         torch.set_num_threads(before)
 
 
-def test_the_step_of_a_cpu_is_update(frames):
+def test_the_step_of_a_cpu_is_train_one_step(frames):
     mask = free_running_mask(2, 3, 2, frames)
     stepped, updated = build(SPEC, 1), build(SPEC, 1)
-    found = make_step(stepped, engine.make_optimizer(stepped, training()), training())(frames, mask)
-    expected = engine.update(updated, engine.make_optimizer(updated, training()), frames, mask, training())
+    found = make_step(stepped, engine.make_optimizer(stepped, training()), training())(Batch(frames, frames, mask))
+    expected = engine.train_one_step(
+        updated, engine.make_optimizer(updated, training()), Batch(frames, frames, mask), training()
+    )
     assert found == expected
     assert all(map(torch.equal, stepped.parameters(), updated.parameters()))
 
@@ -156,25 +163,25 @@ def test_what_a_warm_up_changes_is_put_back_in_place(frames, steps_before):
     trained, straight = build(SPEC, 1), build(SPEC, 1)
     optimizers = [engine.make_optimizer(network, training()) for network in (trained, straight)]
     for _ in range(steps_before):
-        engine.update(trained, optimizers[0], frames, mask, training())
-        engine.update(straight, optimizers[1], frames, mask, training())
-    restore = remember(trained, optimizers[0])
+        engine.train_one_step(trained, optimizers[0], Batch(frames, frames, mask), training())
+        engine.train_one_step(straight, optimizers[1], Batch(frames, frames, mask), training())
+    restore = save_in_memory(trained, optimizers[0])
     places = [parameter.data_ptr() for parameter in trained.parameters()]
-    engine.update(trained, optimizers[0], frames, mask, training())
+    engine.train_one_step(trained, optimizers[0], Batch(frames, frames, mask), training())
     restore()
     assert [parameter.data_ptr() for parameter in trained.parameters()] == places
     assert all(map(torch.equal, trained.parameters(), straight.parameters()))
-    engine.update(trained, optimizers[0], frames, mask, training())
-    engine.update(straight, optimizers[1], frames, mask, training())
+    engine.train_one_step(trained, optimizers[0], Batch(frames, frames, mask), training())
+    engine.train_one_step(straight, optimizers[1], Batch(frames, frames, mask), training())
     assert all(map(torch.equal, trained.parameters(), straight.parameters()))
 
 
-def on_gpu(precision, plain=False, eager=False, steps=6, **keys):
-    """Losses and weights of a short training on the GPU, by the captured step or by `update`."""
+def on_gpu(precision, reference_path=False, eager=False, steps=6, **keys):
+    """Losses and weights of a short training on the GPU, by the captured step or by `train_one_step`."""
     settings = training(precision=precision, clip_norm=1.0, schedule="one-cycle", steps=20, **keys)
     prepare_device("cuda", 1)
     network = build(ModelSpec(cell="causal_lstm", hidden_channels=(16, 16), frame_size=16, highway_slot=1), 1).cuda()
-    network.plain = plain
+    network.reference_path = reference_path
     optimizer = engine.make_optimizer(network, settings)
     schedule = engine.make_schedule(optimizer, settings)
     clips = torch.rand(steps, 4, 5, 1, 16, 16, generator=torch.Generator().manual_seed(1)).cuda()
@@ -182,7 +189,11 @@ def on_gpu(precision, plain=False, eager=False, steps=6, **keys):
     step = make_step(network, optimizer, settings)
     losses = []
     for frames in clips:
-        found = engine.update(network, optimizer, frames, mask, settings) if eager else step(frames, mask)
+        found = (
+            engine.train_one_step(network, optimizer, Batch(frames, frames, mask), settings)
+            if eager
+            else step(Batch(frames, frames, mask))
+        )
         losses.append(found[0])
         schedule.step()
     return torch.stack(losses).cpu(), [parameter.detach().cpu() for parameter in network.parameters()]
@@ -199,8 +210,8 @@ def test_the_captured_step_gives_the_training_of_the_eager_one(precision, recomp
 
 @pytest.mark.gpu
 def test_fast_and_plain_agree_on_a_gpu_in_single_precision():
-    fast, plain = on_gpu("fp32"), on_gpu("fp32", plain=True, eager=True)
-    torch.testing.assert_close(fast[0], plain[0], rtol=1e-4, atol=0)
+    optimised, reference = on_gpu("fp32"), on_gpu("fp32", reference_path=True, eager=True)
+    torch.testing.assert_close(optimised[0], reference[0], rtol=1e-4, atol=0)
 
 
 @pytest.mark.gpu
@@ -214,11 +225,13 @@ def test_no_step_waits_for_the_gpu(eager):
     mask = free_running_mask(2, 3, 2, frames)
     step = make_step(network, optimizer, settings)
     for _ in range(2):
-        step(frames, mask)
+        step(Batch(frames, frames, mask))
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(2):
-            engine.update(network, optimizer, frames, mask, settings) if eager else step(frames, mask)
+            engine.train_one_step(network, optimizer, Batch(frames, frames, mask), settings) if eager else step(
+                Batch(frames, frames, mask)
+            )
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -237,4 +250,4 @@ def test_a_step_that_cannot_be_captured_says_so(frames, monkeypatch):
     monkeypatch.setattr(network, "forward", lambda *given: forward(*given) * float(given[0].sum().item() >= 0))
     step = make_step(network, engine.make_optimizer(network, training()), training())
     with pytest.raises(RuntimeError, match="cannot be captured as a CUDA graph"):
-        step(frames.cuda(), free_running_mask(2, 3, 2, frames).cuda())
+        step(Batch(frames.cuda(), frames.cuda(), free_running_mask(2, 3, 2, frames).cuda()))

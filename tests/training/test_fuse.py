@@ -13,7 +13,8 @@ import json, torch
 from torch._dynamo.utils import counters
 from benchmark import engine
 from benchmark.config.sections import TrainingConfig
-from benchmark.training.captured_step import make_step
+from benchmark.training.acceleration.captured_step import make_step
+from benchmark.training.step import Batch
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec
 
@@ -25,7 +26,7 @@ for fuse in (False, True):
     training = TrainingConfig(steps=3, batch_size=2, learning_rate=0.01, fuse=fuse, recompute=True)
     network = build(spec, 1).double()
     step = make_step(network, engine.make_optimizer(network, training), training)
-    losses = [step(frames, mask)[0].item() for _ in range(3)]
+    losses = [step(Batch(frames, frames, mask)).loss.item() for _ in range(3)]
     weights = torch.cat([parameter.detach().flatten() for parameter in network.parameters()]).tolist()
     found[f"{fuse}"] = {"losses": losses, "weights": weights, "graphs": sum(counters["stats"].values())}
 print(json.dumps(found))

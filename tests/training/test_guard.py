@@ -14,9 +14,10 @@ from benchmark.data.moving_digits.stream import ClipStream
 from benchmark.system.files import read_json, read_json_lines
 from benchmark.training import step as engine
 from benchmark.training.checkpoint import read_checkpoint, save_checkpoint
-from benchmark.training.divergence_guard import LIMIT, DivergenceGuard, GuardedAdam, take_step
+from benchmark.training.cohort import train_cohort
+from benchmark.training.divergence_guard import LIMIT, DivergenceGuard, GuardedAdam, take_guarded_step
 from benchmark.training.scheduled_sampling import feed_mask
-from benchmark.training.train import train, train_cohort
+from benchmark.training.train import train
 from benchmark.training.weight_files import load_weights
 from models.predictor import build
 
@@ -35,7 +36,7 @@ def updates(judged, fused=False, **keys):
     found = []
     for loss, norm in judged:
         weight.grad = torch.ones(1)
-        take_step(optimizer, loss, norm)
+        take_guarded_step(optimizer, loss, norm)
         found.append(weight.item())
     return found, optimizer.guard
 
@@ -95,9 +96,9 @@ def test_a_row_of_bad_updates_ends_the_run_at_the_first_of_them(fused, policy):
 
 def test_second_update_of_a_step_is_named_as_the_reversed_batch():
     _, guard = updates([GOOD, GOOD, GOOD, LOSS], reversed_second_step=True)
-    assert guard.read().about() == {"batch": 1, "non_finite": "loss", "reversed": True}
+    assert guard.read().to_dict() == {"batch": 1, "non_finite": "loss", "reversed": True}
     _, guard = updates([GOOD, GOOD, LOSS], reversed_second_step=True)
-    assert guard.read().about() == {"batch": 1, "non_finite": "loss"}
+    assert guard.read().to_dict() == {"batch": 1, "non_finite": "loss"}
 
 
 def test_every_policy_trains_an_undisturbed_run_to_the_same_bits(make_protocol, results):

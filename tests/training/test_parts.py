@@ -13,7 +13,8 @@ from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, read_json_lines
 from benchmark.system.memory import worker_pids
 from benchmark.training import step as engine
-from benchmark.training.captured_step import make_step
+from benchmark.training.acceleration.captured_step import make_step
+from benchmark.training.step import Batch
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec
 
@@ -41,7 +42,7 @@ def trained(steps=20, **keys):
     network, step = made(**keys)
     inputs, mask = FRAMES.clone(), free_running_mask(5, 3, 2, FRAMES)
     inputs[:, 2, :, :, 3] = 0.5
-    losses = [step(FRAMES, mask, inputs)[0].item() for _ in range(steps)]
+    losses = [step(Batch(FRAMES, inputs, mask)).loss.item() for _ in range(steps)]
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()]), losses
 
 
@@ -61,7 +62,7 @@ def test_processes_end_with_the_step_they_work_for(threads):
     threads(2)
     _, step = made()
     assert len(worker_pids()) == 1
-    step(FRAMES, free_running_mask(5, 3, 2, FRAMES))
+    step(Batch(FRAMES, FRAMES, free_running_mask(5, 3, 2, FRAMES)))
     assert len(worker_pids()) == 2
     del step
     assert len(worker_pids()) == 1
@@ -71,21 +72,21 @@ def test_a_process_that_is_ended_from_outside_is_said(threads):
     threads(2)
     _, step = made()
     mask = free_running_mask(5, 3, 2, FRAMES)
-    step(FRAMES, mask)
+    step(Batch(FRAMES, FRAMES, mask))
     os.kill(worker_pids()[1], signal.SIGKILL)
     with pytest.raises(UserError, match=r"ended from outside .*training\.threads"):
-        step(FRAMES, mask)
+        step(Batch(FRAMES, FRAMES, mask))
 
 
 def test_plain_networks_and_single_clips_are_taken_whole(threads):
     threads(2)
     network, _ = made()
-    network.plain = True
+    network.reference_path = True
     training = TrainingConfig(steps=1, batch_size=5, learning_rate=0.01)
     step = make_step(network, engine.make_optimizer(network, training), training)
-    step(FRAMES, free_running_mask(5, 3, 2, FRAMES))
+    step(Batch(FRAMES, FRAMES, free_running_mask(5, 3, 2, FRAMES)))
     _, single = made(batch_size=1)
-    single(FRAMES[:1], free_running_mask(1, 3, 2, FRAMES))
+    single(Batch(FRAMES[:1], FRAMES[:1], free_running_mask(1, 3, 2, FRAMES)))
     assert len(worker_pids()) == 1
 
 

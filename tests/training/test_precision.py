@@ -7,7 +7,8 @@ import torch
 from benchmark.config.sections import TrainingConfig
 from benchmark.data.moving_digits.stream import ClipStream
 from benchmark.training import step as engine
-from benchmark.training.captured_step import make_step
+from benchmark.training.acceleration.captured_step import make_step
+from benchmark.training.step import Batch
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec
 
@@ -25,7 +26,7 @@ def curve(cell: str, precision: str, seed: int) -> np.ndarray:
     losses = []
     for number in range(STEPS):
         frames = stream.batch(number, 4)
-        losses.append(step(frames, free_running_mask(4, 4, 4, frames))[0].item())
+        losses.append(step(Batch(frames, frames, free_running_mask(4, 4, 4, frames))).loss.item())
     return np.array(losses).reshape(-1, WINDOW).mean(axis=1)
 
 

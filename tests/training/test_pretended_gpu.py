@@ -38,34 +38,40 @@ def low_precision():
         torch.set_autocast_enabled("cuda", False)
 
 
-def forward_alone(network, training, frames, mask, inputs=None):
-    """`differentiate` without the way back, which needs a driver."""
+def forward(network, batch, training):
+    """`engine.forward` without `torch.autocast`, which asks for a driver."""
     with low_precision() if training.precision == "bf16" else contextlib.nullcontext():
-        loss = engine.loss_of(network(frames, mask), frames[:, 1:], training)
-    return loss.detach(), [torch.empty_like(weights) for weights in network.parameters()]
+        return network(batch.inputs, batch.feed_mask)
 
 
-def take_steps(spec, plain=False, differentiate=forward_alone, **keys):
+def no_way_back(network, loss):
+    """In place of `engine.backward`, which needs a driver."""
+    return [torch.empty_like(weights) for weights in network.parameters()]
+
+
+def take_steps(spec, reference=False, backward=no_way_back, **keys):
     """Two optimiser steps; returns loss and norm of the second."""
     settings = TrainingConfig(**{"steps": 10, "batch_size": 2, "learning_rate": 0.01, "clip_norm": 1.0} | keys)
     network = build(spec, 1)
-    network.plain = plain
-    engine.arrange(network, settings)
+    network.reference_path = reference
+    engine.set_computation(network, settings)
     optimizer = engine.make_optimizer(network, settings)
     frames = torch.rand(2, 4, 1, 16, 16)
     mask = free_running_mask(2, 2, 2, frames)
-    with NoWaiting():
+    with pytest.MonkeyPatch.context() as patch, NoWaiting():
+        patch.setattr(engine, "forward", forward)
+        patch.setattr(engine, "backward", backward)
         for _ in range(2):
-            found = engine.update(network, optimizer, frames, mask, settings, differentiate=differentiate)
+            found = engine.train_one_step(network, optimizer, engine.Batch(frames, frames, mask), settings)
     return found
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("plain", [True, False], ids=["plain", "fast"])
+@pytest.mark.parametrize("reference", [True, False], ids=["reference", "optimised"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_step_waits_for_nothing(cell, plain, precision):
+def test_a_step_waits_for_nothing(cell, reference, precision):
     spec = ModelSpec(cell=cell, hidden_channels=(8, 8), frame_size=16, highway_slot=1)
-    assert devices(take_steps(spec, plain, precision=precision)) == {"cuda"}
+    assert devices(take_steps(spec, reference, precision=precision)) == {"cuda"}
 
 
 @pytest.mark.parametrize(
@@ -84,13 +90,12 @@ def test_no_setting_makes_a_step_wait(keys, norm):
     [lambda loss: loss.item() > 0, lambda loss: bool(loss > 0), lambda loss: loss.cpu(), lambda loss: loss.nonzero()],
 )
 def test_a_step_that_waits_is_noticed(spoil):
-    def waits(*given):
-        loss, gradients = forward_alone(*given)
+    def waits(network, loss):
         spoil(loss)
-        return loss, gradients
+        return no_way_back(network, loss)
 
     with pytest.raises((Waited, torch._subclasses.fake_tensor.DynamicOutputShapeException)):
-        take_steps(ModelSpec(cell="convlstm", hidden_channels=(8,), frame_size=16), differentiate=waits)
+        take_steps(ModelSpec(cell="convlstm", hidden_channels=(8,), frame_size=16), backward=waits)
 
 
 def kept_mib(steps):
@@ -157,7 +162,7 @@ def test_scores_are_computed_where_the_frames_are(name):
 def test_the_roll_out_of_the_probe_keeps_to_its_device(cell, path):
     spec = ModelSpec(cell=cell, hidden_channels=(8, 8), frame_size=16, highway_slot=1)
     network, gates = build(spec, 1), {}
-    network.plain = True
+    network.reference_path = True
     with NoWaiting():
         rolled = roll_out(network, torch.rand(2, 4, 1, 16, 16), 2, path, gates)
         shares = saturated(gates, spec)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from benchmark.data.moving_digits.digits import load_digits
 from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.reporting.tracking.background_mirror import BackgroundMirror
 from benchmark.system.errors import UserError
 from benchmark.system.files import append_json_line, read_json, read_json_lines
 from benchmark.system.locks import hold
@@ -31,9 +32,9 @@ from models.predictor import build
 ROOT = Path(__file__).parents[2]
 
 
-def trained(run, results):
+def trained(run, results, **options):
     """Train `run` and return its folder."""
-    train(run, results, "cpu")
+    train(run, results, "cpu", **options)
     return run.path(results)
 
 
@@ -187,7 +188,7 @@ def test_checkpoint_of_other_code_is_stale(make_protocol, results, monkeypatch, 
     run = make_protocol().run("convlstm", 1)
     with interrupted_at(monkeypatch, 5):
         train(run, results, "cpu")
-    monkeypatch.setattr("benchmark.training.train.code_hash", lambda stage, spec: "edited")
+    monkeypatch.setattr("benchmark.training.run_state.code_hash", lambda stage, spec: "edited")
     trained(run, results)
     assert "checkpoint of other code set aside" in capsys.readouterr().out
 
@@ -214,7 +215,7 @@ def test_missing_data_are_an_error_before_anything_is_written(make_protocol, res
 
 
 def test_unreachable_store_stops_no_training_and_is_said(make_protocol, results, capsys):
-    folder = trained(make_protocol().run("convlstm", 1), results)
+    folder = trained(make_protocol().run("convlstm", 1), results, beside=BackgroundMirror)
     assert read_json(folder / "status.json")["state"] == "finished"
     said = capsys.readouterr().err
     assert said.count("not sent to MLflow yet: MLflow store sqlite:////proc/no/mlflow.db cannot be used") == 1
@@ -233,10 +234,10 @@ def test_training_appears_in_a_real_store_while_it_runs_and_when_it_ends(make_pr
         return client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
 
     with interrupted_at(monkeypatch, 5):
-        train(run, results, "cpu")
+        train(run, results, "cpu", beside=BackgroundMirror)
     (begun,) = runs()
     assert (begun.info.status, begun.data.tags["state"]) == ("RUNNING", "running")
-    folder = trained(run, results)
+    folder = trained(run, results, beside=BackgroundMirror)
     (ended,) = runs()
     assert (ended.info.run_id, ended.info.status) == (begun.info.run_id, "FINISHED")
     history = MlflowClient(store).get_metric_history(ended.info.run_id, "train/loss")
@@ -245,13 +246,13 @@ def test_training_appears_in_a_real_store_while_it_runs_and_when_it_ends(make_pr
 
 def test_variants_of_one_seed_see_the_same_clips_and_masks_in_the_same_order(make_protocol, results, monkeypatch):
     seen = []
-    update = engine.update
+    update = engine.train_one_step
 
-    def watched(network, optimizer, frames, mask, training, inputs):
-        seen.append((frames.numpy().tobytes(), mask.numpy().tobytes()))
-        return update(network, optimizer, frames, mask, training, inputs)
+    def watched(network, optimizer, batch, *arguments):
+        seen.append((batch.frames.numpy().tobytes(), batch.feed_mask.numpy().tobytes()))
+        return update(network, optimizer, batch, *arguments)
 
-    monkeypatch.setattr(engine, "update", watched)
+    monkeypatch.setattr(engine, "train_one_step", watched)
     protocol = make_protocol()
     for variant, seed in (("convlstm", 1), ("predrnnpp", 1), ("convlstm", 2)):
         train(protocol.run(variant, seed), results, "cpu")
@@ -293,18 +294,18 @@ def test_reversed_second_step_learns_from_the_clip_backwards_under_the_same_mask
         losses.append(loss.item())
     folder = trained(run, results)
     assert curve(folder, "train/loss") == [pytest.approx(np.mean(losses), rel=1e-5)]
-    for name, tensor in load_file(folder / "model.safetensors").items():
+    for name, tensor in load_weights(folder / "model.safetensors").state_dict().items():
         torch.testing.assert_close(tensor, network.state_dict()[name], rtol=0, atol=1e-5)
 
 
 def test_one_cycle_and_reverse_sampling_are_logged_as_they_were_used(make_protocol, results, monkeypatch):
-    masks, update = [], engine.update
+    masks, update = [], engine.train_one_step
 
-    def watched(network, optimizer, frames, mask, training, inputs):
-        masks.append(mask)
-        return update(network, optimizer, frames, mask, training, inputs)
+    def watched(network, optimizer, batch, *arguments):
+        masks.append(batch.feed_mask)
+        return update(network, optimizer, batch, *arguments)
 
-    monkeypatch.setattr(engine, "update", watched)
+    monkeypatch.setattr(engine, "train_one_step", watched)
     sampling = {"kind": "reverse", "stop": 16, "reverse_start": 8, "reverse_decay": 4.0}
     keys = {"schedule": "one-cycle", "sampling": sampling, "steps": 20, "batch_size": 16}
     folder = trained(make_protocol(training=keys).run("convlstm", 1), results)
@@ -351,7 +352,7 @@ def test_run_without_steps_keeps_the_initial_weights(make_protocol, results):
     run = make_protocol(training={"steps": 0}).run("predrnnpp", 1)
     folder = trained(run, results)
     assert read_json(folder / "status.json") == {"state": "finished", "step": 0, "steps": 0}
-    weights = load_file(folder / "model.safetensors")
+    weights = load_weights(folder / "model.safetensors").state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in build(run.model, 1).state_dict().items())
 
 

@@ -67,8 +67,8 @@ def skipped_notes(runs: list[FinishedRun]) -> list[str]:
     notes = []
     for run in runs:
         if run.skipped and not run.diverged:
-            lowers = run.config is not None and run.config.training.on_divergence == "lower_lr"
-            rate = f", learning rate {0.5**run.skipped:.3g} of the protocol's after them" if lowers else ""
+            factor = 1.0 if run.config is None else run.config.training.rate_factor(run.skipped)
+            rate = f", learning rate {factor:.3g} of the protocol's after them" if factor < 1 else ""
             count = f"{run.skipped} update{'s' * (run.skipped > 1)} left out, loss or gradient not finite"
             notes.append(f"{run.label}, seed {run.seed}: {count}{rate}.")
     return notes

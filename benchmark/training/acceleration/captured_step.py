@@ -1,37 +1,37 @@
-"""The optimiser step in the form that suits its device: a graph on a GPU, processes beside each other on a CPU."""
+"""An optimiser step in the form that suits its device: a graph on a GPU, processes beside each other on a CPU."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchmark.config.sections import TrainingConfig
 from benchmark.system import processes
-from benchmark.training import step as engine
-from benchmark.training.cpu_parallel import DataParallelCpu
+from benchmark.training import step as training_step
+from benchmark.training.acceleration.cpu_parallel import DataParallelCpu
+from benchmark.training.step import Batch, NoWorkers, StepResult
 from models.predictor import Predictor
 
-Step = Callable[..., tuple[Tensor, Tensor]]
-"""(frames, feed mask, inputs or None) -> loss and gradient norm, as `update` gives them."""
+Step = Callable[[Batch], StepResult]
+"""`train_one_step` of one network."""
 
 
 def make_step(network: Predictor, optimizer: torch.optim.Optimizer, training: TrainingConfig) -> Step:
-    """One optimiser step for this network: on CUDA a graph, captured at the first call; elsewhere `update`.
+    """`train_one_step` for this network: on CUDA a graph, captured at the first call.
 
-    On a CPU with several threads each takes a part of a batch, as a process; the plain path takes it as a whole.
+    On a CPU with several threads each takes a part of a batch, as a process; the reference path takes it as a whole.
     """
-    engine.arrange(network, training)
+    training_step.set_computation(network, training)
     if next(network.parameters()).is_cuda:
         return CapturedStep(network, optimizer, training)
     clips = training.batch_size // processes.count()
-    count = 1 if network.plain else min(torch.get_num_threads(), clips)
-    ways = {"differentiate": DataParallelCpu(count)} if count > 1 else {}
-    return lambda frames, mask, inputs=None: engine.update(network, optimizer, frames, mask, training, inputs, **ways)
+    count = 1 if network.reference_path else min(torch.get_num_threads(), clips)
+    workers = DataParallelCpu(count) if count > 1 else NoWorkers()
+    return lambda batch: training_step.train_one_step(network, optimizer, batch, training, workers)
 
 
 class CapturedStep:
-    """`update` as one CUDA graph: thousands of kernels launched at once, and no wait for the device.
+    """`train_one_step` as one CUDA graph: thousands of kernels launched at once, and no wait for the device.
 
     Weights, Adam's moments and the learning rate stay where they are in memory; batches are copied to where the
     capture saw the first. All calls must have the shapes of the first.
@@ -41,46 +41,43 @@ class CapturedStep:
         self.network, self.optimizer, self.training = network, optimizer, training
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, frames: Tensor, feed_mask: Tensor, inputs: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: Batch) -> StepResult:
         """Copy the batch in and replay; the returned tensors are the caller's own."""
         if self.graph is None:
-            self._capture(frames, feed_mask, inputs)
-        for held, given in zip(self.batch, (frames, feed_mask, inputs), strict=True):
-            if held is not None:
-                held.copy_(given)  # pyright: ignore[reportArgumentType]  # given where one is held
+            self.graph = self._capture(batch)
+        for captured, given in zip(self.batch, batch, strict=True):
+            captured.copy_(given)
         for rate, group in zip(self.rates, self.optimizer.param_groups, strict=True):
             rate.fill_(group["lr"])
-        self.graph.replay()  # pyright: ignore[reportOptionalMemberAccess]  # captured above
-        return self.loss.clone(), self.norm.clone()
+        self.graph.replay()
+        return StepResult(*(found.clone() for found in self.result))
 
-    def _capture(self, frames: Tensor, feed_mask: Tensor, inputs: Tensor | None) -> None:
+    def _capture(self, batch: Batch) -> torch.cuda.CUDAGraph:
         """Warm up on a side stream, undo what that changed, and capture.
 
         Raises:
             RuntimeError: something in the step cannot be captured.
         """
-        frames, feed_mask, inputs = frames.clone(), feed_mask.clone(), None if inputs is None else inputs.clone()
-        self.batch = (frames, feed_mask, inputs)
+        self.batch = Batch(*(tensor.clone() for tensor in batch))
         groups = self.optimizer.param_groups
         floats = [group["lr"] for group in groups]
-        self.rates = [torch.tensor(float(rate), device=frames.device) for rate in floats]
+        self.rates = [torch.tensor(float(rate), device=batch.frames.device) for rate in floats]
         for group, rate in zip(groups, self.rates, strict=True):
             group["lr"] = rate  # the graph reads this tensor, the schedule keeps its float
-        step = partial(engine.update, self.network, self.optimizer, frames, feed_mask, self.training, inputs)
         try:
-            restore = remember(self.network, self.optimizer)
+            restore = save_in_memory(self.network, self.optimizer)
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(3):
-                    step()
+                    training_step.train_one_step(self.network, self.optimizer, self.batch, self.training)
             torch.cuda.current_stream().wait_stream(stream)
             restore()
             self.optimizer.zero_grad(set_to_none=True)  # gradients then lie in the graph's own memory
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                self.loss, self.norm = step()
-            self.graph = graph
+                self.result = training_step.train_one_step(self.network, self.optimizer, self.batch, self.training)
+            return graph
         except RuntimeError as error:
             raise RuntimeError(f"the training step cannot be captured as a CUDA graph: {error}") from error
         finally:
@@ -89,7 +86,7 @@ class CapturedStep:
 
 
 @torch.no_grad()
-def remember(network: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+def save_in_memory(network: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     """A function that puts weights, optimiser and guard back in place; state that is not there yet becomes zero."""
     weights = {parameter: parameter.clone() for parameter in network.parameters()}
     states = {
@@ -97,7 +94,7 @@ def remember(network: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[
         for parameter in weights
     }
     guard = getattr(optimizer, "guard", None)
-    judged = guard and guard.state.clone()
+    guard_before = guard and guard.state.clone()
 
     @torch.no_grad()
     def restore() -> None:
@@ -107,6 +104,6 @@ def remember(network: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[
                 before = states[parameter].get(name)
                 moment.zero_() if before is None else moment.copy_(before)
         if guard is not None:
-            guard.state.copy_(judged)
+            guard.state.copy_(guard_before)
 
     return restore
