@@ -52,6 +52,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "to": {"dest": "code_base", "choices": CODE_BASES, "help": "code base to write for"},
     "input": {"metavar": "FILE", "type": Path, "help": "weights to read"},
     "output": {"metavar": "FILE", "type": Path, "help": "weights to write"},
+    "tensors_only": {
+        "action": "store_true",
+        "help": "read the tensors of a file that holds other things, too; these are passed over, never run",
+    },
     "patch_size": {"metavar": "N", "type": whole, "help": "side of a patch; default: as for --channels 1"},
     "channels": {"metavar": "N", "type": whole, "help": "channels of a frame; default: what the patches leave"},
     "frame_size": {

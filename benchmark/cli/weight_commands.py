@@ -30,7 +30,7 @@ def import_weights(options: argparse.Namespace) -> None:
     from benchmark.exchange.state_dicts import import_weights as bring_in
 
     sizes = {name: getattr(options, name) for name in ("patch_size", "channels", "frame_size", "context")}
-    print(bring_in(options.code_base, options.input, options.output, **sizes))
+    print(bring_in(options.code_base, options.input, options.output, **sizes, tensors_only=options.tensors_only))
 
 
 def export_weights(options: argparse.Namespace) -> None:
@@ -51,7 +51,7 @@ VERBS = {
     ),
     "import-weights": Verb(
         import_weights,
-        ("from", "input", "output", "patch_size?", "channels?", "frame_size?", "context?"),
+        ("from", "input", "output", "patch_size?", "channels?", "frame_size?", "context?", "tensors_only"),
         ("--from openstl --input best.ckpt --output convlstm.safetensors --context 10",),
     ),
     "export-weights": Verb(
