@@ -16,7 +16,7 @@ from benchmark.system.errors import UserError, shortened, unknown
 from benchmark.system.files import check_writable
 
 CODE_BASES = ("openstl", "predrnn-pytorch")
-OWN_CLIPS = dict.fromkeys(("layout", "context", "horizon", "lpips_backbone", "download")) | {
+OWN_CLIPS = dict.fromkeys(("layout", "white", "context", "horizon", "lpips_backbone", "download")) | {
     "output": Path("scores.parquet"),
     "batch_size": 50,
 }
@@ -70,6 +70,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "data": {"metavar": "PATH", "type": Path, "help": "your clips: a .npy, a .npz or a folder; see docs/weights.md"},
     "layout": {"metavar": "AXES", "help": "axes of the array, such as TNHW or NTCHW; default: where only one fits"},
+    "white": {
+        "choices": (1, 255),
+        "type": int,
+        "help": "value of a white pixel; default: 255 in uint8 and 1 in floats; needed for masks of 0 and 1",
+    },
     "horizon": {"metavar": "N", "type": whole, "help": "frames predicted; default: what the shortest clip leaves"},
     "lpips_backbone": {"choices": tuple(BACKBONES), "help": "network under LPIPS; default: LPIPS is not measured"},
     "batch_size": {"metavar": "N", "type": whole, "help": "clips rolled out together; default: 50"},
@@ -100,7 +105,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "predict output": {
         "metavar": "FILE",
         "type": Path,
-        "help": "what to write: .npy (values), .gif (film) or .png (film strip)",
+        "help": "what to write: .npy (values), .gif (animation), .mp4 (video) or .png (prediction strip)",
     },
     "predict context": {
         "metavar": "N",

@@ -9,7 +9,7 @@ from benchmark.system.memory import report_out_of_memory
 
 
 def predict(options: argparse.Namespace) -> None:
-    """Show how a file of weights goes on with a clip of yours: as an array, a film or a film strip."""
+    """Show how a file of weights goes on with a clip of yours: as an array, an animation, a video or a strip."""
     from benchmark.exchange.input_clips import check_paths
 
     check_paths(options.weights, options.input, options.output)
@@ -17,7 +17,7 @@ def predict(options: argparse.Namespace) -> None:
     from benchmark.exchange.predict import predict as predict_clips
 
     batch_size = options.batch_size or 50
-    sizes = {name: getattr(options, name) for name in ("layout", "context", "horizon", "fit")}
+    sizes = {name: getattr(options, name) for name in ("layout", "white", "context", "horizon", "fit")}
     with reserve_gpu(device), report_out_of_memory(f"{options.weights}", batch_size, device, "--batch-size"):
         said = predict_clips(
             options.weights, options.input, options.output, **sizes, batch_size=batch_size, device=device
@@ -43,7 +43,10 @@ def export_weights(options: argparse.Namespace) -> None:
 VERBS = {
     "predict": Verb(
         predict,
-        (*("weights", "input", "output", "layout?", "context?", "horizon?", "fit", "batch_size?", "device?"),),
+        (
+            *("weights", "input", "output", "layout?", "white?", "context?", "horizon?", "fit", "batch_size?"),
+            "device?",
+        ),
         (
             "--weights model.safetensors --input clip.gif --output prediction.gif",
             "--weights model.safetensors --input frames --fit --context 10 --horizon 30 --output prediction.npy",

@@ -1,5 +1,6 @@
-"""Clips that a person hands to `predict`: what may be read and written, and frames made to fit. Imports no torch."""
+"""Clips that a person hands to `predict` and `evaluate`: how they are read, and made to fit. Imports no torch."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from benchmark.system.errors import UserError
 from benchmark.system.files import check_output
 from models.spec import ModelSpec
 
-OUTPUTS = {".npy": "values", ".gif": "a film", ".png": "a film strip"}
+OUTPUTS = {".npy": "values", ".gif": "an animation", ".mp4": "a video", ".png": "a prediction strip"}
+"""Ending of what `predict` writes -> what it is."""
 READABLE = (".gif", ".npy", ".npz", *FILMS)
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 """Share of red, green and blue in grey, as in Pillow."""
@@ -43,29 +45,30 @@ def check_paths(weights: Path, source: Path, output: Path) -> None:
         )
 
 
-def open_input(path: Path, given: int, layout: str | None) -> ClipFiles:
-    """The clips at `path`: one film, one folder of PNG frames, or what `open_clips` knows.
+def open_input(path: Path, given: int, layout: str | None, white: int | None = None) -> ClipFiles:
+    """The clips at `path`: one video, one folder of PNG frames, or what `open_clips` knows.
 
     Args:
         given: frames that every clip must have.
         layout: of arrays, see `open_clips`.
+        white: the value of a white pixel, see `scale_values`.
 
     Raises:
         UserError: as `open_clips`.
     """
     if path.suffix.lower() == ".gif" and path.is_file():
-        kind, read, length = "GIF film", read_gif, gif_length(path)
+        kind, read, length = "GIF animation", read_gif, gif_length(path)
     elif path.is_dir() and {entry.suffix.lower() for entry in entries_of(path)} == {".png"}:
         kind, read, length = "PNG frames", read_png, len(png_frames(path))
     elif path.suffix.lower() in FILMS and path.is_file():
-        kind, read, length = f"{path.suffix[1:].upper()} film", read_film, film_length(path)
+        kind, read, length = f"{path.suffix[1:].upper()} video", read_film, film_length(path)
     else:
-        return open_clips(path, given, layout)
+        return scale_values(open_clips(path, given, layout, white), path, white)
     if layout is not None:
         raise UserError(f"--layout {layout}: {path} holds images, whose layout is known; leave --layout out")
     if length < given:
         raise UserError(f"{path}: has {length} frames, but {given} are to be given; say fewer with --context")
-    return ClipFiles(
+    clips = ClipFiles(
         read_as=kind,
         count=1,
         lengths=(length,),
@@ -73,9 +76,34 @@ def open_input(path: Path, given: int, layout: str | None) -> ClipFiles:
         read=lambda numbers, frames: np.stack([read(path, frames) for _ in numbers]),
         whole=lambda number: iter([read(path, length)]),
     )
+    return scale_values(clips, path, white)
 
 
-def fitted(clips: ClipFiles, spec: ModelSpec) -> ClipFiles:
+def scale_values(clips: ClipFiles, path: Path, white: int | None) -> ClipFiles:
+    """The same clips, whose value `white` is white.
+
+    Args:
+        path: of the clips, for messages.
+        white: 1 or 255; None for what the type says: 255 in uint8, 1 in floats.
+
+    Returns:
+        Clips whose `read` gives uint8 from 0 to 255, or float32.
+    """
+
+    def read(numbers: range, frames: int) -> Frames:
+        values = clips.read(numbers, frames)
+        if values.dtype != np.uint8:
+            return as_float(values) / np.float32(white)
+        if white == 255:
+            return values
+        if values.max() > 1:
+            raise UserError(f"{path}: has {values.dtype} values up to {values.max()}, but --white 1 says 1 is white")
+        return values * np.uint8(255)
+
+    return clips if white is None else replace(clips, read=read)
+
+
+def fit_clips(clips: ClipFiles, spec: ModelSpec) -> ClipFiles:
     """The same clips with frames as a network of `spec` takes them, see `fit_frames`."""
     side = spec.frame_size
     if clips.frame == (spec.channels, side, side):
@@ -118,6 +146,13 @@ def how_to_fit(source: Path, spec: ModelSpec) -> str:
     if source.suffix.lower() != ".gif":
         return f"{expected}; --fit crops, scales and converts to that"
     form = {1: "gray", 3: "rgb24"}.get(spec.channels, "gray")
-    frames = source.with_suffix("")
-    command = f'ffmpeg -i {source} -vf "scale={side}:{side},format={form}" {frames}/%04d.png'
-    return f"{expected}; --fit crops, scales and converts to that, or do it yourself: mkdir {frames} && {command}"
+    folder = as_argument(source.with_suffix(""))
+    images = shlex.quote(f"{folder}/".replace("%", "%%") + "%04d.png")
+    filters = shlex.quote(f"scale={side}:{side},format={form}")
+    command = f"mkdir {shlex.quote(folder)} && ffmpeg -i {shlex.quote(as_argument(source))} -vf {filters} {images}"
+    return f"{expected}; --fit crops, scales and converts to that, or do it yourself: {command}"
+
+
+def as_argument(path: Path) -> str:
+    """A path that no program takes for an option (`-x`) or for the address of a protocol (`a:b`)."""
+    return str(path) if path.is_absolute() else f"./{path}"

@@ -2,17 +2,22 @@
 
 import dataclasses
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from benchmark.__main__ import main
-from benchmark.exchange.input_clips import fit_frames
+from benchmark.data.videos.video_files import read_film
+from benchmark.evaluation.clip_images import animation_frame
+from benchmark.exchange import prediction_video
+from benchmark.exchange.input_clips import fit_frames, how_to_fit
 from benchmark.training.weight_files import save_weights
 from models.predictor import build
 from models.spec import ModelSpec
@@ -97,7 +102,7 @@ def test_the_command_in_a_process_of_its_own_says_what_it_did(weights, tmp_path)
     done = subprocess.run([*command, "--output", "y.npy"], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        f"{source}: read as GIF film: 1 clip of 5 frames of 12x12 pixels; uint8 from 0 to 255.",
+        f"{source}: read as GIF animation: 1 clip of 5 frames of 12x12 pixels; uint8 from 0 to 255.",
         "3 frames given, 2 predicted.",
         "y.npy: float32 from 0 to 1, 2 frames, 12 height, 12 width, 1 channels.",
     ]
@@ -205,6 +210,113 @@ def test_a_strip_shows_input_and_prediction_and_errors_only_where_there_is_truth
     assert heights[0] > heights[1]
 
 
+@pytest.mark.parametrize("encoder", prediction_video.ENCODERS)
+@pytest.mark.parametrize("given", [FRAMES, CONTEXT])
+def test_a_video_plays_what_the_animation_plays_five_frames_a_second(weights, tmp_path, monkeypatch, encoder, given):
+    monkeypatch.setattr(prediction_video, "ENCODERS", {encoder: prediction_video.ENCODERS[encoder]})
+    frames, horizon = film(height=8, width=SIDE), 4
+    np.save(tmp_path / "clip.npy", frames[:given])
+    path = weights()
+    assert predict(path, tmp_path / "clip.npy", "y.mp4", "--horizon", horizon, "--layout", "THW") == 0
+    given_frames = torch.from_numpy(frames[None, :CONTEXT, None] / np.float32(255))
+    with torch.no_grad():
+        predicted = pixels(build(SPEC, 1).predict(given_frames, horizon).clamp(0, 1).movedim(2, -1).numpy())
+    examples = {"clip": np.array([1]), "context": frames[None, :CONTEXT, :, :, None], "prediction": predicted}
+    examples["truth"] = frames[None, CONTEXT:given, :, :, None]
+    with av.open("y.mp4") as video:
+        stream = video.streams.video[0]
+        assert stream.average_rate == 5
+        shown = [frame.to_ndarray(format="rgb24") for frame in video.decode(stream)]
+    assert len(shown) == CONTEXT + horizon
+    for t, picture in enumerate(shown, start=1):
+        height, width = np.asarray(animation_frame(examples, t)).shape[:2]
+        assert picture.shape[:2] == (height + height % 2, width + width % 2)
+        difference = picture[:height, :width].astype(int) - np.asarray(animation_frame(examples, t))
+        assert np.abs(difference).mean() < 4, t
+        assert (picture[height:] > 240).all()
+        assert (picture[:, width:] > 240).all()
+    assert len(read_film(Path("y.mp4"), CONTEXT + horizon)) == CONTEXT + horizon
+
+
+def test_a_picture_of_odd_sides_becomes_a_video_of_even_ones(tmp_path, monkeypatch):
+    odd = Image.fromarray(film(1, 31, 45, (3,))[0])
+    monkeypatch.setattr(prediction_video, "animation_frame", lambda examples, t: odd)
+    examples = {name: np.zeros((1, 2, 4, 4, 1), np.uint8) for name in ("context", "prediction")}
+    prediction_video.write_video(examples, tmp_path / "y.mp4")
+    with av.open(str(tmp_path / "y.mp4")) as video:
+        assert [(frame.height, frame.width) for frame in video.decode(video=0)] == [(32, 46)] * 4
+
+
+def test_without_an_encoder_a_video_is_refused_with_what_to_write_instead(weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(prediction_video, "ENCODERS", {"nothing": {}})
+    assert predict(weights(), write_gif(tmp_path / "clip.gif", film()), "y.mp4") == 2
+    assert "y.mp4: PyAV has no encoder of nothing here; write .gif instead" in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
+MASK = film() > 127
+WHITE = {
+    "bool": (MASK, ("--white", 1), MASK),
+    "uint8 mask": (MASK.astype(np.uint8), ("--white", 1), MASK),
+    "float mask": (MASK.astype(np.float32), (), MASK),
+    "almost black": (MASK.astype(np.uint8), ("--white", 255), MASK / 255),
+    "floats to 255": (film().astype(np.float64), ("--white", 255), film() / 255),
+    "floats to 1": (film() / 255, ("--white", 1), film() / 255),
+    "bytes": (film(), ("--white", 255), film() / 255),
+}
+
+
+@pytest.mark.parametrize("case", WHITE)
+@pytest.mark.parametrize("form", ["array", "archive", "folder"])
+def test_what_white_is_may_be_said(weights, tmp_path, case, form):
+    values, options, truth = WHITE[case]
+    source = {"array": tmp_path / "clip.npy", "archive": tmp_path / "clip.npz", "folder": tmp_path / "clips"}[form]
+    if form == "folder":
+        source.mkdir()
+        np.save(source / "1.npy", values)
+    else:
+        (np.save if form == "array" else np.savez)(source, values)
+    assert predict(weights(), source, "y.npy", "--layout", "THW", *options) == 0
+    np.testing.assert_allclose(np.load("y.npy"), expected((255 * truth)[..., None]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "told"),
+    [
+        (
+            MASK,
+            (),
+            "floats (0 to 1); `predict` and `evaluate` read bool with --white 1",
+        ),
+        (MASK.astype(np.uint8), (), "all uint8 values are 0 or 1; add --white 1 where 1 is white (a mask), or --white"),
+        (film(), ("--white", 1), "has uint8 values up to 255, but --white 1 says 1 is white"),
+        (film().astype(float), (), "those from 0 to 255 are read with --white 255"),
+        (film().astype(float) * 2, ("--white", 255), "floats must lie in [0, 1]"),
+    ],
+)
+def test_values_whose_white_is_not_known_are_refused_with_the_flag_that_says_it(
+    weights, tmp_path, capsys, values, options, told
+):
+    np.save(tmp_path / "clip.npy", values)
+    assert predict(weights(), tmp_path / "clip.npy", "y.npy", "--layout", "THW", *options) == 2
+    assert told in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a b", "$(touch owned)", "it's", "50%d", "-y", "a:b", "semi;touch owned"])
+def test_the_command_that_a_message_suggests_runs_as_it_is_whatever_the_path(tmp_path, name):
+    Path(f"{name}.gif").touch()
+    command = how_to_fit(Path(f"{name}.gif"), SPEC).partition("do it yourself: ")[2]
+    (tmp_path / "ffmpeg").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {shlex.quote(str(tmp_path / "told"))}\n')
+    (tmp_path / "ffmpeg").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", command], env=environment, check=True)
+    assert sorted(path.name for path in Path().iterdir()) == sorted([name, f"{name}.gif"])
+    images = "./" + name.replace("%", "%%") + "/%04d.png"
+    told = (tmp_path / "told").read_text().splitlines()
+    assert told == ["-i", f"./{name}.gif", "-vf", "scale=12:12,format=gray", images]
+
+
 def test_of_many_clips_a_film_shows_the_first_and_says_so(weights, tmp_path, capsys):
     clips = np.stack([film(seed=seed)[:, None] for seed in range(9)])
     np.save(tmp_path / "clips.npy", clips)
@@ -274,7 +386,12 @@ def test_weights_that_know_no_context_and_values_that_are_not_finite_are_said(we
 @pytest.mark.parametrize(
     ("weights_name", "source", "output", "told"),
     [
-        ("w", "clip.gif", "y.txt", ["y.txt says not what to write", ".npy (values), .gif (a film)"]),
+        (
+            "w",
+            "clip.gif",
+            "y.txt",
+            ["y.txt says not what to write", ".npy (values), .gif (an animation), .mp4 (a video)"],
+        ),
         ("missing", "clip.gif", "y.npy", ["--weights: ", "missing: no such file"]),
         ("w", "missing.gif", "y.npy", ["--input: ", "missing.gif: no such file"]),
         ("w", "clip.txt", "y.npy", ["clip.txt is no .gif, .npy, .npz, .avi, .mp4", "and no folder"]),

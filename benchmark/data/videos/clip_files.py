@@ -51,14 +51,15 @@ class ClipFiles:
     whole: Callable[[int], Iterator[Part]]
     """All frames of one clip, part by part; those of films in grey."""
 
-    def check_values(self, path: Path, frames: int) -> str:
+    def check_values(self, path: Path, frames: int, white: int | None = None) -> str:
         """Read the first `frames` frames of all clips once, before anything is computed from them.
 
         Returns:
             The type and the range of the values, in words.
 
         Raises:
-            UserError: a file is damaged or unlike the others, or float values are not in [0, 1].
+            UserError: a file is damaged or unlike the others, float values are not in [0, 1], or all uint8 values are
+                0 or 1 and no `white` says what 1 means.
         """
         at_once = max(1, _PIXELS_AT_ONCE // (frames * int(np.prod(self.frame))))
         lows, highs = [], []
@@ -73,14 +74,22 @@ class ClipFiles:
                 span = f"{pixels.dtype} values from {low[place]:g} to {high[place]:g}"
                 raise UserError(
                     f"{path}: clip {first + place + 1} has {span};"
-                    " floats must lie in [0, 1] without NaN (uint8 may be 0 to 255)"
+                    " floats must lie in [0, 1] without NaN (uint8 may be 0 to 255); those from 0 to 255 are read with"
+                    " --white 255"
                 )
             lows.append(low.min())
             highs.append(high.max())
-        return f"{pixels.dtype} from {min(lows):g} to {max(highs):g}"
+        if white is None and pixels.dtype == np.uint8 and max(highs) == 1:
+            raise UserError(
+                f"{path}: all uint8 values are 0 or 1; add --white 1 where 1 is white (a mask), or --white 255 where it"
+                " is almost black"
+            )
+        return f"{pixels.dtype} from {min(lows):g} to {max(highs):g}" + (
+            f", read with --white {white}" if white else ""
+        )
 
 
-def open_clips(path: Path, needed: int, layout: str | None = None) -> ClipFiles:
+def open_clips(path: Path, needed: int, layout: str | None = None, white: int | None = None) -> ClipFiles:
     """Find out how the clips at `path` are stored; pixels are not read yet.
 
     Args:
@@ -89,6 +98,7 @@ def open_clips(path: Path, needed: int, layout: str | None = None) -> ClipFiles:
         needed: frames that every clip must have.
         layout: one of `LAYOUTS`, or of `CLIP_LAYOUTS` for a folder of .npy. Without it a layout is taken only where
             no other fits: 1 or 3 channels, square frames, and at least `needed` of them in a clip.
+        white: the value of a white pixel, where a person named it; only then arrays may be of bool.
 
     Raises:
         UserError: no or several layouts fit, or the files are missing, damaged or of another kind.
@@ -96,13 +106,13 @@ def open_clips(path: Path, needed: int, layout: str | None = None) -> ClipFiles:
     if layout is not None and layout not in LAYOUTS:
         raise UserError(f"--layout: {unknown('layout', layout, LAYOUTS)}")
     if path.is_dir():
-        clips = _open_folder(path, needed, layout)
+        clips = _open_folder(path, needed, layout, white)
     elif not path.exists():
         raise UserError(f"{path}: no such file or folder")
     elif path.suffix == ".npy":
-        clips = _open_array(path, map_array(path), needed, layout)
+        clips = _open_array(path, map_array(path), needed, layout, white)
     elif path.suffix == ".npz":
-        clips = _open_npz(path, needed, layout)
+        clips = _open_npz(path, needed, layout, white)
     else:
         raise UserError(f"{path}: is no .npy, no .npz and no folder of clips")
     if min(clips.lengths) < needed:
@@ -137,8 +147,8 @@ def open_splits(path: Path, needed: dict[str, int], layout: str | None = None) -
     return {split: _open_array(path, map_member(path, split), count, layout) for split, count in needed.items()}
 
 
-def _open_array(path: Path, array: np.ndarray, needed: int, layout: str | None) -> ClipFiles:
-    check_dtype(path, array.dtype)
+def _open_array(path: Path, array: np.ndarray, needed: int, layout: str | None, white: int | None = None) -> ClipFiles:
+    check_dtype(path, array.dtype, white)
     note = ""
     if layout is None and path.name == PUBLIC_TEST.name and _md5(path) == PUBLIC_TEST.md5:
         layout, note = "TNHW", " (the published Moving MNIST test clips, by checksum)"
@@ -167,7 +177,7 @@ def _open_array(path: Path, array: np.ndarray, needed: int, layout: str | None) 
     )
 
 
-def _open_npz(path: Path, needed: int, layout: str | None) -> ClipFiles:
+def _open_npz(path: Path, needed: int, layout: str | None, white: int | None) -> ClipFiles:
     names = names_in(path)
     if set(PREDRNN) <= set(names):
         if layout is not None:
@@ -177,7 +187,7 @@ def _open_npz(path: Path, needed: int, layout: str | None) -> ClipFiles:
         raise UserError(
             f"{path}: holds {', '.join(names) or 'no array'}; allowed are one array of clips, or {', '.join(PREDRNN)}"
         )
-    return _open_array(path, map_member(path, names[0]), needed, layout)
+    return _open_array(path, map_member(path, names[0]), needed, layout, white)
 
 
 def _open_predrnn(path: Path, clips: np.ndarray, dims: np.ndarray, frames: np.ndarray) -> ClipFiles:
@@ -216,7 +226,7 @@ def _open_predrnn(path: Path, clips: np.ndarray, dims: np.ndarray, frames: np.nd
     )
 
 
-def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
+def _open_folder(path: Path, needed: int, layout: str | None, white: int | None) -> ClipFiles:
     entries = entries_of(path)
     kinds = sorted({"folder" if entry.is_dir() else entry.suffix.lower() or entry.name for entry in entries})
     if len(kinds) != 1 or kinds[0] not in ("folder", ".npy", ".gif", *FILMS):
@@ -229,9 +239,10 @@ def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
         raise UserError(f"--layout {layout}: {path} holds images, whose layout is known; leave --layout out")
     if kind == ".npy":
         layout = layout_of(entries[0], map_array(entries[0]).shape, needed, layout, CLIP_LAYOUTS)
+    read_array = partial(read_npy, layout, white=white)  # pyright: ignore[reportArgumentType]  # checked where there are such files
     read_clip, length_of, kind_of = {
         "folder": (read_png, lambda folder: len(png_frames(folder)), "folders of PNG frames"),
-        ".npy": (partial(read_npy, layout), partial(npy_length, layout), f"files of {','.join(layout or '')}"),  # pyright: ignore[reportArgumentType]  # checked where there are such files
+        ".npy": (read_array, partial(npy_length, layout), f"files of {','.join(layout or '')}"),  # pyright: ignore[reportArgumentType]  # checked where there are such files
         ".gif": (read_gif, gif_length, "GIF films"),
     }.get(kind, (read_film, film_length, f"{kind[1:].upper()} films"))
     lengths = [length_of(entry) for entry in entries]
