@@ -37,9 +37,9 @@ def plan(options: argparse.Namespace) -> None:
 
     print(write_plan(options.protocol, options.results_dir))
     if not options.counts_only:
-        from benchmark.cost.report import cost_on_paper
+        from benchmark.cost.report import cost_report
 
-        print(f"\n{cost_on_paper(options.protocol, speed)}")
+        print(f"\n{cost_report(options.protocol, speed)}")
 
 
 def data(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from benchmark.data.videos.layouts import Frames
 from benchmark.evaluation.clip_images import film_animation, film_strip
 from benchmark.exchange.input_clips import as_float, fit_clips, how_to_fit, open_input
-from benchmark.exchange.score import check_taken, clips_note, forecast_of, given_frames, split_note
+from benchmark.exchange.score import check_accepts, clips_note, context_frames, forecast_of, split_note
 from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
 from benchmark.system.files import atomic_buffer
@@ -56,7 +56,7 @@ def predict(
     """
     prepare_device(device, torch.get_num_threads())
     network = load_weights(weights).to(device)
-    given = given_frames(weights, context)
+    given = context_frames(weights, context)
     clips = open_input(source, given, layout, white)
     rest = min(clips.lengths) - given
     predicted = horizon or rest or given
@@ -66,7 +66,7 @@ def predict(
     if fit:
         clips = fit_clips(clips, network.spec)
     try:
-        check_taken(network.spec, clips.frame, f"{source}: its clips")
+        check_accepts(network.spec, clips.frame, f"{source}: its clips")
     except UserError as error:
         raise UserError(f"{error}; {how_to_fit(source, network.spec)}") from None
     notes += [size_note(network.spec, clips.frame, fit), split_note(weights, given, predicted)]

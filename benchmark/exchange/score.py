@@ -50,7 +50,7 @@ def score_weights(path: Path, protocol: Protocol, results_dir: Path, data_dir: P
     notes = [f"{len(clips)} test clips of protocol {protocol.name}.", split_note(path, given, predicted)]
     if lpips is None:
         notes.append(f"LPIPS was not measured: no {protocol.evaluation.lpips_backbone} backbone.")
-    return table_of("Scores on the test clips", {path.name: frames}, notes)
+    return score_table("Scores on the test clips", {path.name: frames}, notes)
 
 
 def score_files(
@@ -87,7 +87,7 @@ def score_files(
     check_output(output)
     prepare_device(device, torch.get_num_threads())
     network = load_weights(path).to(device)
-    given = given_frames(path, context)
+    given = context_frames(path, context)
     clips = scale_values(open_clips(data, given + (horizon or 1), layout, white), data, white)
     check_frames(network.spec, clips.frame, f"{data}: its clips")
     predicted = horizon or min(clips.lengths) - given
@@ -105,7 +105,7 @@ def score_files(
     if lpips is None:
         notes.append(lpips_note(lpips_backbone))
     notes += [f"Scores of every frame: {output}.", *reading_notes(frames)]
-    return table_of("Scores on clips of your own", frames, notes)
+    return score_table("Scores on clips of your own", frames, notes)
 
 
 def score_batches(
@@ -149,7 +149,7 @@ def forecast_of(network: Predictor, horizon: int) -> Forecast:
     return forecast
 
 
-def table_of(title: str, frames: dict[str, pd.DataFrame], notes: list[str]) -> Table:
+def score_table(title: str, frames: dict[str, pd.DataFrame], notes: list[str]) -> Table:
     """The mean scores of each forecast, one row a metric, with `notes`, what each metric is and what its mean omits.
 
     Args:
@@ -176,7 +176,7 @@ def reading_notes(frames: dict[str, pd.DataFrame]) -> list[str]:
     """What the numbers mean: what the baselines are, and how the weights compare with the best of them.
 
     Args:
-        frames: as in `table_of`: the weights first, then the baselines.
+        frames: as in `score_table`: the weights first, then the baselines.
     """
     (weights, ours), *baselines = ((name, float(scores["mse"].mean())) for name, scores in frames.items())
     notes = [
@@ -195,7 +195,7 @@ def reading_notes(frames: dict[str, pd.DataFrame]) -> list[str]:
     return notes
 
 
-def given_frames(path: Path, context: int | None) -> int:
+def context_frames(path: Path, context: int | None) -> int:
     """The frames that are given: `context`, or as many as the weights at `path` were trained with.
 
     Raises:
@@ -234,12 +234,12 @@ def lpips_note(net: str | None) -> str:
 
 def check_frames(spec: ModelSpec, frame: Sequence[int], where: str) -> None:
     """Raise UserError if a network of `spec` cannot take frames of (C, H, W), or if those cannot be scored."""
-    check_taken(spec, frame, where)
+    check_accepts(spec, frame, where)
     if frame[0] != 1:
         raise UserError(f"{where} have {frame[0]} channels; the metrics are defined for frames of one")
 
 
-def check_taken(spec: ModelSpec, frame: Sequence[int], where: str) -> None:
+def check_accepts(spec: ModelSpec, frame: Sequence[int], where: str) -> None:
     """Raise UserError if a network of `spec` cannot take frames of (C, H, W).
 
     A norm per element fixes the size of a frame; without one both sides may be any multiple of the patches.

@@ -47,7 +47,7 @@ def weights(tmp_path):
     return write
 
 
-def film(frames=FRAMES, height=SIDE, width=SIDE, channels=(), seed=1):
+def random_clip(frames=FRAMES, height=SIDE, width=SIDE, channels=(), seed=1):
     """A clip of random frames (T, H, W, *channels), uint8."""
     return np.random.default_rng(seed).integers(0, 256, (frames, height, width, *channels), dtype=np.uint8)
 
@@ -77,7 +77,7 @@ def expected(frames, horizon=FRAMES - CONTEXT, context=CONTEXT, spec=SPEC):
 
 
 def test_every_kind_of_input_gives_the_prediction_of_the_network(weights, tmp_path):
-    frames = film()
+    frames = random_clip()
     np.save(tmp_path / "grey.npy", frames)
     np.save(tmp_path / "channel.npy", frames[:, None])
     np.save(tmp_path / "float.npy", frames[..., None] / 255)
@@ -96,7 +96,7 @@ def test_every_kind_of_input_gives_the_prediction_of_the_network(weights, tmp_pa
 
 
 def test_the_command_in_a_process_of_its_own_says_what_it_did(weights, tmp_path):
-    source = write_gif(tmp_path / "clip.gif", film())
+    source = write_gif(tmp_path / "clip.gif", random_clip())
     command = [sys.executable, "-m", "benchmark", "predict", "--weights", weights(), "--input", source]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([*command, "--output", "y.npy"], env=environment, capture_output=True, text=True)
@@ -110,7 +110,7 @@ def test_the_command_in_a_process_of_its_own_says_what_it_did(weights, tmp_path)
 
 
 def test_the_horizon_is_what_the_input_leaves_or_as_many_as_are_given_and_may_be_longer(weights, tmp_path):
-    frames, path = film(), weights()
+    frames, path = random_clip(), weights()
     whole, short = write_gif(tmp_path / "whole.gif", frames), write_gif(tmp_path / "short.gif", frames[:CONTEXT])
     for source, options, horizon in [(whole, (), 2), (short, (), 3), (whole, ("--horizon", 7), 7)]:
         assert predict(path, source, "y.npy", *options) == 0
@@ -120,7 +120,7 @@ def test_the_horizon_is_what_the_input_leaves_or_as_many_as_are_given_and_may_be
 
 
 def test_several_clips_are_predicted_one_by_one_whatever_the_batch(weights, tmp_path):
-    clips = np.stack([film(seed=seed) for seed in range(3)])
+    clips = np.stack([random_clip(seed=seed) for seed in range(3)])
     np.save(tmp_path / "clips.npy", clips[:, :, None])
     assert predict(weights(), tmp_path / "clips.npy", "y.npy", "--batch-size", 2) == 0
     truth = np.stack([expected(clip[..., None]) for clip in clips])
@@ -128,7 +128,7 @@ def test_several_clips_are_predicted_one_by_one_whatever_the_batch(weights, tmp_
 
 
 def test_colour_is_predicted_in_colour(weights, tmp_path):
-    frames = film(channels=(3,))
+    frames = random_clip(channels=(3,))
     path = weights(channels=3)
     for output in ("y.npy", "y.gif", "y.png"):
         assert predict(path, write_pngs(tmp_path / output, frames), output) == 0
@@ -152,8 +152,8 @@ def pixels(prediction):
     return np.round(255 * prediction).astype(np.uint8)
 
 
-def test_a_film_plays_the_input_and_frames_the_prediction_beside_what_truth_there_is(weights, tmp_path):
-    frames, horizon = film(), 4
+def test_an_animation_plays_the_input_and_frames_the_prediction_beside_what_truth_there_is(weights, tmp_path):
+    frames, horizon = random_clip(), 4
     assert predict(weights(), write_gif(tmp_path / "clip.gif", frames), "y.gif", "--horizon", horizon) == 0
     predicted = pixels(expected(frames[..., None], horizon))
     scale = round(128 / SIDE)
@@ -176,8 +176,8 @@ def test_a_film_plays_the_input_and_frames_the_prediction_beside_what_truth_ther
                 assert np.abs(beside - predicted[t - CONTEXT, ..., 0]).max() <= 1
 
 
-def test_without_truth_a_film_has_one_panel_which_plays_the_input_and_then_the_prediction(weights, tmp_path):
-    frames = film(CONTEXT)
+def test_without_truth_an_animation_has_one_panel_which_plays_the_input_and_then_the_prediction(weights, tmp_path):
+    frames = random_clip(CONTEXT)
     assert predict(weights(), write_gif(tmp_path / "clip.gif", frames), "y.gif") == 0
     played = np.concatenate([frames, pixels(expected(frames[..., None], CONTEXT))[..., 0]])
     with Image.open("y.gif") as shown:
@@ -191,7 +191,7 @@ def test_without_truth_a_film_has_one_panel_which_plays_the_input_and_then_the_p
 
 
 def test_a_strip_shows_input_and_prediction_and_errors_only_where_there_is_truth(weights, tmp_path):
-    frames, path = film(), weights()
+    frames, path = random_clip(), weights()
     predicted = pixels(expected(frames[..., None], 4))
     heights = []
     for number, given in enumerate((FRAMES, CONTEXT)):
@@ -214,7 +214,7 @@ def test_a_strip_shows_input_and_prediction_and_errors_only_where_there_is_truth
 @pytest.mark.parametrize("given", [FRAMES, CONTEXT])
 def test_a_video_plays_what_the_animation_plays_five_frames_a_second(weights, tmp_path, monkeypatch, encoder, given):
     monkeypatch.setattr(prediction_video, "ENCODERS", {encoder: prediction_video.ENCODERS[encoder]})
-    frames, horizon = film(height=8, width=SIDE), 4
+    frames, horizon = random_clip(height=8, width=SIDE), 4
     np.save(tmp_path / "clip.npy", frames[:given])
     path = weights()
     assert predict(path, tmp_path / "clip.npy", "y.mp4", "--horizon", horizon, "--layout", "THW") == 0
@@ -239,7 +239,7 @@ def test_a_video_plays_what_the_animation_plays_five_frames_a_second(weights, tm
 
 
 def test_a_picture_of_odd_sides_becomes_a_video_of_even_ones(tmp_path, monkeypatch):
-    odd = Image.fromarray(film(1, 31, 45, (3,))[0])
+    odd = Image.fromarray(random_clip(1, 31, 45, (3,))[0])
     monkeypatch.setattr(prediction_video, "animation_frame", lambda examples, t: odd)
     examples = {name: np.zeros((1, 2, 4, 4, 1), np.uint8) for name in ("context", "prediction")}
     prediction_video.write_video(examples, tmp_path / "y.mp4")
@@ -249,20 +249,20 @@ def test_a_picture_of_odd_sides_becomes_a_video_of_even_ones(tmp_path, monkeypat
 
 def test_without_an_encoder_a_video_is_refused_with_what_to_write_instead(weights, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(prediction_video, "ENCODERS", {"nothing": {}})
-    assert predict(weights(), write_gif(tmp_path / "clip.gif", film()), "y.mp4") == 2
+    assert predict(weights(), write_gif(tmp_path / "clip.gif", random_clip()), "y.mp4") == 2
     assert "y.mp4: PyAV has no encoder of nothing here; write .gif instead" in capsys.readouterr().err
     assert list(Path().iterdir()) == []
 
 
-MASK = film() > 127
+MASK = random_clip() > 127
 WHITE = {
     "bool": (MASK, ("--white", 1), MASK),
     "uint8 mask": (MASK.astype(np.uint8), ("--white", 1), MASK),
     "float mask": (MASK.astype(np.float32), (), MASK),
     "almost black": (MASK.astype(np.uint8), ("--white", 255), MASK / 255),
-    "floats to 255": (film().astype(np.float64), ("--white", 255), film() / 255),
-    "floats to 1": (film() / 255, ("--white", 1), film() / 255),
-    "bytes": (film(), ("--white", 255), film() / 255),
+    "floats to 255": (random_clip().astype(np.float64), ("--white", 255), random_clip() / 255),
+    "floats to 1": (random_clip() / 255, ("--white", 1), random_clip() / 255),
+    "bytes": (random_clip(), ("--white", 255), random_clip() / 255),
 }
 
 
@@ -289,9 +289,9 @@ def test_what_white_is_may_be_said(weights, tmp_path, case, form):
             "floats (0 to 1); `predict` and `evaluate` read bool with --white 1",
         ),
         (MASK.astype(np.uint8), (), "all uint8 values are 0 or 1; add --white 1 where 1 is white (a mask), or --white"),
-        (film(), ("--white", 1), "has uint8 values up to 255, but --white 1 says 1 is white"),
-        (film().astype(float), (), "those from 0 to 255 are read with --white 255"),
-        (film().astype(float) * 2, ("--white", 255), "floats must lie in [0, 1]"),
+        (random_clip(), ("--white", 1), "has uint8 values up to 255, but --white 1 says 1 is white"),
+        (random_clip().astype(float), (), "those from 0 to 255 are read with --white 255"),
+        (random_clip().astype(float) * 2, ("--white", 255), "floats must lie in [0, 1]"),
     ],
 )
 def test_values_whose_white_is_not_known_are_refused_with_the_flag_that_says_it(
@@ -317,8 +317,8 @@ def test_the_command_that_a_message_suggests_runs_as_it_is_whatever_the_path(tmp
     assert told == ["-i", f"./{name}.gif", "-vf", "scale=12:12,format=gray", images]
 
 
-def test_of_many_clips_a_film_shows_the_first_and_says_so(weights, tmp_path, capsys):
-    clips = np.stack([film(seed=seed)[:, None] for seed in range(9)])
+def test_of_many_clips_a_strip_shows_the_first_and_says_so(weights, tmp_path, capsys):
+    clips = np.stack([random_clip(seed=seed)[:, None] for seed in range(9)])
     np.save(tmp_path / "clips.npy", clips)
     assert predict(weights(), tmp_path / "clips.npy", "y.png") == 0
     assert capsys.readouterr().out.endswith("y.png: the first 8 of 9 clips.\n")
@@ -327,7 +327,7 @@ def test_of_many_clips_a_film_shows_the_first_and_says_so(weights, tmp_path, cap
 def test_fit_takes_the_middle_square_in_grey_at_the_size_of_the_weights(weights, tmp_path):
     frames = np.zeros((FRAMES, 24, 60, 3), np.uint8)
     frames[:, :, 18:42] = [[[255, 0, 0]]]
-    frames[:, :, :18] = film(width=18, height=24)[..., None]  # cut off; writers of GIF merge equal frames
+    frames[:, :, :18] = random_clip(width=18, height=24)[..., None]  # cut off; writers of GIF merge equal frames
     assert predict(weights(), write_gif(tmp_path / "wide.gif", frames), "y.npy", "--fit", "--horizon", 2) == 0
     red = np.full((FRAMES, SIDE, SIDE, 1), 0.299 * 255, np.float32)
     np.testing.assert_allclose(np.load("y.npy"), expected(red), atol=0.005)  # the palette of a GIF rounds
@@ -346,7 +346,7 @@ MISTAKES = {
     "size": (("odd.gif",), ["10x14 pixels, which patches of 4 do not divide", "--fit", "ffmpeg -i", "scale=12:12"]),
     "short": (("clip.gif", "--context", 6), ["has 5 frames, but 6 are to be given", "--context"]),
     "short array": (("clip.npy", "--context", 6), ["THW", "needed are 6"]),
-    "layout of a film": (("clip.gif", "--layout", "THW"), ["--layout THW", "leave --layout out"]),
+    "layout of an animation": (("clip.gif", "--layout", "THW"), ["--layout THW", "leave --layout out"]),
     "torn": (("torn.gif",), ["cannot be read as a film"]),
     "range": (("range.npy", "--layout", "THW"), ["values from", "must lie in [0, 1]"]),
 }
@@ -354,10 +354,10 @@ MISTAKES = {
 
 @pytest.mark.parametrize("case", MISTAKES)
 def test_clips_that_do_not_fit_are_refused_with_a_line_and_the_output_of_before_stays(weights, tmp_path, capsys, case):
-    frames, (words, told) = film(), MISTAKES[case]
+    frames, (words, told) = random_clip(), MISTAKES[case]
     write_gif(tmp_path / "clip.gif", frames)
-    write_gif(tmp_path / "colour.gif", film(channels=(3,)))
-    write_gif(tmp_path / "odd.gif", film(height=10, width=14))
+    write_gif(tmp_path / "colour.gif", random_clip(channels=(3,)))
+    write_gif(tmp_path / "odd.gif", random_clip(height=10, width=14))
     (tmp_path / "torn.gif").write_bytes((tmp_path / "clip.gif").read_bytes()[:90])
     np.save(tmp_path / "clip.npy", frames)
     np.save(tmp_path / "range.npy", frames.astype(np.float32))
@@ -370,7 +370,7 @@ def test_clips_that_do_not_fit_are_refused_with_a_line_and_the_output_of_before_
 
 
 def test_weights_that_know_no_context_and_values_that_are_not_finite_are_said(weights, tmp_path, capsys):
-    source = write_gif(tmp_path / "clip.gif", film())
+    source = write_gif(tmp_path / "clip.gif", random_clip())
     assert predict(weights(context=None), source, "y.gif") == 2
     assert "say how many with --context" in capsys.readouterr().err
     for value in ("nan", "inf"):
