@@ -36,13 +36,23 @@ def check_paths(weights: Path, source: Path, output: Path) -> None:
     for flag, path in {"--weights": weights, "--input": source}.items():
         if not path.exists():
             raise UserError(f"{flag}: {path}: no such file")
-    if output.resolve() in (weights.resolve(), source.resolve()) or source.resolve() in output.resolve().parents:
-        raise UserError(f"--output: {output} would lie in what is read; name another file")
-    check_output(output)
+    check_apart(output, weights, source)
     if source.is_file() and source.suffix.lower() not in READABLE:
         raise UserError(
             f"--input: {source} is no {', '.join(READABLE)} and no folder; of anything else make one of these first"
         )
+
+
+def check_apart(output: Path, *sources: Path) -> None:
+    """Refuse an output that cannot be written or would harm what is read, before anything is computed.
+
+    Raises:
+        UserError: `output` is one of `sources`, lies in one that is a folder, or cannot be written.
+    """
+    for source in (source.resolve() for source in sources):
+        if source == output.resolve() or source in output.resolve().parents:
+            raise UserError(f"--output: {output} would lie in what is read; name another file")
+    check_output(output)
 
 
 def open_input(path: Path, given: int, layout: str | None, white: int | None = None) -> ClipFiles:

@@ -22,12 +22,11 @@ from benchmark.evaluation.forecasts import Forecast, baseline
 from benchmark.evaluation.lpips_backbone import load_lpips, look_for
 from benchmark.evaluation.mean_scores import mean_scores
 from benchmark.evaluation.metric_functions import score
-from benchmark.exchange.input_clips import scale_values
+from benchmark.exchange.input_clips import check_apart, scale_values
 from benchmark.reporting.tables.notes import definition_note
 from benchmark.reporting.tables.rendering import Table, number
 from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
-from benchmark.system.files import check_output
 from benchmark.system.parquet import write_parquet
 from benchmark.training.weight_files import load_weights, trained_context
 from models.predictor import Predictor
@@ -84,7 +83,7 @@ def score_files(
         UserError: a file is missing, damaged, of another kind or cannot be written, clips are too short, or the
             network takes no frames like those.
     """
-    check_output(output)
+    check_apart(output, path, data)
     prepare_device(device, torch.get_num_threads())
     network = load_weights(path).to(device)
     given = context_frames(path, context)

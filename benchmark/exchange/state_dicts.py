@@ -13,8 +13,9 @@ from torch import Tensor
 
 from benchmark.config.variants import VARIANTS
 from benchmark.exchange import inert_pickle
+from benchmark.exchange.input_clips import check_apart
 from benchmark.system.errors import UserError
-from benchmark.system.files import atomic_buffer, check_output
+from benchmark.system.files import atomic_buffer
 from benchmark.training.weight_files import load_weights, save_weights
 from models.foreign_weights import CODE_BASES, changes_to_export, export_network, import_network
 from models.spec import ModelSpec
@@ -56,7 +57,7 @@ def import_weights(
     Raises:
         UserError: the file cannot be read safely, or holds no network of that code base.
     """
-    check_apart(source, target)
+    check_apart(target, source)
     weights, wrapped = unwrapped(read_state_dict(source, tensors_only=tensors_only))
     check_numbers(weights, source)
     try:
@@ -79,7 +80,7 @@ def export_weights(code_base: str, source: Path, target: Path) -> str:
     Raises:
         UserError: no weights of ours, or a network that the code base cannot express.
     """
-    check_apart(source, target)
+    check_apart(target, source)
     network = load_weights(source)
     try:
         weights = export_network(network, code_base)
@@ -89,13 +90,6 @@ def export_weights(code_base: str, source: Path, target: Path) -> str:
     with atomic_buffer(target) as file:
         torch.save({section: {prefix + name: tensor.contiguous() for name, tensor in weights.items()}}, file)
     return f"{target}: {summary(network.spec)}, under {section!r} for {code_base}"
-
-
-def check_apart(source: Path, target: Path) -> None:
-    """Raise UserError where a file would be written over the one that is read, or cannot be written."""
-    if target.resolve() == source.resolve():
-        raise UserError(f"--output: {target} is the file that is read; name another")
-    check_output(target)
 
 
 def how_to_train(spec: ModelSpec, code_base: str) -> str:

@@ -395,7 +395,7 @@ def test_shapes_of_a_network_that_no_memory_holds_are_refused_before_it_is_made(
 
 def test_a_file_is_never_written_over_the_one_that_is_read(bring_in, weights, tmp_path, capsys):
     assert bring_in(weights, "openstl", "--output", str(tmp_path / "theirs.pt"))[0] == 2
-    assert "theirs.pt is the file that is read; name another" in capsys.readouterr().err
+    assert "theirs.pt would lie in what is read; name another" in capsys.readouterr().err
     assert read_state_dict(tmp_path / "theirs.pt").keys() == weights.keys()
 
 

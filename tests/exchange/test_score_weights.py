@@ -269,6 +269,19 @@ def test_an_output_that_cannot_be_written_is_named_before_anything_is_read(weigh
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("output", ["clips.npy", "ours.safetensors", "folder/scores.parquet"])
+def test_scores_are_never_written_over_what_is_read(clips, weights, tmp_path, capsys, output):
+    path, data = weights(), tmp_path / "clips.npy"
+    if output.startswith("folder"):
+        data = tmp_path / "folder"
+        data.mkdir()
+    np.save(tmp_path / "folder" / "1.npy" if data.is_dir() else data, clips[0, :, None])
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert evaluate(path, data, "--output", tmp_path / output, "--layout", "TCHW") == 2
+    assert "would lie in what is read; name another file" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
 def test_a_mistake_leaves_the_scores_of_before(clips, weights, tmp_path):
     np.save(tmp_path / "clips.npy", (clips / 200)[:, :, None])
     Path("scores.parquet").write_bytes(b"of before")
