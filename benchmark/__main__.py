@@ -1,15 +1,19 @@
 # PYTHON_ARGCOMPLETE_OK
-"""`python -m benchmark <verb>`: every rule of the workflow is one of `benchmark.cli.commands`."""
+"""`python -m benchmark <command>`: every rule of the workflow is one of `benchmark.cli.commands`."""
 
+import argparse
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Sequence
 
-from benchmark.cli.commands import VERBS
-from benchmark.cli.options import check_results_dir
+from benchmark.cli.commands import COMMANDS
+from benchmark.cli.environment import prepare_environment, restart_in_utf8
+from benchmark.cli.exit_status import DONE, FAULT, INTERRUPTED, MISTAKE
+from benchmark.cli.fault import fault_message
 from benchmark.cli.parser import parser
+from benchmark.cli.selection import check_results_dir
 from benchmark.config.protocol import load_protocol
 from benchmark.system import processes
 from benchmark.system.console import echo
@@ -19,47 +23,58 @@ from benchmark.system.signals import STATUS, Interrupted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb.
+    """Run one command.
+
+    Args:
+        arguments: what follows `python -m benchmark`; None = as this process was started.
 
     Returns:
-        The exit status, a key of `benchmark.cli.parser.EXIT_STATUS`.
+        The exit status, a key of `benchmark.cli.exit_status.EXIT_STATUS`.
     """
+    if arguments is None:
+        restart_in_utf8()
+    prepare_environment()
     top = parser()
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what could follow
         from benchmark.cli.completion import complete
 
-        complete(top)
+        complete(top, COMMANDS)
     options = top.parse_args(arguments)
-    verb = VERBS[options.verb]
+    typed = shlex.join([*processes.launcher(), *(sys.argv[1:] if arguments is None else arguments)])
     try:
-        if getattr(options, "protocol", None) is not None:
-            options.protocol = load_protocol(options.protocol)
-        if processes.count() > 1 and not verb.shared:
-            raise UserError(f"{options.verb}: is for one process; start `python -m benchmark` without torchrun")
-        if verb.writes_results and processes.is_first():
-            check_results_dir(options)
-        verb.run(options)
+        return run(options) or DONE
     except UserError as error:
         if processes.is_first():
-            print(f"error: {error}", file=sys.stderr)
+            echo(f"error: {error}", sys.stderr)
         elif isinstance(error, ProcessError):
-            print(f"error: process {processes.rank()}: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if not is_storage_error(error):
-            raise
-        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
-        return 2
+            echo(f"error: process {processes.rank()}: {error}", sys.stderr)
+        return MISTAKE
     except Interrupted as stop:
-        command = shlex.join([*processes.launcher(), *(sys.argv[1:] if arguments is None else arguments)])
         if processes.is_first():
-            echo(f"{signal.Signals(stop.number).name}: {stop}, checkpoint written; go on with: {command}", sys.stderr)
+            echo(f"{signal.Signals(stop.number).name}: {stop}, checkpoint written; go on with: {typed}", sys.stderr)
         return STATUS[stop.number]
     except KeyboardInterrupt:
         if processes.is_first():
-            print("interrupted; the same command goes on, from the last checkpoint where there is one", file=sys.stderr)
-        return 130
-    return 0
+            echo("interrupted; the same command goes on, from the last checkpoint where there is one", sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if isinstance(error, OSError) and (is_storage_error(error) or isinstance(error, BrokenPipeError)):
+            echo(f"error: {error.filename or 'output'}: {error.strerror}", sys.stderr)
+            return MISTAKE
+        echo(f"error: {fault_message(error, typed, options)}", sys.stderr)
+        return FAULT
+
+
+def run(options: argparse.Namespace) -> int | None:
+    """Check what holds for every command, then run the one that `options` name."""
+    command = COMMANDS[options.command]
+    if getattr(options, "protocol", None) is not None:
+        options.protocol = load_protocol(options.protocol)
+    if processes.count() > 1 and not command.shared:
+        raise UserError(f"{options.command}: is for one process; start `python -m benchmark` without torchrun")
+    if command.writes_results and processes.is_first():
+        check_results_dir(options)
+    return command.run(options)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from PIL import Image
 from snakemake.cli import parse_args
 
 from benchmark.__main__ import main
-from benchmark.cli.commands import VERBS
+from benchmark.cli.commands import COMMANDS as REGISTERED
 from benchmark.cli.parser import parser
 from benchmark.config.protocol import PROTOCOLS, Protocol, load_protocol, merge
 from benchmark.config.workflow import WorkflowConfig
@@ -42,8 +42,8 @@ FOLLOWED = {
 """Pages that another test follows from the first command to the last."""
 RUN = {"doctor": (0, 1), "status": (0,), "verify": (0,), "predict": (0,), "evaluate": (0,)}
 RUN |= {"import-weights": (0,), "export-weights": (0,)}
-"""Verbs that are run -> how they may end: `doctor` finds a problem where there are no data. The rest are parsed: they
-take minutes, or need finished runs, which tests/workflow makes."""
+"""Commands that are run -> how they may end: `doctor` finds a problem where there are no data. The rest are parsed:
+they take minutes, or need finished runs, which tests/workflow makes."""
 NOT_HERE = {
     "python -m benchmark evaluate --weights convlstm.safetensors --protocol gpu": "needs the digits of MNIST",
     "python -m benchmark evaluate --protocol quick": "needs a finished training; tests/workflow has some",
@@ -81,8 +81,8 @@ NO_PROTOCOL: dict[str, str] = {}
 
 EXAMPLES = [
     Command(f"{name} --help", f"python -m benchmark {name} {words}".rstrip())
-    for name, verb in VERBS.items()
-    for words in verb.examples
+    for name, each in REGISTERED.items()
+    for words in each.examples
 ]
 COMMANDS = list({(each.text, each.whole): each for each in (*commands(), *EXAMPLES)}.values())
 
@@ -128,7 +128,7 @@ def with_stand_ins(text: str) -> str:
     return text
 
 
-def check_verb(words: list[str], whole: bool) -> None:
+def check_benchmark(words: list[str], whole: bool) -> None:
     """Parse and, if it is cheap, run a line of `python -m benchmark`; look up the flags of a piece in a sentence."""
     if set(words) & {"-h", "--help"} or not words:
         with pytest.raises(SystemExit) as end:
@@ -136,15 +136,15 @@ def check_verb(words: list[str], whole: bool) -> None:
         assert end.value.code == 0
         return
     if not whole:  # of what the sentence is not about, it may leave out all
-        (verbs,) = (each for each in parser()._actions if isinstance(each, argparse._SubParsersAction))
-        flags = {flag for action in verbs.choices[words[0]]._actions for flag in action.option_strings}
+        (subcommands,) = (each for each in parser()._actions if isinstance(each, argparse._SubParsersAction))
+        flags = {flag for action in subcommands.choices[words[0]]._actions for flag in action.option_strings}
         assert {word for word in words if word.startswith("--")} <= flags
         return
     options = parser().parse_args(words)
     if getattr(options, "protocol", None):
         load_protocol(options.protocol)
     if words[0] not in RUN:
-        assert words[0] in VERBS
+        assert words[0] in REGISTERED
         return
     try:
         status = main(words)
@@ -186,7 +186,7 @@ def check(command: Command, folder) -> None:
     text = with_stand_ins(command.text)
     program, *words = shlex.split(text)
     if text.startswith("python -m benchmark"):
-        check_verb(words[2:], command.whole)
+        check_benchmark(words[2:], command.whole)
     elif program == "snakemake":
         check_snakemake(words, command.whole, folder)
     elif program == "make":
@@ -206,7 +206,7 @@ def test_a_command_that_is_not_known_fails_with_what_to_do(tmp_path):
         check(unknown, tmp_path)
 
 
-def test_lines_of_a_block_are_commands_without_prompts_comments_and_breaks():
+def test_lines_of_a_block_are_subcommandswithout_prompts_comments_and_breaks():
     assert lines("$ a b  # why\n\n# only words\nc \\\n    d 'e  f'\n") == ["a b", "c d 'e  f'"]
 
 
@@ -215,7 +215,7 @@ def test_pages_that_another_test_follows_are_named_there():
         assert f'"{page}"' in (ROOT / test).read_text()
 
 
-def test_what_is_not_run_still_stands_on_a_page_and_names_a_verb_or_test_that_exists():
+def test_what_is_not_run_still_stands_on_a_page_and_names_a_command_or_test_that_exists():
     texts = [command.text for command in COMMANDS]
     for start, reason in NOT_HERE.items():
         assert any(text.startswith(start) for text in texts), start

@@ -1,26 +1,30 @@
 """What a shell may offer after the words typed so far, through argcomplete; no torch is imported for it."""
 
 import argparse
+from collections.abc import Mapping
 
-import argcomplete
-
-from benchmark.cli.commands import VERBS
+from benchmark.cli.registry import Command
 from benchmark.config.protocol import PROTOCOLS, Protocol, load_protocol
 from benchmark.config.variants import BASELINE_SEED, BASELINES, VARIANTS
 from benchmark.system.errors import UserError
 
 SCORED = ("evaluate", "record")
-"""Verbs that take baselines, too."""
+"""Commands that take baselines, too."""
 
 
-def complete(top: argparse.ArgumentParser) -> None:
-    """Answer the shell that asks and end the process."""
-    (verbs,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
-    for name, verb in verbs.choices.items():
-        verbs._choices_actions.append(verbs._ChoicesPseudoAction(name, (), VERBS[name].about))  # shown by zsh
-        for action in verb._actions:
-            if action.dest in OFFERS:
-                action.completer = OFFERS[action.dest]
+def complete(top: argparse.ArgumentParser, registered: Mapping[str, Command]) -> None:
+    """Answer the shell that asks what may follow in the command line `top`, and end the process."""
+    import argcomplete
+
+    (commands,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
+    for name, parser in commands.choices.items():
+        commands._choices_actions.append(
+            commands._ChoicesPseudoAction(name, (), registered[name].about)
+        )  # shown by zsh
+        offers = {option.dest: option.complete for option in registered[name].options if option.complete}
+        for action in parser._actions:
+            if action.dest in offers:
+                action.completer = offers[action.dest]
     argcomplete.autocomplete(top)
 
 
@@ -40,7 +44,7 @@ def variants(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[
     """Variants of --protocol, or all where none is given; of a list with commas, for its last part."""
     protocol = _protocol(parsed_args)
     names = [entry.id for entry in protocol.variants] if protocol else list(VARIANTS)
-    if parsed_args.verb in SCORED:
+    if parsed_args.command in SCORED:
         names += protocol.baselines if protocol else BASELINES
     head = prefix.rpartition(",")[0]
     taken = head.split(",")
@@ -62,7 +66,3 @@ def _protocol(options: argparse.Namespace) -> Protocol | None:
         return load_protocol(options.protocol) if getattr(options, "protocol", None) else None
     except UserError:
         return None
-
-
-OFFERS = {"protocol": protocols, "variant": variants, "seed": seeds, "speed": speeds}
-"""Option -> what completes its value, where argparse does not know it."""

@@ -1,22 +1,37 @@
-"""Verbs on this machine: what it has, how fast it is, whether it computes what others do."""
+"""Commands on this machine: what it has, how fast it is, whether it computes what others do."""
 
 import argparse
+from typing import Any
 
-from benchmark.cli.command import Verb
+from benchmark.cli.completion import variants
+from benchmark.cli.exit_status import DONE, FOUND
+from benchmark.cli.options import DATA_DIR, PROTOCOL, RESULTS_DIR, file, switch, whole, widths
+from benchmark.cli.registry import MACHINE, Option, command
 from benchmark.config.protocol import load_protocol
-from benchmark.cost.speed import OPTIONS as SPEED_OPTIONS
-from benchmark.cost.speed import speed
+from benchmark.config.variants import VARIANTS
+from benchmark.cost.speed import WHAT, time_paths
 
 
-def doctor(options: argparse.Namespace) -> None:
+@command(
+    MACHINE,
+    options=[PROTOCOL.optional(), RESULTS_DIR, DATA_DIR],
+    examples=["", "--protocol gpu --data-dir data"],
+    writes_results=False,
+)
+def doctor(options: argparse.Namespace) -> int:
     """Say what this machine has for a protocol and what to do about what it lacks; exit status 1 for a problem."""
-    from benchmark.cli.doctor import report
+    from benchmark.cli.doctor.report import report
 
-    if not report(options.protocol or load_protocol("quick"), options.data_dir, options.results_dir):
-        raise SystemExit(1)
+    protocol = options.protocol or load_protocol("quick")
+    return DONE if report(protocol, options.data_dir, options.results_dir) else FOUND
 
 
-def verify(options: argparse.Namespace) -> None:
+@command(
+    MACHINE,
+    options=[file("DIR", "cases, as in tests/golden", metavar="DIR"), DATA_DIR],
+    examples=["tests/golden --data-dir data"],
+)
+def verify(options: argparse.Namespace) -> int:
     """Hold cells, networks, probe, clips and metrics against the cases in DIR; exit status 1 where one fails."""
     from benchmark.exchange.verify import verify as run_cases
 
@@ -25,21 +40,54 @@ def verify(options: argparse.Namespace) -> None:
         print(outcome, flush=True)
         states.append(outcome.state)
     print(", ".join(f"{states.count(state)} {state}" for state in ("pass", "fail", "skipped")))
-    if "fail" in states:
-        raise SystemExit(1)
+    return FOUND if "fail" in states else DONE
 
 
-VERBS = {
-    "doctor": Verb(
-        doctor,
-        ("protocol?", "results_dir", "data_dir"),
-        ("", "--protocol gpu --data-dir data"),
-        writes_results=False,
+def defaulted(flag: str, default: Any, help: str, **settings: Any) -> Option:
+    """An option of `speed` that says its default; a whole number unless `settings` has another type."""
+    words = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    number = {} if "choices" in settings else {"metavar": "N", "type": whole}
+    return Option(flag, f"{help}default: {words}", settings=number | settings | {"default": default})
+
+
+SPEED_OPTIONS = (
+    defaulted("--what", "train", "".join(f"{k}: {v}; " for k, v in WHAT.items()), choices=tuple(WHAT)),
+    Option(
+        "--variant",
+        f"one of {', '.join(VARIANTS)}; default: predrnnpp",
+        complete=variants,
+        settings={"metavar": "ID", "default": "predrnnpp"},
     ),
-    "verify": Verb(verify, ("DIR", "data_dir"), ("tests/golden --data-dir data",)),
-    "speed": Verb(
-        speed,
-        tuple(f"{name}?" for name in SPEED_OPTIONS),
-        ("", "--what inference --hidden-channels 64,64,64,64 --batch-size 8 --json speed.json"),
+    defaulted("--hidden-channels", (16,) * 4, "width of every layer, bottom first; ", metavar="N,N,...", type=widths),
+    defaulted("--norm", "none", "layer norm; ", choices=("none", "channel", "element")),
+    defaulted("--frame-size", 64, "side of a frame; "),
+    defaulted("--patch-size", 4, "side of a patch; "),
+    defaulted("--kernel-size", 5, "side of a kernel; "),
+    defaulted("--batch-size", 8, "clips in a batch; "),
+    defaulted("--context", 10, "frames given; "),
+    defaulted("--horizon", 10, "frames predicted; "),
+    Option(
+        "--precision",
+        "of the fast path; the plain one is always fp32, which is the default",
+        settings={"choices": ("fp32", "bf16"), "default": "fp32"},
     ),
-}
+    switch("--recompute", "the fast path keeps the states only and computes the rest twice"),
+    switch("--fuse", "the fast path compiles the elementwise operations of each cell into one"),
+    switch("--any-order", "allow algorithms that may differ in the last bits from call to call, for what that saves"),
+    defaulted("--device", "auto", "", choices=("auto", "cpu", "cuda")),
+    defaulted("--threads", 2, "CPU threads; "),
+    defaulted("--repeats", 5, "timed repeats of each path, in turn; "),
+    defaulted("--runs", 4, "cohort: runs trained together; "),
+    defaulted("--clips", 1000, "evaluate, probe: clips in all; "),
+    file("--json", "write all numbers there"),
+)
+
+
+@command(
+    MACHINE,
+    options=SPEED_OPTIONS,
+    examples=["", "--what inference --hidden-channels 64,64,64,64 --batch-size 8 --json speed.json"],
+)
+def speed(options: argparse.Namespace) -> None:
+    """Time the fast path beside the plain one, in turn in one process, against the device's own ceilings."""
+    time_paths(options)

@@ -1,55 +1,65 @@
-"""The command line: its verbs, their options and their help. Imports no torch."""
+"""The parser of the command line, and its help, from the registry of commands. Imports no torch."""
 
 import argparse
 import shutil
 import textwrap
+from collections.abc import Sequence
+from typing import Any
 
-from benchmark.cli.commands import GROUPS, VERBS
-from benchmark.cli.options import OPTIONS
+from benchmark.cli.commands import COMMANDS
+from benchmark.cli.exit_status import EXIT_STATUS
+from benchmark.cli.registry import GROUPS
+from benchmark.system.errors import unknown
 
 PROGRAM = "python -m benchmark"
 COMPLETION = 'eval "$(activate-global-python-argcomplete --dest=-)"'
 """What turns it on in bash and zsh."""
-EXIT_STATUS = {
-    0: "done; a training that diverged counts as done, and its status.json says so",
-    1: "compare, reproduce or verify found a difference, doctor a problem; after a traceback: a fault of this program",
-    2: "what was given is wrong, or cannot be read or written: the message says what to do",
-    130: "stopped by Ctrl-C; the same command goes on",
-    143: "stopped by TERM; the same command goes on",
-}
-"""Exit status -> what it says."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, but for a name that it does not know: it says the nearest one first."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            kind = "command" if isinstance(action, argparse._SubParsersAction) else "value"
+            raise argparse.ArgumentError(action, unknown(kind, value, action.choices))
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """As argparse does it; a flag that is none is said before what is missing."""
+        flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+        for word in (args or ()) if self._subparsers is None else ():
+            flag = word.partition("=")[0]
+            if flag.startswith("--") and not any(known.startswith(flag) for known in flags):
+                self.error(unknown("option", flag, flags))
+        return super().parse_known_args(args, namespace)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    left = max(map(len, VERBS)) + 4
+    left = max(map(len, COMMANDS)) + 4
     raw = argparse.RawDescriptionHelpFormatter
-    abouts = {title: {name: verb.about for name, verb in group.items()} for title, group in GROUPS.items()}
-    statuses = _rows({str(number): said for number, said in EXIT_STATUS.items()}, 7)
+    abouts = {title: {name: each.about for name, each in group.items()} for title, group in GROUPS.items()}
+    statuses = _rows({str(number): meaning for number, meaning in EXIT_STATUS.items()}, 7)
     listed = "\n\n".join(f"{title}:\n{_rows(group, left)}" for title, group in abouts.items())
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog=PROGRAM,
         description=f"Train, evaluate and probe recurrent video prediction; see README.md.\n\n{listed}",
         epilog=f"exit status:\n{statuses}\n\ncompletion in bash and zsh, of all that has a name here:\n  {COMPLETION}",
         formatter_class=raw,
     )
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", help="one of these; VERB --help says more")
-    for name, verb in VERBS.items():
-        examples = "\n".join(f"  {PROGRAM} {name} {words}".rstrip() for words in verb.examples)
-        added = verbs.add_parser(
+    commands = top.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", help="one of these; COMMAND --help says more"
+    )
+    for name, each in COMMANDS.items():
+        examples = "\n".join(f"  {PROGRAM} {name} {words}".rstrip() for words in each.examples)
+        added = commands.add_parser(
             name,
-            description=textwrap.fill(verb.about, _width()),
+            description=textwrap.fill(each.about, _width()),
             epilog=f"examples:\n{examples}\n\nexit status: {PROGRAM} --help",
             formatter_class=raw,
         )
-        for option in verb.options:
-            key = option.rstrip("?")
-            settings = OPTIONS.get(f"{name} {key}") or OPTIONS[key]
-            if key.isupper():
-                added.add_argument(key, **settings)
-                continue
-            needed = not option.endswith("?") and not {"default", "action"} & set(settings)
-            added.add_argument(f"--{key.replace('_', '-')}", required=needed, **settings)
+        for option in each.options:
+            option.add_to(added)
     return top
 
 
@@ -61,6 +71,6 @@ def _width() -> int:
 def _rows(rows: dict[str, str], left: int) -> str:
     """Names, and what they are from column `left` on."""
     return "\n".join(
-        textwrap.fill(said, _width(), initial_indent=f"  {name}".ljust(left), subsequent_indent=" " * left)
-        for name, said in rows.items()
+        textwrap.fill(text, _width(), initial_indent=f"  {name}".ljust(left), subsequent_indent=" " * left)
+        for name, text in rows.items()
     )

@@ -1,10 +1,35 @@
-"""Verbs on runs: from a protocol to the record of a finished run."""
+"""Commands on runs: from a protocol to the record of a finished run."""
 
 import argparse
 import sys
+from pathlib import Path
+from typing import Any
 
-from benchmark.cli.command import Verb
-from benchmark.cli.options import OWN_CLIPS, device_of, folder_of, run_of, runs_of
+from benchmark.cli.completion import speeds
+from benchmark.cli.options import (
+    BATCH_SIZE,
+    CONTEXT,
+    DATA_DIR,
+    DEVICE,
+    DOWNLOAD,
+    HORIZON,
+    LAYOUT,
+    LPIPS_BACKBONE,
+    OUTPUT,
+    PROTOCOL,
+    RESULTS_DIR,
+    REUSE,
+    SEED,
+    SEED_OR_BASELINE,
+    VARIANT,
+    VARIANT_OR_BASELINE,
+    WEIGHTS,
+    WHITE,
+    file,
+    switch,
+)
+from benchmark.cli.registry import RUNS, Option, command
+from benchmark.cli.selection import check_variant, device_of, protocol_folder, run_of, runs_of
 from benchmark.config.protocol import Protocol, check_shareable
 from benchmark.config.variants import BASELINE_SEED, BASELINES
 from benchmark.system import processes
@@ -13,17 +38,24 @@ from benchmark.system.errors import UserError, unknown
 from benchmark.system.gpu_lock import reserve_gpu
 from benchmark.system.memory import report_out_of_memory
 
+QUICK = "--protocol quick --variant predrnnpp --seed 1"
+"""A run, as examples name it."""
 
-def init_store(options: argparse.Namespace) -> None:
-    """Create the MLflow store and the protocol's experiment; one that is away stops nothing."""
-    from benchmark.reporting.tracking.store import TrackingUnavailable, create_store
+SPEED = Option(
+    "--speed",
+    "measured speed: a name in results/reference/speed, or a file of `speed --json`; default: the nearest of the device"
+    " at hand",
+    complete=speeds,
+    settings={"metavar": "NAME|FILE"},
+)
+COUNTS_ONLY = switch("--counts-only", "parameters and MACs alone, as the workflow needs them")
 
-    try:
-        create_store(options.protocol.name)
-    except TrackingUnavailable as error:
-        print(f"MLflow gets the runs later, from `sync`: {error}", file=sys.stderr)
 
-
+@command(
+    RUNS,
+    options=[PROTOCOL, RESULTS_DIR, SPEED, COUNTS_ONLY],
+    examples=["--protocol quick", "--protocol paper --speed cpu-64x4-fp32"],
+)
 def plan(options: argparse.Namespace) -> None:
     """Count parameters and MACs of every variant, check that they are matched, and say what the protocol will cost."""
     if options.counts_only and options.speed:
@@ -42,21 +74,59 @@ def plan(options: argparse.Namespace) -> None:
         print(f"\n{cost_report(options.protocol, speed)}")
 
 
+@command(RUNS, options=[PROTOCOL], examples=["--protocol quick"])
+def init_store(options: argparse.Namespace) -> None:
+    """Create the MLflow store and the protocol's experiment; one that is away stops nothing."""
+    from benchmark.reporting.tracking.store import TrackingUnavailable, create_store
+
+    try:
+        create_store(options.protocol.name)
+    except TrackingUnavailable as error:
+        print(f"MLflow gets the runs later, from `sync`: {error}", file=sys.stderr)
+
+
+@command(
+    RUNS,
+    options=[PROTOCOL, RESULTS_DIR, DATA_DIR, DOWNLOAD],
+    examples=["--protocol quick", "--protocol gpu --data-dir data --download"],
+)
 def data(options: argparse.Namespace) -> None:
     """Prepare the digits, or decode the films, and hash the fixed clips."""
     from benchmark.data.prepare import prepare_clips
 
-    prepare_clips(options.protocol, options.data_dir, folder_of(options) / "data", options.download)
+    prepare_clips(options.protocol, options.data_dir, protocol_folder(options) / "data", options.download)
 
 
+@command(
+    RUNS,
+    options=[PROTOCOL, RESULTS_DIR, DATA_DIR, DOWNLOAD],
+    examples=["--protocol quick --data-dir data --download"],
+)
 def backbone(options: argparse.Namespace) -> None:
     """Look for the network under LPIPS and say which file is used, or why there is none."""
     from benchmark.evaluation.lpips_backbone import prepare
 
     net = options.protocol.evaluation.lpips_backbone
-    prepare(net, options.data_dir, folder_of(options) / "lpips_backbone.json", options.download)
+    prepare(net, options.data_dir, protocol_folder(options) / "lpips_backbone.json", options.download)
 
 
+VARIANTS = Option(
+    "--variant",
+    "variant of the protocol, or several to train side by side: a,b,c",
+    required=True,
+    complete=VARIANT.complete,
+    settings={"metavar": "ID,..."},
+)
+RESUME_ONLY = switch("--resume-only", "it is an error if there is no checkpoint to go on from")
+SKIP_TRAINED = switch("--skip-trained", "leave alone what this config and code have trained to its end")
+
+
+@command(
+    RUNS,
+    options=[PROTOCOL, VARIANTS, SEED, RESULTS_DIR, DATA_DIR, DEVICE, RESUME_ONLY, SKIP_TRAINED],
+    examples=[QUICK, "--protocol quick --variant convlstm,predrnn,predrnnpp --seed 1"],
+    shared=True,
+)
 def train(options: argparse.Namespace) -> None:
     """Train one run, or several variants of a seed side by side; each goes on from its checkpoint."""
     runs, device = runs_of(options), device_of(options)
@@ -71,6 +141,23 @@ def train(options: argparse.Namespace) -> None:
     train_cohort(runs, options.results_dir, device, beside=BackgroundMirror, **flags)
 
 
+CLIPS = file("--data", "your clips: a .npy, a .npz or a folder; see docs/weights.md", metavar="PATH")
+SCORES = OUTPUT.but("scores of every clip and frame; default: scores.parquet")
+CLIP_OPTIONS = (LAYOUT, WHITE, CONTEXT, HORIZON, LPIPS_BACKBONE, DOWNLOAD, SCORES, BATCH_SIZE)
+"""What `evaluate` takes for clips of a person's own; for test clips the protocol sets it."""
+CLIP_DEFAULTS: dict[str, Any] = {"output": Path("scores.parquet"), "batch_size": 50}
+
+
+@command(
+    RUNS,
+    options=[
+        *(PROTOCOL.optional(), VARIANT_OR_BASELINE.optional(), SEED_OR_BASELINE.optional(), WEIGHTS, CLIPS),
+        *(*CLIP_OPTIONS, RESULTS_DIR, DATA_DIR),
+        DEVICE.but("default: what the protocol says; auto for your clips"),
+    ],
+    examples=[QUICK, "--weights model.safetensors --data clips.npy --layout NTHW"],
+    shared=True,
+)
 def evaluate(options: argparse.Namespace) -> None:
     """Score a run or a baseline on its test clips; a file of weights on those of a protocol or on your own clips."""
     check_clips(options)
@@ -95,7 +182,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def check_clips(options: argparse.Namespace) -> None:
     """Refuse options of `evaluate` that leave open what is scored on which clips."""
-    given = [name for name in OWN_CLIPS if getattr(options, name) not in (None, False)]
+    given = [option.flag for option in CLIP_OPTIONS if getattr(options, option.dest) not in (None, False)]
     if (options.protocol is None) == (options.data is None):
         said = "both were" if options.data else "neither was"
         raise UserError(
@@ -109,23 +196,26 @@ def check_clips(options: argparse.Namespace) -> None:
             "evaluate: --data takes --weights FILE, and no --variant or --seed, which name runs of a protocol"
         )
     if options.data is None and given:
-        raise UserError(f"evaluate: --{given[0].replace('_', '-')} goes with --data; a protocol sets it by itself")
+        raise UserError(f"evaluate: {given[0]} goes with --data; a protocol sets it by itself")
     if options.download and options.lpips_backbone is None:
         raise UserError("evaluate: --download fetches the backbone that --lpips-backbone names; name one")
 
 
 def print_scores(options: argparse.Namespace) -> None:
     """Score the file of --weights and print its table."""
-    own = options.data is not None
-    device = resolve_device(options.device or "auto", "--device") if own else device_of(options)
+    your_clips = options.data is not None
+    device = resolve_device(options.device or "auto", "--device") if your_clips else device_of(options)
     from benchmark.exchange.score import score_files, score_weights
     from benchmark.reporting.tables.rendering import to_markdown
 
-    if own:
-        given = {name: getattr(options, name) or default for name, default in OWN_CLIPS.items()}
-        batch_size: int = given["batch_size"]  # pyright: ignore[reportAssignmentType]  # it has a default
-        with reserve_gpu(device), report_out_of_memory(f"{options.weights}", batch_size, device, "--batch-size"):
-            table = score_files(options.weights, options.data, data_dir=options.data_dir, device=device, **given)  # pyright: ignore[reportArgumentType]  # they have defaults
+    if your_clips:
+        names = [option.dest for option in CLIP_OPTIONS]
+        given: dict[str, Any] = {name: getattr(options, name) or CLIP_DEFAULTS.get(name) for name in names}
+        with (
+            reserve_gpu(device),
+            report_out_of_memory(f"{options.weights}", given["batch_size"], device, "--batch-size"),
+        ):
+            table = score_files(options.weights, options.data, data_dir=options.data_dir, device=device, **given)
     else:
         batch_size = options.protocol.evaluation.batch_size
         with (
@@ -136,6 +226,7 @@ def print_scores(options: argparse.Namespace) -> None:
     print(to_markdown(table), end="")
 
 
+@command(RUNS, options=[PROTOCOL, VARIANT, SEED, RESULTS_DIR, DATA_DIR, DEVICE], examples=[QUICK])
 def probe(options: argparse.Namespace) -> None:
     """Measure the gradients of one run at initialisation and after training."""
     run, device = run_of(options), device_of(options)
@@ -148,6 +239,7 @@ def probe(options: argparse.Namespace) -> None:
     draw_probe(run, options.results_dir)
 
 
+@command(RUNS, options=[PROTOCOL, VARIANT_OR_BASELINE, SEED_OR_BASELINE, RESULTS_DIR], examples=[QUICK])
 def record(options: argparse.Namespace) -> None:
     """Put together what is kept of a finished run or baseline, of which tables and figures are made."""
     if options.variant not in BASELINES:
@@ -157,6 +249,11 @@ def record(options: argparse.Namespace) -> None:
     write_record(options.protocol, options.variant, options.seed, options.results_dir)
 
 
+@command(
+    RUNS,
+    options=[PROTOCOL, VARIANT, RESULTS_DIR, DATA_DIR, DEVICE, REUSE],
+    examples=["--protocol study-init --variant convlstm --data-dir data"],
+)
 def measure(options: argparse.Namespace) -> None:
     """Make, score, probe and record all seeds of a variant in one process, for protocols that train nothing."""
     from benchmark.config.probe_stages import trains
@@ -165,9 +262,7 @@ def measure(options: argparse.Namespace) -> None:
     protocol: Protocol = options.protocol
     if trains(protocol):
         raise UserError(f"measure: protocol {protocol.name} trains its runs; use train, evaluate, probe and record")
-    known = [entry.id for entry in protocol.variants]
-    if options.variant not in known:
-        raise UserError(f"--variant: protocol {protocol.name}: {unknown('variant', options.variant, known)}")
+    check_variant(protocol, options.variant)
     device = device_of(options)
     from benchmark.evaluation.evaluate import evaluate as evaluate_one
     from benchmark.evaluation.gradient_probe import probe as probe_run
@@ -193,55 +288,14 @@ def measure(options: argparse.Namespace) -> None:
         write_record(protocol, run.variant, seed, options.results_dir)
 
 
+@command(
+    RUNS,
+    options=[PROTOCOL, RESULTS_DIR, switch("--once", "print it once, also on a terminal")],
+    examples=["--protocol quick", "--protocol study-main --once"],
+    writes_results=False,
+)
 def status(options: argparse.Namespace) -> None:
     """Show which runs of a protocol are done, running (how far), diverged, stale or missing; live in a terminal."""
     from benchmark.reporting.status import show
 
     show(options.protocol, options.results_dir, once=options.once)
-
-
-RUN = ("protocol", "variant", "seed", "results_dir", "data_dir", "device?")
-_QUICK = "--protocol quick --variant predrnnpp --seed 1"
-VERBS = {
-    "plan": Verb(
-        plan,
-        ("protocol", "results_dir", "speed?", "counts_only"),
-        ("--protocol quick", "--protocol paper --speed cpu-64x4-fp32"),
-    ),
-    "init-store": Verb(init_store, ("protocol",), ("--protocol quick",)),
-    "data": Verb(
-        data,
-        ("protocol", "results_dir", "data_dir", "download"),
-        ("--protocol quick", "--protocol gpu --data-dir data --download"),
-    ),
-    "backbone": Verb(
-        backbone,
-        ("protocol", "results_dir", "data_dir", "download"),
-        ("--protocol quick --data-dir data --download",),
-    ),
-    "train": Verb(
-        train,
-        (*RUN, "resume_only", "skip_trained"),
-        (_QUICK, "--protocol quick --variant convlstm,predrnn,predrnnpp --seed 1"),
-        shared=True,
-    ),
-    "evaluate": Verb(
-        evaluate,
-        ("protocol?", "variant?", "seed?", "weights?", "data?", *(f"{name}?" for name in OWN_CLIPS), *RUN[3:]),
-        (_QUICK, "--weights model.safetensors --data clips.npy --layout NTHW"),
-        shared=True,
-    ),
-    "probe": Verb(probe, RUN, (_QUICK,)),
-    "record": Verb(record, RUN[:4], (_QUICK,)),
-    "measure": Verb(
-        measure,
-        ("protocol", "variant", *RUN[3:], "reuse"),
-        ("--protocol study-init --variant convlstm --data-dir data",),
-    ),
-    "status": Verb(
-        status,
-        ("protocol", "results_dir", "once"),
-        ("--protocol quick", "--protocol study-main --once"),
-        writes_results=False,
-    ),
-}

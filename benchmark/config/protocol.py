@@ -25,7 +25,7 @@ from benchmark.config.sections import (
     VariantEntry,
     no_repeats,
 )
-from benchmark.config.variants import BASELINES, SLOTS
+from benchmark.config.variants import BASELINES, SLOTS, unknown_variant
 from benchmark.system import processes
 from benchmark.system.errors import UserError, explain, unknown
 from benchmark.system.strict_yaml import read_yaml
@@ -112,7 +112,7 @@ class Protocol(Strict):
             for name in (variant, reference):
                 if name not in ids:
                     where = "primary.pairs" if variant in self.primary.pairs else f"variants: {variant}: reference"
-                    raise ValueError(f"{where}: {unknown('variant of this protocol', name, ids)}")
+                    raise ValueError(f"{where}: {unknown_variant(name, ids, 'variant of this protocol')}")
             if variant == reference:
                 raise ValueError(f"{variant} is compared with itself; name another variant as its reference")
         return self
@@ -160,7 +160,7 @@ class Protocol(Strict):
         """The resolved run of `variant` and `seed`."""
         entries = {entry.id: entry for entry in self.variants}
         if variant not in entries:
-            raise ValueError(unknown("variant", variant, entries))
+            raise ValueError(unknown_variant(variant, entries))
         if seed not in self.seeds_of(variant):
             raise ValueError(f"seed {seed} is not one of {', '.join(map(str, self.seeds_of(variant)))}")
         entry = entries[variant]

@@ -1,12 +1,13 @@
 """The sections of a protocol, key by key with what each may be. Imports no torch."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from benchmark.config.metrics import HEADLINE
-from benchmark.config.variants import VARIANTS, Variant
-from benchmark.system.errors import unknown
+from benchmark.config.variants import VARIANTS, Variant, unknown_variant
+from benchmark.system.errors import spelling
 from models.spec import CELLS, DEEPEST, EQUATIONS, INITS, MEMORY_ORDERS, NORMS
 
 MOST_STEPS = 10**9
@@ -36,6 +37,16 @@ Seeds = Annotated[
 ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
 LABEL = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029|]+$"
 """A line without | which parts the columns of a table in Markdown."""
+
+
+def no_other_spelling(value: Any) -> Any:
+    """Raise ValueError for what is no identifier but means a variant of the registry, as `PredRNN++` does."""
+    if isinstance(value, str) and not re.match(IDENTIFIER, value) and spelling(value) in map(spelling, VARIANTS):
+        raise ValueError(unknown_variant(value, VARIANTS))
+    return value
+
+
+VariantId = Annotated[Identifier, BeforeValidator(no_other_spelling)]
 
 
 class Strict(BaseModel):
@@ -135,7 +146,7 @@ class PrimaryConfig(Strict):
     """What is tested, named before anything is run; every other comparison is exploratory."""
 
     metric: Literal[*HEADLINE] = Field("mse", description="The metric that is tested.")  # pyright: ignore[reportInvalidTypeForm]  # one of the registry
-    pairs: dict[Identifier, Identifier] = Field({}, description="Variant: its reference.")
+    pairs: dict[VariantId, VariantId] = Field({}, description="Variant: its reference.")
 
 
 class JobConfig(Strict):
@@ -178,14 +189,14 @@ class ModelConfig(Strict):
 class VariantEntry(ModelConfig):
     """One variant of a protocol: an id of the registry, or a new id with its base or cell and what it changes."""
 
-    id: Identifier
+    id: VariantId
     base: str | None = Field(None, description="Id in the registry; the id itself if not given.")
     cell: Literal[*CELLS] | None = Field(None, description="A cell in place of a base, without highway unless given.")  # pyright: ignore[reportInvalidTypeForm]  # known when it is imported
     label: str | None = Field(None, pattern=LABEL, max_length=100, description="Name in tables and figures.")
     highway_slot: int | Literal["bottom", "middle", "top"] | None = Field(None, description="0 = none.")
     training: dict[str, Any] = Field({}, description="Training keys this variant sets for itself.")
     seeds: Seeds | None = Field(None, description="Its own seeds; null = those of the protocol.")
-    reference: Identifier | None = Field(None, description="Variant it is compared with; null = the registry's.")
+    reference: VariantId | None = Field(None, description="Variant it is compared with; null = the registry's.")
 
     @model_validator(mode="after")
     def _known(self) -> "VariantEntry":
@@ -194,7 +205,7 @@ class VariantEntry(ModelConfig):
             raise ValueError(f"cell: {self.cell} does not go with {taken}; a new id has a cell or a base")
         if not self.cell and (self.base or self.id) not in VARIANTS:
             how = "" if self.base else "; a new id needs a base or a cell"
-            raise ValueError(unknown("variant", self.base or self.id, VARIANTS) + how)
+            raise ValueError(unknown_variant(self.base or self.id, VARIANTS) + how)
         for key in ("device", "threads"):
             if key in self.training:
                 raise ValueError(f"training.{key}: is the same for all variants; set it in the protocol's training")

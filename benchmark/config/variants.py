@@ -1,7 +1,10 @@
 """The registry of variants: what each row of the ablation is, whatever protocol it stands in."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+from benchmark.system.errors import unknown
 
 SLOTS = {"bottom": lambda layers: 1, "middle": lambda layers: layers // 2, "top": lambda layers: layers - 1}
 """Names for highway slots, as functions of the depth."""
@@ -54,3 +57,8 @@ BASELINES = {
 
 BASELINE_SEED = 0
 """Baselines have no seed; the one folder of each is filed under this number."""
+
+
+def unknown_variant(value: object, allowed: Iterable[str], kind: str = "variant") -> str:
+    """Message for a variant that is not among `allowed`: `PredRNN++` and its like mean one of the registry."""
+    return unknown(kind, value, allowed, known=(*VARIANTS, *BASELINES))

@@ -1,12 +1,11 @@
-"""The command `speed`: its options, and its result as a few lines and a JSON file. Imports no torch by itself."""
+"""The command `speed`: its result as a few lines and a JSON file. Imports no torch by itself."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from benchmark.config.variants import SLOTS, VARIANTS
+from benchmark.config.variants import SLOTS, VARIANTS, unknown_variant
 from benchmark.system.devices import resolve_device
-from benchmark.system.errors import UserError, unknown
+from benchmark.system.errors import UserError
 from benchmark.system.files import write_json
 from benchmark.system.gpu_lock import reserve_gpu
 from models.spec import ModelSpec
@@ -21,65 +20,7 @@ WHAT = {
 }
 
 
-def whole(text: str) -> int:
-    """A whole number above 0, as argparse takes it."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
-
-
-def widths(text: str) -> tuple[int, ...]:
-    """Whole numbers separated by commas, as argparse takes them."""
-    return tuple(whole(part) for part in text.split(","))
-
-
-OPTIONS: dict[str, dict[str, Any]] = {
-    "what": {
-        "choices": tuple(WHAT),
-        "default": "train",
-        "help": f"{'; '.join(f'{k}: {v}' for k, v in WHAT.items())}; default: train",
-    },
-    "variant": {"metavar": "ID", "default": "predrnnpp", "help": f"one of {', '.join(VARIANTS)}; default: predrnnpp"},
-    "hidden_channels": {
-        "metavar": "N,N,...",
-        "type": widths,
-        "default": (16,) * 4,
-        "help": "width of every layer, bottom first; default: 16,16,16,16",
-    },
-    "norm": {"choices": ("none", "channel", "element"), "default": "none", "help": "layer norm; default: none"},
-    "frame_size": {"metavar": "N", "type": whole, "default": 64, "help": "side of a frame; default: 64"},
-    "patch_size": {"metavar": "N", "type": whole, "default": 4, "help": "side of a patch; default: 4"},
-    "kernel_size": {"metavar": "N", "type": whole, "default": 5, "help": "side of a kernel; default: 5"},
-    "batch_size": {"metavar": "N", "type": whole, "default": 8, "help": "clips in a batch; default: 8"},
-    "context": {"metavar": "N", "type": whole, "default": 10, "help": "frames given; default: 10"},
-    "horizon": {"metavar": "N", "type": whole, "default": 10, "help": "frames predicted; default: 10"},
-    "precision": {
-        "choices": ("fp32", "bf16"),
-        "default": "fp32",
-        "help": "of the fast path; the plain one is always fp32, which is the default",
-    },
-    "recompute": {"action": "store_true", "help": "the fast path keeps the states only and computes the rest twice"},
-    "fuse": {"action": "store_true", "help": "the fast path compiles the elementwise operations of each cell into one"},
-    "any_order": {
-        "action": "store_true",
-        "help": "allow algorithms that may differ in the last bits from call to call, for what that saves",
-    },
-    "device": {"choices": ("auto", "cpu", "cuda"), "default": "auto", "help": "default: auto"},
-    "threads": {"metavar": "N", "type": whole, "default": 2, "help": "CPU threads; default: 2"},
-    "repeats": {"metavar": "N", "type": whole, "default": 5, "help": "timed repeats of each path, in turn; default: 5"},
-    "runs": {"metavar": "N", "type": whole, "default": 4, "help": "cohort: runs trained together; default: 4"},
-    "clips": {
-        "metavar": "N",
-        "type": whole,
-        "default": 1000,
-        "help": "evaluate, probe: clips in all; default: 1000",
-    },
-    "json": {"metavar": "FILE", "type": Path, "help": "write all numbers there"},
-}
-"""Option of the command -> its settings for argparse."""
-
-
-def speed(options: argparse.Namespace) -> None:
+def time_paths(options: argparse.Namespace) -> None:
     """Time the optimised path and the reference path in turn in one process, beside the device's own ceilings.
 
     Raises:
@@ -99,7 +40,7 @@ def speed(options: argparse.Namespace) -> None:
 def spec_of(options: argparse.Namespace) -> ModelSpec:
     """The network that the options name."""
     if options.variant not in VARIANTS:
-        raise UserError(f"--variant: {unknown('variant', options.variant, VARIANTS)}")
+        raise UserError(f"--variant: {unknown_variant(options.variant, VARIANTS)}")
     known, layers = VARIANTS[options.variant], len(options.hidden_channels)
     fields = {
         "cell": known.cell,

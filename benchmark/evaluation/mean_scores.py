@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -27,3 +28,28 @@ def mean_scores(frames: pd.DataFrame, by: Sequence[str] = ("variant", "seed")) -
     table["frames"] = np.tile(count, len(names))
     table["infinite"] = left_out.to_numpy().ravel(order="F")
     return table.reset_index()[["metric", *by, "mean", "frames", "infinite"]]
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """What the scores of one run, one baseline or one file of weights come to."""
+
+    frames: pd.DataFrame
+    """The rows that the means are of: where a bar hides a digit, those without it."""
+    mean: pd.Series
+    """Metric -> mean over clips and predicted frames."""
+    per_frame: pd.DataFrame
+    """Mean over clips: one row a predicted frame 1, 2, ..., one column a metric."""
+    box_mse: pd.Series
+    """Occlusion length in frames -> error in the box of the hidden digit; empty where nothing is hidden."""
+
+
+def summarise_scores(frames: pd.DataFrame) -> ScoreSummary:
+    """The means of `frames` (`frames.parquet`: clip, frame, a column a metric, and `gap` where a bar hides a digit)."""
+    box_mse = pd.Series(dtype=float)
+    if "gap" in frames:
+        box_mse = frames.groupby("gap")["box_mse"].mean()
+        frames = frames[frames["gap"] == 0].drop(columns="gap")
+    by_frame = mean_scores(frames, by=["frame"]).pivot(index="frame", columns="metric", values="mean")
+    whole = mean_scores(frames.assign(whole=0), by=["whole"])
+    return ScoreSummary(frames, whole.set_index("metric")["mean"], by_frame, box_mse)

@@ -36,13 +36,13 @@ class FinishedRun:
     """Frames of infinite PSNR, left out of its means."""
     undefined: int
     """Predicted frames with pixels that are not finite."""
-    film: dict[str, Any] = field(default_factory=dict)
+    shown_clip: dict[str, Any] = field(default_factory=dict)
     """`clip`, number of the first clip that the protocol shows; its `context`, `truth`, `prediction` (T, H, W, C).
     Empty where nothing is trained."""
     box_mse: pd.Series | None = None
     """Where a bar hides a digit: gap -> error in that digit's box, mean over clips and frames."""
     beyond: pd.DataFrame | None = None
-    """Where the protocol predicts on beyond the horizon: as `per_frame`, to the last of those frames."""
+    """Where the protocol has a long-horizon evaluation: as `per_frame`, to the last of those frames."""
     status: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, float | None] = field(default_factory=dict)
@@ -184,8 +184,8 @@ def scores_of(recorded: dict[str, Any]) -> dict[str, Any]:
         found["box_mse"] = pd.Series({int(gap): number(value) for gap, value in by_gap.items()}).sort_index()
     if "film" in recorded:
         shown = recorded["film"]
-        films = {name: from_png(*shown[name]) for name in ("context", "truth", "prediction")}
-        found["film"] = films | {"clip": shown["clip"]}
+        frames = {name: from_png(*shown[name]) for name in ("context", "truth", "prediction")}
+        found["shown_clip"] = frames | {"clip": shown["clip"]}
     return found | {
         "scores": pd.Series({name: number(value) for name, value in recorded["mean"].items()}),
         "infinite": recorded["infinite_frames"],

@@ -1,24 +1,14 @@
-"""Names of the tables and figures of a protocol, for those who plan them without making them."""
+"""What a protocol has of the registry: names and files of its tables and figures, for those who plan them."""
 
 from pathlib import Path
 
 from benchmark.config.data_sections import DataConfig, VideosConfig
 from benchmark.config.probe_stages import trains
 from benchmark.config.protocol import Protocol
-from benchmark.config.variant_groups import depth_series, rate_groups, readable_variants, slot_series
+from benchmark.config.variant_groups import readable_variants
+from benchmark.reporting.registry import FIGURES, TABLES
 
-TABLES = ("main", "comparison", "per_frame", "conventions", "compute", "probe", "reach_effects", "reach_error", "paper")
-"""Of every protocol that trains."""
-OF_UNTRAINED = ("compute", "probe", "reach_effects")
-"""Those of `TABLES` that say something of networks that nobody has trained."""
 TABLE_FORMATS = ("csv", "md", "tex", "html")
-DOTS = ("scores", "differences")
-"""Figures of scores with a row a variant, however many."""
-SCORES = ("mse_per_frame", "film", "reach_against_error")
-"""Figures of scores that can be read with few variants only."""
-GRADIENTS = ("gradient_norm", "gradient_norm_layers", "gradient_heatmap", "gradient_paths", "openness")
-FIGURES = (*DOTS, *GRADIENTS, *SCORES)
-"""Of every protocol that trains no more variants than can be read."""
 FIGURE_FORMATS = ("pdf", "png")
 
 
@@ -28,39 +18,20 @@ def files_of_data(data: DataConfig) -> tuple[str, ...]:
 
 
 def files_in(path: Path) -> list[tuple[str, int]]:
-    """Name and size of every file that a set of films consists of; empty where there is none."""
+    """Name and size of every file that a set of videos consists of; empty where there is none."""
     if path.is_file():
         return [(path.name, path.stat().st_size)]
     return sorted((str(file.relative_to(path)), file.stat().st_size) for file in path.rglob("*") if file.is_file())
 
 
 def tables_of(protocol: Protocol) -> tuple[str, ...]:
-    """The tables of `protocol`: those of all that train, or do not, and what its data and variants add."""
-    if not trains(protocol):
-        return OF_UNTRAINED
-    some = {
-        "occlusion": protocol.data.gaps,
-        "beyond": protocol.evaluation.beyond,
-        "learning_rates": rate_groups(protocol),
-    }
-    return (*TABLES, *(name for name, needed in some.items() if needed))
+    """The names of the tables of `protocol`, in the order of the registry."""
+    return tuple(name for name, table in TABLES.items() if table.applies(protocol))
 
 
 def figures_of(protocol: Protocol) -> tuple[str, ...]:
-    """The figures of `protocol`: of scores where it trains, of single variants where they are few, and ablations."""
-    trained, readable = trains(protocol), bool(readable_variants(protocol))
-    some = dict.fromkeys(DOTS, trained) | dict.fromkeys(GRADIENTS, readable)
-    some |= dict.fromkeys(SCORES, trained and readable)
-    some |= {
-        "reach_at_init": not trained,
-        "reach_over_training": protocol.probe.steps and readable,
-        "openness_over_training": protocol.probe.steps and readable,
-        "slots": slot_series(protocol),
-        "depth": depth_series(protocol),
-        "gap_against_error": protocol.data.gaps and trained and readable,
-        "beyond_horizon": protocol.evaluation.beyond and trained and readable,
-    }
-    return tuple(name for name, needed in some.items() if needed)
+    """The names of the figures of `protocol`, in the order of the registry."""
+    return tuple(name for name, figure in FIGURES.items() if figure.applies(protocol))
 
 
 STATES = "XHCM"
@@ -68,7 +39,7 @@ STATES = "XHCM"
 
 
 def films_of(protocol: Protocol) -> tuple[str, ...]:
-    """The variants of `protocol` that have a moving picture of the first clip that it names."""
+    """The variants of `protocol` that have an animation of the first clip that it names."""
     return readable_variants(protocol) if trains(protocol) else ()
 
 
@@ -86,4 +57,12 @@ def paired_films(protocol: Protocol) -> dict[str, str]:
 def state_gradients_of(protocol: Protocol) -> tuple[tuple[str, str], ...]:
     """State and `with` or `without` highway of the figures of single states; none unless there are variants of both."""
     slots = {bool(protocol.first_run(variant).model.highway_slot) for variant in readable_variants(protocol)}
-    return tuple((state, half) for state in STATES for half in ("with", "without")) if len(slots) > 1 else ()
+    return tuple((state, highway) for state in STATES for highway in ("with", "without")) if len(slots) > 1 else ()
+
+
+def caption_file(folder: Path, name: str) -> Path:
+    """Where the caption of the table, figure or set `name` lies in the `folder` of a protocol.
+
+    A table and a figure of one name have one file each, since no two entries share a name.
+    """
+    return folder / "captions" / f"{name}.rst"

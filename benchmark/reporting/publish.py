@@ -1,4 +1,4 @@
-"""Small results that are worth keeping: copied to `results/reference`, and held against fresh ones."""
+"""Small results that are worth keeping: copied to `results/reference`, and compared with fresh ones."""
 
 from pathlib import Path
 
@@ -10,11 +10,9 @@ from benchmark.reporting import published_records as reference
 from benchmark.reporting.finished_runs import FinishedRun, read_record, read_runs
 from benchmark.reporting.outputs import TABLE_FORMATS, figures_of, tables_of
 from benchmark.reporting.record import RECORD
+from benchmark.reporting.registry import FIGURES, TABLES
 from benchmark.system.errors import UserError
 from benchmark.system.files import write_atomic, write_json
-
-MEASURED = {"compute": ("train_s", "clips_per_s", "peak_memory_mib")}
-"""Columns of a table that differ from time to time: measured, not computed."""
 
 
 def publish(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> str:
@@ -56,7 +54,9 @@ def readme(protocol: Protocol, runs: list[FinishedRun]) -> str:
     tables = "\n".join(
         (reference.FOLDER / protocol.name / "tables" / f"{name}.md").read_text() for name in tables_of(protocol)
     )
-    figures = "\n\n".join(f"![{name}](figures/{name}.png)" for name in figures_of(protocol))
+    figures = "\n\n".join(
+        f"![{FIGURES[name].title}](figures/{name}.png)\n\n{FIGURES[name].caption}" for name in figures_of(protocol)
+    )
     return (
         f"# {protocol.name}\n\n{protocol.about}\n\n"
         f"Made by `snakemake --cores all all --config protocol={protocol.name}` and `python -m benchmark publish "
@@ -66,7 +66,7 @@ def readme(protocol: Protocol, runs: list[FinishedRun]) -> str:
 
 
 def compare(protocol: Protocol, results_dir: Path) -> tuple[str, bool]:
-    """Hold the fresh tables of `protocol` against the published ones, number by number.
+    """Compare the fresh tables of `protocol` with the published ones, number by number.
 
     Returns:
         One line a table with the largest relative difference, and whether all are equal, measured times aside.
@@ -80,7 +80,7 @@ def compare(protocol: Protocol, results_dir: Path) -> tuple[str, bool]:
         for path, verb in ((published, "publish"), (fresh, "tables")):
             if not path.exists():
                 raise UserError(f"{path}: nothing to compare; the command `{verb}` makes it")
-        message = difference(pd.read_csv(published), pd.read_csv(fresh), MEASURED.get(name, ()))
+        message = difference(pd.read_csv(published), pd.read_csv(fresh), TABLES[name].measured)
         equal &= message is None
         lines.append(f"{name}: {message or 'equal'}")
     return "\n".join(lines), equal

@@ -51,9 +51,9 @@ def correlation(points: pd.DataFrame) -> dict[str, float]:
     if len(points) < FEWEST or (points.nunique() < 2).any():
         return dict.fromkeys(("spearman", "low", "high"), math.nan)
     x, y = points["log_reach"].to_numpy(), points["mse"].to_numpy()
-    drawn = np.random.default_rng(0).integers(len(points), size=(RESAMPLES, len(points)))
+    resampled = np.random.default_rng(0).integers(len(points), size=(RESAMPLES, len(points)))
     tails = 100 * LEVEL / 2, 100 * (1 - LEVEL / 2)
-    low, high = np.nanpercentile(spearman(x[drawn], y[drawn]), tails)  # NaN: one point was drawn every time
+    low, high = np.nanpercentile(spearman(x[resampled], y[resampled]), tails)  # NaN: one point was taken every time
     return {"spearman": float(spearman(x, y)), "low": float(low), "high": float(high)}
 
 

@@ -18,7 +18,7 @@ from benchmark.config.probe_stages import stages, trains
 from benchmark.config.protocol import Protocol, run_path
 from benchmark.config.variants import BASELINES
 from benchmark.data.npz import read_npz
-from benchmark.evaluation.mean_scores import mean_scores
+from benchmark.evaluation.mean_scores import ScoreSummary, summarise_scores
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, read_json_lines, write_json
 from benchmark.system.parquet import read_parquet
@@ -59,7 +59,7 @@ def make_record(protocol: Protocol, variant: str, seed: int, results_dir: Path) 
     about = {"variant": variant, "seed": seed, "lpips_backbone": kept_of(backbone)}
     found = about | scores(folder, protocol)
     if trains(protocol):
-        found["film"] = film(folder, protocol)
+        found["film"] = shown_clip(folder, protocol)
     return (
         found
         if variant in BASELINES
@@ -92,30 +92,28 @@ def training(folder: Path, protocol: Protocol, variant: str, seed: int) -> dict[
 
 
 def scores(folder: Path, protocol: Protocol) -> dict[str, Any]:
-    """What `evaluate` found: means, by frame and by clip too, and where there are any by gap or beyond the horizon."""
-    table, found = read_parquet(folder / "frames.parquet"), {}
-    if protocol.data.gaps:
-        means = table.groupby("gap")["box_mse"].mean()
-        found["box_mse"] = {gap: plain(value) for gap, value in means.items()}
-        table = table[table["gap"] == 0].drop(columns="gap")
+    """What `evaluate` found: means, by frame and clip too; where there are any, by occlusion length or long-horizon."""
+    summary = summarise_scores(read_parquet(folder / "frames.parquet"))
+    table, mean, found = summary.frames, summary.mean, {}
     metrics = [name for name in table.columns if name not in _PLACES]
-    mean = mean_scores(table).set_index("metric")["mean"]
     by_clip = table.groupby("clip")
+    if protocol.data.gaps:
+        found["box_mse"] = {gap: plain(value) for gap, value in summary.box_mse.items()}
     if protocol.evaluation.beyond:
-        found["beyond"] = by_frame(read_parquet(folder / BEYOND))
+        found["beyond"] = by_frame(summarise_scores(read_parquet(folder / BEYOND)))
     return found | {
         "scores_sha256": {name: short_hash(table[name].to_numpy().tobytes()) for name in metrics},
         "mean": {name: plain(mean[name]) for name in metrics},
-        "per_frame": by_frame(table),
+        "per_frame": by_frame(summary),
         "per_clip": {name: [rounded(value, 8) for value in by_clip[name].mean()] for name in metrics if is_main(name)},
         "infinite_frames": int(np.isposinf(table["psnr"]).sum()),
         "undefined_frames": int(table["mse"].isna().sum()),
     }
 
 
-def by_frame(table: pd.DataFrame) -> dict[str, list[float | str | None]]:
+def by_frame(summary: ScoreSummary) -> dict[str, list[float | str | None]]:
     """Metric -> its mean over clips at predicted frame 1, 2, ..."""
-    found = mean_scores(table, by=["frame"]).pivot(index="frame", columns="metric", values="mean")
+    found = summary.per_frame
     return {str(name): [plain(value) for value in found[name]] for name in found.columns}
 
 
@@ -132,8 +130,8 @@ def gradients(folder: Path, protocol: Protocol) -> dict[str, Any]:
     """
     kept, summary = stages(protocol), read_json(folder / "probe.json")
     table = read_parquet(folder / "probe.parquet")
-    drawn = table["measure"].isin(["residual", "fixed"]) | (table["state"] == "X")
-    table = table[drawn & table["stage"].isin(kept)].copy()
+    kept_rows = table["measure"].isin(["residual", "fixed"]) | (table["state"] == "X")
+    table = table[kept_rows & table["stage"].isin(kept)].copy()
     with np.errstate(divide="ignore"):
         table["norm"] = np.log(table["norm"])
     norms: dict[str, dict[str, dict[str, list[Any]]]] = {}
@@ -144,13 +142,13 @@ def gradients(folder: Path, protocol: Protocol) -> dict[str, Any]:
     return {"probe": {stage: summary[stage] for stage in kept if stage in summary}, "norms": norms}
 
 
-def film(folder: Path, protocol: Protocol) -> dict[str, Any]:
+def shown_clip(folder: Path, protocol: Protocol) -> dict[str, Any]:
     """The first clip that the protocol shows, true and predicted, as PNG files with the frames one above the other."""
     numbers, *shown = read_npz(folder / "examples.npz", "clip", "context", "truth", "prediction")
     clip = min(protocol.evaluation.film_clips)
     place = list(numbers).index(clip)
     return {"clip": clip} | dict(
-        zip(("context", "truth", "prediction"), (to_png(films[place]) for films in shown), strict=True)
+        zip(("context", "truth", "prediction"), (to_png(frames[place]) for frames in shown), strict=True)
     )
 
 

@@ -19,7 +19,7 @@ from benchmark.system.gpu_lock import reserve_gpu
 from benchmark.system.locks import hold
 
 NEEDED = ("config", "status", "mean", "per_clip", "probe", "provenance")
-"""Without these a record tells too little to be held against another."""
+"""Without these a record tells too little to be compared with another."""
 _LATER = ("curve", "weights_sha256", "scores_sha256")
 """Without these, which older records lack, less is compared."""
 _NO_OUTCOME = {"command"}
@@ -27,7 +27,7 @@ _NO_OUTCOME = {"command"}
 
 
 def reproduce(path: Path, results_dir: Path, data_dir: Path, device: str | None) -> tuple[str, bool]:
-    """Train, score and probe again the run that the record at `path` tells of, and hold the two against each other.
+    """Train, score and probe again the run that the record at `path` tells of, and compare the two.
 
     The run lies below `results_dir/reproduced` and goes on from its checkpoint; MLflow is told nothing of it.
 
@@ -43,7 +43,7 @@ def reproduce(path: Path, results_dir: Path, data_dir: Path, device: str | None)
     Raises:
         UserError: the record cannot be read or tells too little, or its device or data are not here.
     """
-    recorded = read_record(path)
+    recorded = read_reproducible(path)
     protocol, run = protocol_of(recorded["config"], path)
     used = resolve_device(device or recorded["provenance"]["device"], f"{path}: provenance.device")
     place = results_dir / "reproduced" / recorded["provenance"]["config_hash"]
@@ -60,8 +60,8 @@ def reproduce(path: Path, results_dir: Path, data_dir: Path, device: str | None)
     return "\n".join([*lines, f"{run.variant} seed={run.seed} of {run.protocol}: {verdict}"]), first is None
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """The record at `path`.
+def read_reproducible(path: Path) -> dict[str, Any]:
+    """The record at `path`, with all that a run is made again from.
 
     Raises:
         UserError: it cannot be read, or lacks what is needed; names the first such key.

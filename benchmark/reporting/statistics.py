@@ -99,7 +99,7 @@ def holm(p: Sequence[float]) -> list[float]:
 def best(scores: Mapping[str, BySeed], better: str, constants: Mapping[str, float]) -> set[str]:
     """The best of `scores` by mean, with all that cannot be told from it at the level.
 
-    All pairs are held against each other by paired t tests over common seeds, Holm over all of them: which is the
+    All pairs are compared with each other by paired t tests over common seeds, Holm over all of them: which is the
     best was not known beforehand, so that the tests against it alone would find too much.
 
     Args:

@@ -46,13 +46,13 @@ def false_alarms(draw: Draw, n: int, repeats: int, random: np.random.Generator) 
 
 
 def not_bold(draw: Draw, n: int, repeats: int, random: np.random.Generator) -> float:
-    """Share of tables of equal variants in which one of them is told from the best."""
+    """Share of tables of equal variants in which one of them is distinguished from the best."""
     scores = draw(random, (repeats, VARIANTS, n))
-    told = 0
+    distinguished = 0
     for table in scores:
         names = {str(place): dict(enumerate(values)) for place, values in enumerate(table)}
-        told += len(best(names, "lower", {})) < VARIANTS
-    return told / repeats
+        distinguished += len(best(names, "lower", {})) < VARIANTS
+    return distinguished / repeats
 
 
 def simulate(repeats: int, seeds: tuple[int, ...] = (3, 5, 8), seed: int = 1) -> list[dict[str, str | int | float]]:

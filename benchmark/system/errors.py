@@ -35,12 +35,28 @@ def shortened(value: object) -> str:
     return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."
 
 
-def unknown(kind: str, value: object, allowed: Iterable[object]) -> str:
-    """Message for a name that is not among `allowed`, with the nearest one."""
+def unknown(kind: str, value: object, allowed: Iterable[object], known: Iterable[str] = ()) -> str:
+    """Message for a name that is not among `allowed`, with the one that is meant or, where none is, the nearest one.
+
+    Args:
+        known: all names of the kind. One of them in another spelling, as `spelling` has it, is what is meant: where it
+            is not allowed, no other name is suggested in its place.
+    """
     names = [str(name) for name in allowed]
-    near = difflib.get_close_matches(str(value)[:_LONGEST], names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    word = str(value)[:_LONGEST]
+    meant = [name for name in (*names, *known) if spelling(name) == spelling(word)]
+    if meant and meant[0] not in names:
+        meant = [] if meant[0] == word else [f"{meant[0]!r}, which is not allowed here"]
+    else:
+        near = meant[:1] or difflib.get_close_matches(word, names, n=1)
+        meant = [f"{near[0]!r}?"] if near else []
+    hint = f"; did you mean {meant[0]}" if meant else ""
     return f"unknown {kind} {shortened(value)}{hint} (allowed: {', '.join(names)})"
+
+
+def spelling(name: str) -> str:
+    """What the spellings of a name have in common: case, hyphens, blanks do not count, `+` and `plus` are `p`."""
+    return re.sub(r"[\s_-]", "", name.lower().replace("plus", "p").replace("+", "p"))
 
 
 def explain(error: ValueError, model: type[BaseModel]) -> str:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cli.commands import GROUPS, VERBS
-from benchmark.cli.options import run_of, runs_of
-from benchmark.cli.parser import EXIT_STATUS, PROGRAM, parser
+from benchmark.cli.commands import COMMANDS
+from benchmark.cli.exit_status import EXIT_STATUS
+from benchmark.cli.parser import PROGRAM, parser
+from benchmark.cli.registry import GROUPS
+from benchmark.cli.selection import run_of, runs_of
 from benchmark.config.protocol import load_protocol
 from benchmark.config.variants import BASELINES
 from tests.training.test_resume import points, wait_for
@@ -21,27 +23,27 @@ from tests.training.test_resume import points, wait_for
 ROOT = Path(__file__).parents[2]
 
 
-def verbs():
-    """Verb -> its parser."""
+def parsers():
+    """Command -> its parser."""
     (action,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     return action.choices
 
 
-def test_help_lists_every_verb_once_below_its_group():
+def test_help_lists_every_command_once_below_its_group():
     said = parser().format_help()
     places = [said.index(f"{title}:\n") for title in GROUPS]
     assert places == sorted(places)
     for (title, group), end in zip(GROUPS.items(), [*places[1:], len(said)], strict=True):
         section = said[said.index(f"{title}:\n") : end]
         assert [name for name in group if not re.search(rf"^  {name} +[A-Z]", section, re.MULTILINE)] == []
-    assert sum(len(group) for group in GROUPS.values()) == len(VERBS)
+    assert sum(len(group) for group in GROUPS.values()) == len(COMMANDS)
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_examples_stand_in_the_help_and_are_commands_that_this_version_takes(name):
-    said = verbs()[name].format_help()
-    assert VERBS[name].examples
-    for words in VERBS[name].examples:
+    said = parsers()[name].format_help()
+    assert COMMANDS[name].examples
+    for words in COMMANDS[name].examples:
         assert f"\n  {PROGRAM} {name} {words}".rstrip() + "\n" in said
         options = parser().parse_args([name, *shlex.split(words)])
         if getattr(options, "protocol", None):
@@ -53,10 +55,10 @@ def test_examples_stand_in_the_help_and_are_commands_that_this_version_takes(nam
             assert (ROOT / getattr(options, given, ".")).exists()
 
 
-def test_one_flag_means_one_thing_whatever_the_verb():
+def test_one_flag_means_one_thing_whatever_the_command():
     meanings = {}
-    for name, verb in verbs().items():
-        for action in verb._actions:
+    for name, command in parsers().items():
+        for action in command._actions:
             for flag in action.option_strings:
                 kind = (action.type, tuple(action.choices or ()), action.nargs, type(action).__name__)
                 meanings.setdefault(flag, {}).setdefault(kind, []).append(name)
@@ -72,8 +74,8 @@ def test_flags_of_speed_may_be_cut_short():
 
 
 def test_every_flag_with_a_default_says_which():
-    for name, verb in verbs().items():
-        for action in verb._actions:
+    for name, command in parsers().items():
+        for action in command._actions:
             if action.default not in (None, False, argparse.SUPPRESS):
                 assert "default" in action.help, f"{name} {action.dest}"
 
@@ -87,7 +89,7 @@ def test_a_number_that_is_none_is_named_with_what_is_allowed(word, capsys):
 
 
 def ended(*arguments):
-    """Exit status of a verb in a process of its own."""
+    """Exit status of a command in a process of its own."""
     command = [sys.executable, "-m", "benchmark", *map(str, arguments)]
     return subprocess.run(
         command, cwd=ROOT, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True

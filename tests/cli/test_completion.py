@@ -1,4 +1,4 @@
-"""Shells complete verbs, options, protocols, variants and seeds, as a person presses TAB."""
+"""Shells complete commands, options, protocols, variants and seeds, as a person presses TAB."""
 
 import os
 import pty
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cli.commands import VERBS
+from benchmark.cli.commands import COMMANDS
 from benchmark.cli.parser import COMPLETION
 from benchmark.config.protocol import PROTOCOLS, load_protocol
 from benchmark.config.variants import BASELINES
@@ -46,7 +46,7 @@ def offered(line):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("python -m benchmark ", {*VERBS, "-h", "--help"}),
+        ("python -m benchmark ", {*COMMANDS, "-h", "--help"}),
         ("python3 -m benchmark import", {"import-weights"}),
         ("python -m benchmark predict --ho", {"--horizon"}),
         ("python -m benchmark plan --protocol ", {path.stem for path in PROTOCOLS.glob("*.yaml")}),

@@ -1,4 +1,4 @@
-"""The verbs as processes: a mistake is a line and exit status 2, at once, without torch, and nothing is written."""
+"""The commands as processes: a mistake is a line and exit status 2, at once, without torch, and nothing is written."""
 
 import dataclasses
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.cli.commands import VERBS
+from benchmark.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -21,8 +21,8 @@ runpy.run_module("benchmark", run_name="__main__")
 
 
 @pytest.fixture
-def verb(tmp_path):
-    """Run a verb in an empty folder and check that nothing is in it afterwards and nothing slow was imported."""
+def ended(tmp_path):
+    """Run a command in an empty folder and check that nothing is in it afterwards and nothing slow was imported."""
     folder = tmp_path / "empty"
     folder.mkdir()
 
@@ -60,8 +60,8 @@ def run_of(protocol, variant="predrnn", seed=1):
         (("sync", "--results-dir", "none"), ["no run matches none/*/runs/*/seed=*"]),
     ],
 )
-def test_mistake_is_one_line_with_what_is_allowed(verb, arguments, told):
-    done = verb(*arguments)
+def test_mistake_is_one_line_with_what_is_allowed(ended, arguments, told):
+    done = ended(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
@@ -76,37 +76,37 @@ def test_mistake_is_one_line_with_what_is_allowed(verb, arguments, told):
         ({"training": {"device": "cuda"}}, ["protocol tiny: training.device: cuda", "no CUDA device"]),
     ],
 )
-def test_mistake_in_a_protocol_file_is_found_before_anything_is_computed(verb, write_protocol, changes, told):
-    done = verb("train", *run_of(write_protocol(**changes)))
+def test_mistake_in_a_protocol_file_is_found_before_anything_is_computed(ended, write_protocol, changes, told):
+    done = ended("train", *run_of(write_protocol(**changes)))
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert [part for part in told if part not in done.stderr] == []
 
 
-def test_damaged_digit_file_is_named(verb, tmp_path):
+def test_damaged_digit_file_is_named(ended, tmp_path):
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b\x08\x00torn")
-    done = verb("data", "--protocol", "study-main", "--data-dir", tmp_path)
+    done = ended("data", "--protocol", "study-main", "--data-dir", tmp_path)
     assert done.returncode == 2
     assert f"error: data_dir: {tmp_path}/mnist/t10k-images-idx3-ubyte.gz is damaged" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", [None, *VERBS])
-def test_help_says_what_the_verb_does(verb, name):
-    done = verb(*filter(None, (name, "--help")))
+@pytest.mark.parametrize("name", [None, *COMMANDS])
+def test_help_says_what_the_command_does(ended, name):
+    done = ended(*filter(None, (name, "--help")))
     assert done.returncode == 0
     assert "usage: python -m benchmark" in done.stdout
-    wanted = VERBS if name is None else [VERBS[name].about.split()[0]]
+    wanted = COMMANDS if name is None else [COMMANDS[name].about.split()[0]]
     assert [word for word in wanted if word not in done.stdout] == []
 
 
 @pytest.mark.parametrize(
     "arguments", [(), ("trian",), ("train",), ("train", *run_of("smoke", seed="one")), ("plan", "--protocl", "smoke")]
 )
-def test_wrong_command_line_is_refused_with_the_usage(verb, arguments):
-    done = verb(*arguments)
+def test_wrong_command_line_is_refused_with_the_usage(ended, arguments):
+    done = ended(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: ")
     assert "Traceback" not in done.stderr
@@ -116,7 +116,7 @@ def test_interrupt_is_no_traceback(monkeypatch, capsys):
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(VERBS, "plan", dataclasses.replace(VERBS["plan"], run=interrupted))
+    monkeypatch.setitem(COMMANDS, "plan", dataclasses.replace(COMMANDS["plan"], run=interrupted))
     assert main(["plan", "--protocol", "smoke"]) == 130
     told = capsys.readouterr().err
     assert told == "interrupted; the same command goes on, from the last checkpoint where there is one\n"

@@ -92,7 +92,7 @@ def test_peak_memory_counts_what_was_held_at_once():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--variant", "predrnn++"], "--variant: unknown variant 'predrnn++'; did you mean 'predrnn"),
+        (["--variant", "predrnn++"], "--variant: unknown variant 'predrnn++'; did you mean 'predrnnpp'?"),
         (["--hidden-channels", "4"], "highway_slot"),
         (["--patch-size", "5"], "patch_size: 5 does not divide frame_size 64"),
         (["--variant", "predrnn", "--hidden-channels", "4,8"], "st_lstm uses M elementwise"),

@@ -14,7 +14,7 @@ from benchmark.data.tensors import to_float
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.evaluation.gradient_probe import probe
 from benchmark.evaluation.lpips_backbone import prepare as prepare_backbone
-from benchmark.reporting.outputs import FIGURE_FORMATS, TABLE_FORMATS, TABLES, figures_of, tables_of
+from benchmark.reporting.outputs import FIGURE_FORMATS, TABLE_FORMATS, figures_of, tables_of
 from benchmark.reporting.tracking.run_snapshot import read_snapshot
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json
@@ -97,7 +97,7 @@ def test_a_protocol_with_gaps_is_scored_at_every_gap_and_its_main_table_at_none(
         assert frames.groupby("gap")["mse"].mean().nunique() == len(GAPS)
 
     tables = results / "tiny" / "tables"
-    assert tables_of(protocol) == (*TABLES, "occlusion")
+    assert tables_of(protocol)[-1] == "occlusion"
     assert all((tables / f"{name}.{ending}").exists() for name in tables_of(protocol) for ending in TABLE_FORMATS)
     figures = {path.name for path in (results / "tiny" / "figures").iterdir()}
     assert figures == {f"{name}.{ending}" for name in figures_of(protocol) for ending in FIGURE_FORMATS}

@@ -46,11 +46,15 @@ class Forker:
             start_new_session=True,
         )
 
-    def start(self, *arguments, spare_mib=None):
-        """Start a verb; with `spare_mib`, its process gets no more memory than that beyond what it has at its start."""
+    def start(self, *arguments, spare_mib=None, environment=None):
+        """Start a command; with `spare_mib`, it gets no more memory than that beyond what its process has at its start.
+
+        With `environment` it finds these variables, and its output has the encoding that PYTHONIOENCODING names.
+        """
         self.count += 1
         output = self.folder / f"job-{self.count}.log"
         task = {"arguments": [*map(str, arguments)], "output": str(output), "spare_mib": spare_mib}
+        task["environment"] = environment or {}
         task["store"] = f"sqlite:///{self.folder / 'mlflow.db'}"
         self.server.stdin.write(json.dumps(task) + "\n")
         self.server.stdin.flush()
@@ -93,6 +97,13 @@ def serve():
             if task["spare_mib"] is not None:
                 limit_memory(task["spare_mib"])
             os.environ["MLFLOW_TRACKING_URI"] = task["store"]
+            if task["environment"]:
+                os.environ |= task["environment"]
+                for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+                    del sys.modules[name]  # it reads the environment when it is imported
+            encoding = task["environment"].get("PYTHONIOENCODING")
+            for stream in (sys.stdout, sys.stderr) if encoding else ():
+                stream.reconfigure(encoding=encoding, errors="strict")
             code = 1
             try:
                 code = main(task["arguments"])

@@ -8,7 +8,7 @@ from benchmark.config.variants import BASELINES
 from benchmark.reporting.finished_runs import FinishedRun
 
 MEASURES = ("residual", "fixed", "memory", "frames")
-UNUSED = {"per_frame": pd.DataFrame(), "per_clip": pd.DataFrame(), "infinite": 0, "undefined": 0, "film": {}}
+UNUSED = {"per_frame": pd.DataFrame(), "per_clip": pd.DataFrame(), "infinite": 0, "undefined": 0, "shown_clip": {}}
 """Fields that the figures and tables of the probe do not read."""
 
 

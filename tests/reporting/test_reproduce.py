@@ -41,10 +41,7 @@ def reproduce(tmp_path, monkeypatch, capsys):
     def run(path, *arguments):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/no/mlflow.db")
         capsys.readouterr()
-        try:
-            status = main(["reproduce", str(path), "--results-dir", str(tmp_path / "again"), *arguments])
-        except SystemExit as ended:
-            status = ended.code
+        status = main(["reproduce", str(path), "--results-dir", str(tmp_path / "again"), *arguments])
         said = capsys.readouterr()
         return status, said.err + said.out
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from benchmark.__main__ import main
-from benchmark.cli.commands import VERBS
+from benchmark.cli.commands import COMMANDS
 from tests.helpers.disks import small_disk
 from tests.helpers.fixtures import TINY
 
@@ -108,7 +108,7 @@ def test_read_only_disk_stops_every_verb_that_writes_results(write_protocol, tmp
 
 
 def test_every_verb_with_a_results_folder_is_known_to_write_or_not():
-    takes = {name for name, verb in VERBS.items() if "results_dir" in verb.options}
+    takes = {name for name, each in COMMANDS.items() if "results_dir" in [option.dest for option in each.options]}
     assert takes == WRITERS.keys() | {"publish", "compare", "reproduce", "status", "doctor"}
 
 

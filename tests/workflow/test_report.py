@@ -1,35 +1,11 @@
-"""The texts of the report: one for each table and figure, and a table that sorts as people read numbers."""
-
-import re
-from pathlib import Path
+"""What the report shows: animations and states in pairs, and a table that sorts as people read numbers."""
 
 import pandas as pd
-import pytest
-from docutils.core import publish_parts
 
 from benchmark.config.protocol import load_protocol
-from benchmark.reporting.outputs import figures_of, films_of, paired_films, state_gradients_of, tables_of
+from benchmark.reporting.outputs import films_of, paired_films, state_gradients_of
 from benchmark.reporting.tables.rendering import BOLD, MINUS, MISSING, Table, to_html
 from tests.helpers.browser import browser, shown
-
-ROOT = Path(__file__).parents[2]
-CAPTIONS = ROOT / "workflows" / "report"
-PROTOCOLS = sorted(path.stem for path in (ROOT / "workflows" / "protocols").glob("*.yaml"))
-
-
-def test_every_table_and_figure_has_a_caption_and_every_caption_is_used():
-    protocols = [load_protocol(name) for name in PROTOCOLS]
-    used = {name for protocol in protocols for name in (*tables_of(protocol), *figures_of(protocol))}
-    assert {path.stem for path in CAPTIONS.glob("*.rst")} == used | {"variant_film", "state_gradient", "workflow"}
-
-
-@pytest.mark.parametrize("path", sorted(CAPTIONS.glob("*.rst")), ids=lambda path: path.stem)
-def test_caption_names_its_question_and_is_sound_text(path):
-    text = path.read_text()
-    if path.stem != "workflow":
-        assert re.match(r"\.\. [1-5] [A-Z].+\n\n", text)
-        assert 2 <= len(re.findall(r"[a-z)\]*`0-9][.:?](?=\s|$)", text.partition("\n\n")[2])) <= 8
-    publish_parts(text, writer="html", settings_overrides={"halt_level": 1, "report_level": 1})
 
 
 def test_films_in_pairs_differ_in_their_highway_and_come_half_and_half():

@@ -20,7 +20,7 @@ import yaml
 from PIL import Image, ImageSequence
 from safetensors.torch import load_file
 
-from benchmark.reporting.outputs import FIGURE_FORMATS, FIGURES, TABLE_FORMATS, TABLES
+from benchmark.reporting.outputs import FIGURE_FORMATS, TABLE_FORMATS, figures_of, tables_of
 from benchmark.system.files import read_json
 from benchmark.system.locks import hold
 from tests.helpers.agreement import BY_HAND, hold_against_each_other
@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT.parent / "shared" / "data"
 DATA_DIR = PUBLISHED if PUBLISHED.is_dir() else Path("data")
 PROTOCOLS = sorted(path.stem for path in (ROOT / "workflows" / "protocols").glob("*.yaml"))
+PROTOCOL = load_protocol("smoke")
 SMOKE = ["all", "--config", "protocol=smoke", f"data_dir={DATA_DIR}"]
 VARIANTS, SEEDS, BASELINES = ("convlstm", "predrnn", "predrnnpp"), (1, 2), ("last-frame", "context-mean", "black")
 RUNS = {(variant, seed) for variant in VARIANTS for seed in SEEDS}
@@ -244,7 +245,9 @@ def test_every_run_and_baseline_is_scored_and_filmed(smoke):
 
 
 def test_tables_and_figures_hold_every_variant(smoke):
-    for name in (name for name in TABLES if name not in ("comparison", "reach_effects", "reach_error", "paper")):
+    for name in (
+        name for name in tables_of(PROTOCOL) if name not in ("comparison", "reach_effects", "reach_error", "paper")
+    ):
         table = pd.read_csv(smoke / "tables" / f"{name}.csv")
         expected = VARIANTS + (BASELINES if name in ("main", "per_frame", "conventions") else ())
         assert tuple(table["variant"].unique()) == expected
@@ -255,7 +258,7 @@ def test_tables_and_figures_hold_every_variant(smoke):
         means = [pd.read_parquet(run_folder(smoke, variant, seed) / "frames.parquet")["mse"].mean() for seed in SEEDS]
         assert main.loc[variant, "mse_mean"] == pytest.approx(np.mean(means), rel=1e-12)
         assert main.loc[variant, "clips_seen"] == 12 * 4
-    for name in FIGURES:
+    for name in figures_of(PROTOCOL):
         for ending in FIGURE_FORMATS:
             start = (smoke / "figures" / f"{name}.{ending}").read_bytes()[:4]
             assert start == {"png": b"\x89PNG", "pdf": b"%PDF"}[ending]
@@ -307,10 +310,10 @@ def test_report_opens_in_a_browser_and_shows_every_figure_table_and_film(smoke, 
     status, output = snakemake(checkout, "--report", smoke / "report.html", *SMOKE[1:])
     assert status == 0, output
     seen = {Path(path).relative_to("results/smoke"): rows for path, rows in went_through(smoke / "report.html").items()}
-    assert {path.stem for path in seen if path.parent.name == "figures"} == set(FIGURES)
+    assert {path.stem for path in seen if path.parent.name == "figures"} == set(figures_of(PROTOCOL))
     assert {path.stem for path in seen if path.parent.name == "films"} == set(VARIANTS)
     tables = {path.stem: rows for path, rows in seen.items() if path.parent.name == "tables"}
-    assert set(tables) == set(TABLES)
+    assert set(tables) == set(tables_of(PROTOCOL))
     assert tables["main"][0].strip() == "ConvLSTM"
     assert all(rows or name == "comparison" for name, rows in tables.items())
     assert planned(checkout) == set()

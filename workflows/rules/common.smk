@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 from pydantic import ValidationError
 from snakemake.utils import min_version
@@ -18,6 +19,7 @@ from benchmark.system.locks import hold
 from benchmark.reporting.outputs import (
     FIGURE_FORMATS,
     TABLE_FORMATS,
+    caption_file,
     figures_of,
     files_in,
     files_of_data,
@@ -26,6 +28,7 @@ from benchmark.reporting.outputs import (
     state_gradients_of,
     tables_of,
 )
+from benchmark.reporting.registry import ANIMATION, FIGURES, STATE_GRADIENT, TABLES
 from benchmark.config.code_sources import ROOT, sources
 from benchmark.config.probe_stages import trains
 from benchmark.config.variants import BASELINE_SEED, BASELINES
@@ -47,7 +50,6 @@ def read_configuration():
 CONFIG, PROTOCOL = read_configuration()
 DEVICE = CONFIG.device or PROTOCOL.training.device
 GPU = int(DEVICE == "cuda" or (DEVICE == "auto" and cuda_count() > 0))
-REPORT = ROOT / "workflows" / "report"
 FOLDER = f"{CONFIG.results_dir}/{PROTOCOL.name}"
 RUN = f"{FOLDER}/runs/{{variant}}/seed={{seed}}"
 WHERE_DEVICE = "--config device" if CONFIG.device else f"protocol {PROTOCOL.name}: training.device"
@@ -238,43 +240,51 @@ def rows():
     ]
 
 
-def shown(path, caption, part, **labels):
-    """`path` in the report: how to read it is `caption`, whose first line names its question, in which it is in `part`."""
-    question = (REPORT / f"{caption}.rst").read_text().partition("\n")[0].removeprefix(".. ")
-    return report(path, caption=REPORT / f"{caption}.rst", category=question, subcategory=part, labels=labels)
+def caption(name):
+    """Where the command that makes the table, figure or set of that name writes how to read it."""
+    return str(caption_file(Path(FOLDER), name))
+
+
+def shown(path, entry, name, part, **labels):
+    """`path` in the report, with question and caption of its `entry` in the registry, in the list `part`."""
+    where = os.path.abspath(caption(name))
+    return report(path, caption=where, category=entry.question, subcategory=part, labels=labels)
 
 
 def tables():
-    """The tables in the format that the report shows."""
+    """The tables in the format that the report shows, and their captions."""
+    found = {name: TABLES[name] for name in tables_of(PROTOCOL)}
     return [
-        shown(f"{FOLDER}/tables/{name}.html", name, "Tables", table=name.replace("_", " "))
-        for name in tables_of(PROTOCOL)
+        *(shown(f"{FOLDER}/tables/{name}.html", one, name, "Tables", table=one.title) for name, one in found.items()),
+        *map(caption, found),
     ]
 
 
 def figures():
-    """The figures in the format that the report shows."""
+    """The figures in the format that the report shows, and their captions."""
+    found = {name: FIGURES[name] for name in figures_of(PROTOCOL)}
     return [
-        shown(f"{FOLDER}/figures/{name}.png", name, "Figures", figure=name.replace("_", " "))
-        for name in figures_of(PROTOCOL)
+        *(shown(f"{FOLDER}/figures/{name}.png", one, name, "Figures", figure=one.title) for name, one in found.items()),
+        *map(caption, found),
     ]
 
 
 def films():
-    """A page with a moving picture for each variant; those in pairs are parted by their highway alone."""
+    """A page with an animation for each variant, and their caption; those in pairs are parted by their highway alone."""
     found, pairs = [], paired_films(PROTOCOL)
     for variant in films_of(PROTOCOL):
-        part, labels = "Films of other variants", {"variant": variant}
+        part, labels = "Animations of other variants", {"variant": variant}
         if variant in pairs:
-            part, labels = "Films, with and without highway", {"variant": pairs[variant]}
+            part, labels = "Animations, with and without highway", {"variant": pairs[variant]}
             labels["highway"] = "without" if variant == pairs[variant] else "with"
-        found.append(shown(f"{FOLDER}/films/{variant}.html", "variant_film", part, **labels))
-    return found
+        found.append(shown(f"{FOLDER}/films/{variant}.html", ANIMATION, "variant_film", part, **labels))
+    return [*found, caption("variant_film")] if found else []
 
 
 def state_gradients():
-    """The gradient of each state, for variants with and without highway."""
-    return [
-        shown(f"{FOLDER}/states/{state}-{half}.png", "state_gradient", "By state", state=state, highway=half)
-        for state, half in state_gradients_of(PROTOCOL)
-    ]
+    """The gradient of each state, for variants with and without highway, and their caption."""
+    found = []
+    for state, highway in state_gradients_of(PROTOCOL):
+        path, labels = f"{FOLDER}/states/{state}-{highway}.png", {"state": state, "highway": highway}
+        found.append(shown(path, STATE_GRADIENT, "state_gradient", "By state", **labels))
+    return [*found, caption("state_gradient")] if found else []

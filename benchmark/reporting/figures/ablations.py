@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 
 from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol
-from benchmark.config.variant_groups import Series, depth_series, place, slot_series
+from benchmark.config.variant_groups import Series, common, depth_series, place, slot_series
+from benchmark.reporting.figures.figure_data import FigureData
 from benchmark.reporting.figures.style import (
     PLAIN_DECADES,
     Look,
@@ -24,6 +25,7 @@ from benchmark.reporting.figures.style import (
     page,
 )
 from benchmark.reporting.finished_runs import FinishedRun
+from benchmark.reporting.gates import mean_openness
 from benchmark.reporting.statistics import summarise_seeds
 
 
@@ -37,37 +39,25 @@ class Measure:
     log: bool = False
 
 
-ERROR_NOTE = f"MSE: {METRICS['mse'].definition}; mean over the test clips and predicted frames."
-REACH_NOTE = (
-    "Reach: norm of the gradient of the last predicted frame's squared error with respect to the first context frame,"
-    " over that with respect to the last; geometric mean over clips and seeds."
-)
-OPENNESS_NOTE = "Openness: mean of 1 \N{MINUS SIGN} S over units, steps and clips; 1 keeps the past, 0 replaces it."
-
-
 ERROR = Measure(METRICS["mse"].head, lambda run: float(run.scores["mse"]))
 
 
-def reach(stage: str, words: str) -> Measure:
+def reach_measure(stage: str, words: str) -> Measure:
     """Reach at a stage; None where a norm is 0 or not finite."""
     return Measure(f"reach {words}", lambda run: run.probe[stage]["residual"]["reach"], log=True)
 
 
-def openness(stage: str, words: str) -> Measure:
+def openness_measure(stage: str, words: str) -> Measure:
     """Openness of the highway at a stage; None without one."""
-
-    def mean(run: FinishedRun) -> float | None:
-        steps = run.probe[stage]["openness"]
-        return float(np.mean(steps)) if steps else None
-
-    return Measure(f"openness {words}", mean)
+    return Measure(f"openness {words}", lambda run: mean_openness(run, stage))
 
 
-def slots(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+def slots(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Error, reach and openness by highway slot, a line a cell; no error where nothing is trained."""
-    found = slot_series(protocol)
+    runs, setting = data.runs, data.every
+    found = [replace(one, label=slot_label(one, data.protocol)) for one in slot_series(data.protocol)]
     stage = setting.last_stage
-    measures = [*errors(setting), reach(*stage), openness(*stage)]
+    measures = [*errors(setting), reach_measure(*stage), openness_measure(*stage)]
     with page(paths, height=2.3) as figure:
         panels = list(figure.subplots(1, len(measures)))
         looks = draw_ablation(panels, measures, found, runs)
@@ -77,21 +67,23 @@ def slots(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, pat
             axes.set_xticks(list(words), list(words.values()))
             axes.set_xlim(min(words) - 0.4, max(words) + 0.4)
             axes.set_xlabel("highway slot")
-        notes = [
-            "Slot k: the highway sits between layers k and k + 1, counted from the bottom.",
-            *([ERROR_NOTE] * len(errors(setting))),
-            REACH_NOTE,
-            OPENNESS_NOTE,
-            *seed_notes(found, runs, setting),
-        ]
-        what = "Error, reach and openness" if errors(setting) else "Reach and openness"
-        finish(figure, f"{what} by place of the highway", notes, handles(looks))
+        finish(figure, title, seed_notes(found, runs, setting), handles(looks))
 
 
-def depth(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+def slot_label(one: Series, protocol: Protocol) -> str:
+    """The labels of its variants without a highway and with one; the first alone would name another network."""
+    groups = {
+        "no highway": [protocol.first_run(variant).label for slot, variant in one.members if not slot],
+        "highway": [protocol.first_run(variant).label for slot, variant in one.members if slot],
+    }
+    return ", ".join(f"{common(labels)} ({words})" for words, labels in groups.items() if labels)
+
+
+def depth(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Error and reach by number of layers, a line a cell and place of the highway; no error if nothing is trained."""
+    protocol, runs, setting = data.protocol, data.runs, data.every
     found = depth_series(protocol)
-    far = reach(*setting.last_stage)
+    far = reach_measure(*setting.last_stage)
     near = quartile_fences(far, found, runs)
     measures = [*errors(setting), far, *([replace(far, label=f"{far.label}, enlarged")] if near else [])]
     with page(paths, height=2.6) as figure:
@@ -104,16 +96,8 @@ def depth(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, pat
         for axes in panels:
             axes.set_xticks(depths)
             axes.set_xlabel("layers")
-        notes = [
-            width_note(protocol, found),
-            *([ERROR_NOTE] * len(errors(setting))),
-            REACH_NOTE,
-            "Enlarged: what lies further than 1.5 times the distance of the seeds' quartiles from them is cut off."
-            if near
-            else "",
-            *seed_notes(found, runs, setting),
-        ]
-        finish(figure, "Error and reach by depth" if errors(setting) else "Reach by depth", notes, handles(looks))
+        facts = [width_note(protocol, found), *seed_notes(found, runs, setting)]
+        finish(figure, title, facts, handles(looks))
 
 
 def quartile_fences(
@@ -124,8 +108,8 @@ def quartile_fences(
     if not values or math.log10(max(values) / min(values)) <= PLAIN_DECADES:
         return None
     low, high = np.quantile(np.log(values), [0.25, 0.75])
-    beyond = 1.5 * (high - low)
-    return math.exp(low - beyond), math.exp(high + beyond)
+    margin = 1.5 * (high - low)
+    return math.exp(low - margin), math.exp(high + margin)
 
 
 def errors(setting: Setting) -> list[Measure]:
@@ -187,7 +171,7 @@ def seed_notes(found: Sequence[Series], runs: Sequence[FinishedRun], setting: Se
     """What is drawn of how many seeds, and which of the runs shown have no reach or diverged."""
     shown = {variant for one in found for _, variant in one.members}
     runs = [run for run in runs if run.variant in shown]
-    measure = reach(*setting.last_stage)
+    measure = reach_measure(*setting.last_stage)
     names = [f"{run.label} (seed {run.seed})" for run in runs if not run.diverged and measure.of(run) is None]
     return [
         f"No reach, since a gradient is 0 or not finite: {', '.join(names)}." if names else "",
@@ -196,11 +180,10 @@ def seed_notes(found: Sequence[Series], runs: Sequence[FinishedRun], setting: Se
 
 
 def width_note(protocol: Protocol, found: Sequence[Series]) -> str:
-    """Whether layers are as wide at every depth."""
+    """A sentence that names the lines along which the width of layers differs; empty if it does along none."""
     unequal = []
     for one in found:
         runs = [protocol.first_run(variant) for _, variant in one.members]
         if len({width for run in runs for width in run.model.hidden_channels}) > 1:
             unequal.append(one.label)
-    but = f"; widths differ in {', '.join(unequal)}" if unequal else ""
-    return f"Layers have the same width at every depth, so that parameters and cost grow with it{but}."
+    return f"The width of layers differs with depth in {', '.join(unequal)}." if unequal else ""

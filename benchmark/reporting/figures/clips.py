@@ -1,7 +1,6 @@
 """One clip as every variant predicts it, and an animation of each."""
 
 import base64
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from benchmark.evaluation.clip_images import LARGEST_CELL, as_rgb, film_animation
-from benchmark.reporting.figures.style import (
-    WIDTH,
-    Setting,
-    finish,
-    page,
-)
+from benchmark.reporting.figures.figure_data import FigureData
+from benchmark.reporting.figures.style import WIDTH, finish, page
 from benchmark.reporting.finished_runs import FinishedRun
+from benchmark.reporting.html_pages import render
 from benchmark.system.files import write_atomic
 
+ANIMATION_PAGE = Path(__file__).parent / "templates" / "animation.html"
 FEWEST_COLUMNS, MOST_COLUMNS = 8, 10
 """Frames side by side for which the figure of all variants has room."""
 
@@ -27,8 +24,8 @@ PITCH = 1.06
 
 
 @dataclass(frozen=True)
-class FilmRow:
-    """One row of `film_figure`: what it is, its frames (T, H, W, C, uint8), its error, and whether it is a baseline."""
+class ClipRow:
+    """One row of `clip_figure`: what it is, its frames (T, H, W, C, uint8), its error, and whether it is a baseline."""
 
     label: str
     frames: np.ndarray
@@ -36,8 +33,8 @@ class FilmRow:
     baseline: bool = False
 
 
-def film_figure(
-    context: np.ndarray, rows: Sequence[FilmRow], title: str, notes: Sequence[str], paths: Sequence[Path]
+def clip_figure(
+    context: np.ndarray, rows: Sequence[ClipRow], title: str, facts: Sequence[str], paths: Sequence[Path]
 ) -> None:
     """Write one clip as all predict it: its context, then under each other the truth and the predictions.
 
@@ -45,7 +42,7 @@ def film_figure(
         context: given frames (K, H, W, C), uint8.
         rows: the truth and the predictions of the frames after them.
         title: stands on top.
-        notes: stand below.
+        facts: stand below.
         paths: files to write.
     """
     given, predicted = columns_of(len(context)), columns_of(len(rows[0].frames))
@@ -57,7 +54,7 @@ def film_figure(
         axes.set(xlim=(-margin, span - margin), ylim=(depth, 0), aspect="equal")
         axes.set_axis_off()
         draw_numbers(axes, given + 1, head)
-        draw_row(axes, FilmRow("Context", context), head)
+        draw_row(axes, ClipRow("Context", context), head)
         y = 2 * head + PITCH + 0.25
         draw_numbers(axes, predicted + len(context) + 1, y)
         axes.text(len(predicted) * PITCH + 0.7, y - 0.12, "MSE ↓", ha="right", fontsize=7)
@@ -65,7 +62,7 @@ def film_figure(
             y += 0.2 * (row.baseline and not rows[number - 1].baseline)
             draw_row(axes, row, y)
             y += PITCH
-        finish(figure, title, notes)
+        finish(figure, title, facts)
 
 
 def columns_of(frames: int) -> np.ndarray:
@@ -80,7 +77,7 @@ def draw_numbers(axes: Axes, times: np.ndarray, y: float) -> None:
         axes.text(column * PITCH + 0.5, y - 0.12, str(t), ha="center", fontsize=7)
 
 
-def draw_row(axes: Axes, row: FilmRow, y: float) -> None:
+def draw_row(axes: Axes, row: ClipRow, y: float) -> None:
     """The shown frames of `row` from `y` down, its label on the left and its error on the right."""
     style = {"va": "center", "ha": "right", "fontsize": 7, "color": "#606060" if row.baseline else "black"}
     axes.text(-0.15, y + 0.5, row.label, **style)
@@ -92,47 +89,26 @@ def draw_row(axes: Axes, row: FilmRow, y: float) -> None:
         axes.text(len(columns) * PITCH + 0.7, y + 0.5, f"{row.mse:.1f}", **style)
 
 
-def write_film(run: FinishedRun, folder: Path) -> None:
-    """Write `<variant>.gif`, the clip of the figure of all variants as `run` predicts it, and a page that shows it."""
+def write_animation(run: FinishedRun, folder: Path) -> None:
+    """Write `<variant>.gif`, the clip of the figure of all variants as `run` predicts it, and a page that plays it.
+
+    Snakemake's report offers a GIF as a download; it plays one in a page.
+    """
     path = folder / f"{run.variant}.gif"
     names = ("clip", "context", "truth", "prediction")
-    film_animation({name: np.asarray(run.film[name])[None] for name in names}, path)
-    title = html.escape(f"{run.label}, seed {run.seed}{' (diverged)' * run.diverged}")
+    film_animation({name: np.asarray(run.shown_clip[name])[None] for name in names}, path)
+    title = f"{run.label}, seed {run.seed}{' (diverged)' * run.diverged}"
     picture = base64.b64encode(path.read_bytes()).decode()
-    write_atomic(path.with_suffix(".html"), FILM_PAGE.format(title=title, picture=picture))
+    write_atomic(path.with_suffix(".html"), render(ANIMATION_PAGE, title=title, picture=picture))
 
 
-FILM_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em; color: #1a1a1a; }}
-img {{ width: 100%; max-width: 60em; image-rendering: pixelated; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-<img src="data:image/gif;base64,{picture}" alt="{title}: truth, prediction and error over time">
-</body>
-</html>
-"""
-"""Snakemake's report offers a GIF as a download; it plays one in a page."""
-
-
-def film(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+def clip_of_all(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """The first of `evaluation.film_clips` as every variant (its first seed) and every baseline predicts it."""
-    first = {run.variant: run for run in reversed(runs)}
+    first = {run.variant: run for run in reversed(data.kept)}
     rows = []
-    for run in (first[variant] for variant in dict.fromkeys(run.variant for run in runs)):
-        clip, context, truth, prediction = (run.film[name] for name in ("clip", "context", "truth", "prediction"))
+    for run in (first[variant] for variant in dict.fromkeys(run.variant for run in data.kept)):
+        clip, context, truth, prediction = (run.shown_clip[name] for name in ("clip", "context", "truth", "prediction"))
         mse = run.per_clip.at[clip, "mse"]
-        rows.append(FilmRow(run.label, prediction, mse, baseline=run.config is None))  # pyright: ignore[reportArgumentType]  # a number
-    notes = [
-        "The first of the clips that the protocol names, so not chosen by its result.",
-        "MSE: squared error summed over the pixels of a frame, mean over the predicted frames of this clip, prediction"
-        " clipped to [0, 1].",
-        setting.seed_note("of which the first is shown"),
-    ]
-    film_figure(context, [FilmRow("Truth", truth), *rows], f"Test clip {clip}", notes, paths)
+        rows.append(ClipRow(run.label, prediction, mse, baseline=run.config is None))  # pyright: ignore[reportArgumentType]  # a number
+    facts = [data.readable.seed_note("of which the first is shown")]
+    clip_figure(context, [ClipRow("Truth", truth), *rows], f"{title} (clip {clip})", facts, paths)

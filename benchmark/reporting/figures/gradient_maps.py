@@ -13,15 +13,16 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, Colormap
 from matplotlib.lines import Line2D
 
-from benchmark.reporting.figures.gradient_norms import HORIZON_NOTE, gradient_note
+from benchmark.reporting.figures.figure_data import FigureData, norms_of
 from benchmark.reporting.figures.style import Setting, empty_figure, finish, page, panel_columns, panel_grid, time_axis
-from benchmark.reporting.finished_runs import FinishedRun
 from benchmark.reporting.statistics import summarise_seeds
 
 COLORS = "viridis"
 """Its lightness rises all the way, so that it reads the same printed grey and to the colour-blind."""
 DECADES = 6
 """What lies lower than this many decades is drawn in the darkest colour, or not."""
+HIGHWAY_ROW = 0.75
+"""Height of the row of the highway, in that of a layer."""
 MOST_STEPS = 12
 """Steps of the colour scale; more cannot be told apart."""
 
@@ -33,30 +34,21 @@ PATHS = {
 """Measure -> what is drawn of it, and how."""
 
 
-def norms_of(runs: Sequence[FinishedRun], *measures: str) -> pd.DataFrame:
-    """`FinishedRun.norms` of some measures, of all `runs` with their variant and seed; nothing if there are none."""
-    tables = [run.norms[run.norms["measure"].isin(measures)].assign(variant=run.variant, seed=run.seed) for run in runs]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
-def gradient_heatmap(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) -> None:
-    """Layer x time of the gradient norm of H and, where it sits between two layers, of the highway's Z.
-
-    Args:
-        norms: of the residual, as `norms_of` gives them.
-        setting: of the protocol.
-        paths: files to write.
-    """
+def gradient_heatmap(data: FigureData, title: str, paths: Sequence[Path]) -> None:
+    """Layer x time of the gradient norm of H and, where it sits between two layers, of the highway's Z."""
+    norms, setting = data.norms, data.readable
     stage, words = setting.last_stage
-    title = f"Gradient norm by layer and time, {words}"
+    title = f"{title}, {words}"
     if not setting.looks:
         empty_figure(title, "Every run diverged.", setting, paths)
         return
     norms = norms[(norms["stage"] == stage) & norms["state"].isin(["H", "Z"])]
     maps = {variant: layer_map(norms[norms["variant"] == variant], setting.context) for variant in setting.looks}
     scale, colors, below = color_scale(np.concatenate([one.to_numpy().ravel() for one in maps.values()]))
-    deepest, columns = max(len(one) for one in maps.values()), panel_columns(len(maps))
-    with page(paths, height=(0.42 + 0.13 * deepest) * math.ceil(len(maps) / columns) + 0.6) as figure:
+    deepest = max(int(one.index.get_level_values("layer").max()) for one in maps.values())
+    columns = panel_columns(len(maps))
+    tall = row_places(deepest)[-1] + 1
+    with page(paths, height=(0.42 + 0.13 * tall) * math.ceil(len(maps) / columns) + 0.6) as figure:
         panels = panel_grid(figure, setting.looks, "frame t")
         for variant, axes in panels.items():
             draw_map(axes, maps[variant], setting.looks[variant].label, deepest, setting, scale, colors)
@@ -72,16 +64,7 @@ def gradient_heatmap(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path
         ticks = [level for level in scale.boundaries if float(level).is_integer()]
         bar.set_ticks(ticks, labels=[f"$10^{{{int(level)}}}$" for level in ticks])
         bar.ax.minorticks_off()
-        what = gradient_note(setting.frames, "geometric mean over clips")
-        notes = [
-            what.removesuffix(HORIZON_NOTE).strip(),
-            f"Relative to the norm of the hidden states of all layers together at the last context frame, t ="
-            f" {setting.context} (white line), seed by seed. Rows from bottom to top as the network is stacked: numbers"
-            " are the layers' H, Z is the highway between two of them.",
-            f"Less than 10^{min(scale.boundaries):g} is drawn in the darkest colour." if below else "",
-            setting.seed_note("geometric mean"),
-        ]
-        finish(figure, title, notes)
+        finish(figure, title, [setting.seed_note("geometric mean")])
 
 
 def layer_map(norms: pd.DataFrame, context: int) -> pd.DataFrame:
@@ -90,6 +73,11 @@ def layer_map(norms: pd.DataFrame, context: int) -> pd.DataFrame:
     hidden = table.xs("H", level="state")[context]
     total = hidden.groupby(level="seed").apply(lambda logs: 0.5 * np.log10((10.0 ** (2 * logs)).sum()))
     return table.sub(total, axis=0, level="seed").groupby(level=["layer", "state"]).mean()
+
+
+def row_places(layers: int) -> list[float]:
+    """Where the row of each layer begins, in heights of one, with room for the highway between two of them."""
+    return [layer * (1 + HIGHWAY_ROW) for layer in range(layers)]
 
 
 def color_scale(values: np.ndarray) -> tuple[BoundaryNorm, Colormap, bool]:
@@ -105,32 +93,39 @@ def color_scale(values: np.ndarray) -> tuple[BoundaryNorm, Colormap, bool]:
 
 
 def draw_map(
-    axes: Axes, one: pd.DataFrame, label: str, rows: int, setting: Setting, scale: BoundaryNorm, colors: Colormap
+    axes: Axes, one: pd.DataFrame, label: str, deepest: int, setting: Setting, scale: BoundaryNorm, colors: Colormap
 ) -> None:
-    """Draw the rows of `one` from the bottom of a panel that has room for `rows`, and `label` above them."""
+    """Draw the rows of `one` from the bottom of a panel with room for the `deepest` network, `label` on top.
+
+    The highway stands in the space that is left between its layers, so that layers of all panels are aligned.
+    """
     times = np.arange(one.columns[0] - 0.5, one.columns[-1] + 1)  # pyright: ignore[reportOperatorIssue]  # columns are times
-    axes.pcolormesh(times, np.arange(len(one) + 1), one.to_numpy(), norm=scale, cmap=colors, rasterized=False)
+    places, top = row_places(deepest), row_places(int(one.index.get_level_values("layer").max()))[-1] + 1
+    for (layer, state), row in one.iterrows():  # pyright: ignore[reportGeneralTypeIssues]  # keys of the index
+        bottom = places[layer - 1] + (state == "Z")
+        edges = [bottom, bottom + (HIGHWAY_ROW if state == "Z" else 1)]
+        axes.pcolormesh(times, edges, row.to_numpy()[None], norm=scale, cmap=colors, rasterized=False)
+        name = f"{layer}" if state == "H" else state
+        axes.text(0.1, sum(edges) / 2, name, ha="right", va="center_baseline", fontsize=7)
     axes.grid(visible=False)
     time_axis(axes, 1, setting.frames - 1)
-    axes.set_ylim(0, rows)
-    axes.set_title(label, y=len(one) / rows, pad=3, fontsize=7)
-    names = [f"{layer}" if state == "H" else state for layer, state in one.index]
-    axes.vlines(setting.context + 0.5, 0, len(one), color="black", linewidth=1.8)
-    axes.vlines(setting.context + 0.5, 0, len(one), color="white", linewidth=0.9)
-    for place, name in enumerate(names):
-        axes.text(0.1, place + 0.5, name, ha="right", va="center_baseline", fontsize=7)
+    axes.set_ylim(0, places[-1] + 1)
+    axes.set_title(label, y=top / (places[-1] + 1), pad=3, fontsize=7)
+    axes.vlines(setting.context + 0.5, 0, top, color="black", linewidth=1.8)
+    axes.vlines(setting.context + 0.5, 0, top, color="white", linewidth=0.9)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
 
 
-def gradient_paths(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+def gradient_paths(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Norm with respect to the context frames: all of it, through memory alone, through generated frames alone."""
+    setting = data.readable
     stage, words = setting.last_stage
-    title = f"By which way the gradient comes, {words}"
+    title = f"{title}, {words}"
     if not setting.looks:
         empty_figure(title, "Every run diverged.", setting, paths)
         return
-    norms = norms_of(runs, *PATHS)
+    norms = norms_of(data.shown, *PATHS)
     norms = norms[(norms["stage"] == stage) & (norms["state"] == "X")]
     with page(paths, height=1.35 * math.ceil(len(setting.looks) / panel_columns(len(setting.looks))) + 0.35) as figure:
         drawn: dict[str, list[float]] = {measure: [] for measure in PATHS}
@@ -145,19 +140,11 @@ def gradient_paths(runs: Sequence[FinishedRun], setting: Setting, paths: Sequenc
                 drawn[measure] += draw_path(axes, relative.xs(measure, level="measure"), style)  # pyright: ignore[reportArgumentType]  # one level of two leaves a table
             axes.set_yscale("log", nonpositive="mask")
             time_axis(axes, 1, setting.context)
-            if axes.get_subplotspec().is_first_col():  # pyright: ignore[reportOptionalMemberAccess]  # made by a grid
-                axes.set_ylabel(f"norm at t / all at t = {setting.context}")
+        figure.supylabel(f"norm at t / all at t = {setting.context}", fontsize=7.5)
         cut = limit_decades(axes, [value for values in drawn.values() for value in values])
-        what = gradient_note(setting.frames, "geometric mean over clips").removesuffix(HORIZON_NOTE).strip()
-        notes = [
-            what.replace("a state at t", "context frame t"),
-            "Over the horizon it may flow back through memory (H, C, M, Z) and through the frames that the network"
-            " generates and reads; alone: the other way is cut there. Norms of the two do not add up to that of all.",
-            end_note(cut, drawn),
-            setting.seed_note("geometric mean", interval="band"),
-        ]
+        facts = [end_note(cut, drawn), setting.seed_note("geometric mean", interval="band")]
         legend = [Line2D([], [], label=label, **marked(style)) for label, style in PATHS.values()]
-        finish(figure, title, notes, legend)
+        finish(figure, title, facts, legend)
 
 
 def end_note(cut: float | None, drawn: Mapping[str, Sequence[float]]) -> str:

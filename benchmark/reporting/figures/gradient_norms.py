@@ -13,9 +13,11 @@ from matplotlib.lines import Line2D
 
 from benchmark.config.probe_stages import ENDS
 from benchmark.config.protocol import RunConfig
+from benchmark.reporting.figures.figure_data import FigureData
 from benchmark.reporting.figures.style import (
     MARKERS,
     Setting,
+    cut_note,
     draw_seeds,
     empty_figure,
     finish,
@@ -27,32 +29,35 @@ from benchmark.reporting.figures.style import (
     panel_grid,
     time_axis,
 )
-from benchmark.reporting.statistics import SMALLEST_N
 from benchmark.system.parquet import read_parquet
 
 STATES = {"X": "frame X", "H": "hidden H", "C": "memory C", "M": "zigzag M", "Z": "highway Z"}
 UNTRAINED_LINE = (0, (3, 1.2))
-HORIZON_NOTE = "Grey: horizon, where the network is fed its own predictions."
 
 
-def gradient_note(frames: int, rest: str) -> str:
-    """What a norm is, for clips of `frames` frames, and `rest`: how norms were put together."""
-    what = f"Gradient of the squared error of the last predicted frame (t = {frames}) with respect to a state at t"
-    return f"{what}, L2 norm; {rest}. {HORIZON_NOTE}"
+def gradient_norm(data: FigureData, title: str, paths: Sequence[Path]) -> None:
+    """Every variant in one panel a state, before and after training, relative to the last context frame."""
+    if data.readable.looks:
+        draw_states(data.norms, data.readable, title, paths)
+    else:
+        empty_figure(title, "Every run diverged.", data.readable, paths)
 
 
-def gradient_norm(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) -> None:
-    """Every variant in one panel a state, before and after training, relative to the last context frame.
+def state_gradient(data: FigureData, state: str, highway: bool, paths: Sequence[Path]) -> None:
+    """`gradient_norm` of one state, of the variants with a `highway` or of those without one."""
+    norms, setting, title = data.norms, data.readable, f"Gradient of {STATES[state]}"
+    if len(norms):
+        with_highway = set(norms.loc[norms["state"] == "Z", "variant"])
+        norms = norms[(norms["state"] == state) & (norms["variant"].isin(with_highway) == highway)]
+    if len(norms):
+        draw_states(norms, setting.only(norms["variant"].unique()), title, paths)
+    else:
+        words = "with" if highway else "without"
+        empty_figure(title, f"No variant shown here {words} highway has this state.", setting, paths)
 
-    Args:
-        norms: of every run, with its `variant` and `seed`.
-        setting: of the protocol.
-        paths: files to write.
-    """
-    title = "How far back the gradient reaches"
-    if not setting.looks:
-        empty_figure(title, "Every run diverged.", setting, paths)
-        return
+
+def draw_states(norms: pd.DataFrame, setting: Setting, title: str, paths: Sequence[Path]) -> None:
+    """A panel a state and probe stage, a line a variant of `setting`; `norms` as `norms_of` gives them."""
     states = [state for state in STATES if state in set(norms["state"])]
     last = {state: int(norms.loc[norms["state"] == state, "t"].max()) for state in states}
     with page(paths, height=0.3 + 2.0 * len(setting.stages)) as figure:
@@ -74,10 +79,8 @@ def gradient_norm(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) 
             axes.set_title(STATES[state])
         for axes in grid[-1]:
             axes.set_xlabel("frame t")
-        what = gradient_note(setting.frames, "geometric mean over clips and, for H, C and M, over layers")
-        beyond = "Some bands go on beyond the axis." if cut and setting.seeds[0] >= SMALLEST_N else ""
-        notes = [what, setting.seed_note("geometric mean", interval="band"), beyond]
-        finish(figure, title, notes, handles(setting.looks))
+        facts = [setting.seed_note("geometric mean", interval="band"), cut_note(cut, setting)]
+        finish(figure, title, facts, handles(setting.looks))
 
 
 def relative_to(context: int, rows: pd.DataFrame) -> pd.DataFrame:
@@ -86,9 +89,9 @@ def relative_to(context: int, rows: pd.DataFrame) -> pd.DataFrame:
     return table.sub(table[context], axis=0).groupby(level="seed").mean() if len(table) else table
 
 
-def gradient_norm_layers(norms: pd.DataFrame, setting: Setting, paths: Sequence[Path]) -> None:
-    """H by layer and Z, one panel a variant, before and after training; arguments as in `gradient_norm`."""
-    title = "Gradient norm of H by layer, and of the highway's Z"
+def gradient_norm_layers(data: FigureData, title: str, paths: Sequence[Path]) -> None:
+    """H by layer and Z, one panel a variant, before and after training."""
+    norms, setting = data.norms, data.readable
     if not setting.looks:
         empty_figure(title, "Every run diverged.", setting, paths)
         return
@@ -110,7 +113,7 @@ def gradient_norm_layers(norms: pd.DataFrame, setting: Setting, paths: Sequence[
         finish(
             figure,
             title if both else f"{title}, {setting.stages['init']}",
-            [gradient_note(setting.frames, "geometric mean over clips"), setting.seed_note("geometric mean")],
+            [setting.seed_note("geometric mean")],
             layer_handles(layers, highway="Z" in set(norms["state"]), both=both),
         )
 
@@ -153,7 +156,11 @@ def probe_figure(norms: pd.DataFrame, title: str, path: Path, context: int) -> N
             axes.set_xlabel("frame t")
             time_axis(axes, 1, int(last[state]), context)
         row[0].set_ylabel("gradient norm")
-        what = gradient_note(frames, f"median and quartiles over {norms['clip'].nunique()} clips")
+        what = (
+            f"Gradient of the squared error of the last predicted frame (t = {frames}) with respect to a state at t, L2"
+            f" norm; median and quartiles over {norms['clip'].nunique()} clips. Grey: horizon, where the network is fed"
+            " its own predictions."
+        )
         legend = layer_handles(layers, highway=False, both=both)
         finish(figure, title if both else f"{title}, untrained", [what, "n = 1: ranks nothing."], legend)
 

@@ -5,20 +5,19 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmark.reporting.figures.figure_data import FigureData
 from benchmark.reporting.figures.style import (
-    Setting,
     draw_seeds,
     empty_figure,
     finish,
     handles,
     page,
 )
-from benchmark.reporting.finished_runs import FinishedRun
 
 
-def gap_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+def gap_against_error(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Error in the box of the hidden digit by how long it was hidden, a line a variant."""
-    title = "Error where a digit was hidden"
+    runs, setting = data.shown, data.readable
     if not runs:
         empty_figure(title, "Every run diverged.", setting, paths)
         return
@@ -29,13 +28,8 @@ def gap_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Sequ
             draw_seeds(error, curves[variant].T, look, number)  # pyright: ignore[reportArgumentType]  # a column of the first level is a table
             draw_seeds(rise, (curves - curves.loc[min(curves.index)])[variant].T, look, number)  # pyright: ignore[reportArgumentType]  # a column of the first level is a table
         error.set_ylabel("MSE in the digit's box ↓\n(squared error summed over its pixels)")
-        rise.set_ylabel(f"rise of that over gap {min(curves.index)} ↓")
+        rise.set_ylabel(f"rise of that from length {min(curves.index)} ↓")
         for axes in (error, rise):
             axes.set_xticks(curves.index)
-            axes.set_xlabel("gap: last context frames\nin which a bar hides the digit")
-        notes = [
-            "Mean over the test clips and the predicted frames, none of which has a bar; prediction clipped to [0, 1].",
-            "Each model was trained on all gaps. Rise: seed by seed; a flat line remembers, or never learnt to look.",
-            setting.seed_note("mean", interval="band"),
-        ]
-        finish(figure, title, notes, handles(setting.looks))
+            axes.set_xlabel("occlusion length: last context frames\nin which a bar hides the digit")
+        finish(figure, title, [setting.seed_note("mean", interval="band")], handles(setting.looks))

@@ -16,12 +16,11 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from benchmark.config.metrics import METRICS
 from benchmark.config.probe_stages import stages
 from benchmark.config.protocol import Protocol
-from benchmark.reporting.figures.ablations import ERROR_NOTE, REACH_NOTE
+from benchmark.reporting.figures.figure_data import FigureData
 from benchmark.reporting.figures.style import (
     BASELINE_LINES,
     GREY,
     Look,
-    Setting,
     draw_seeds,
     empty_figure,
     finish,
@@ -32,22 +31,15 @@ from benchmark.reporting.figures.style import (
 )
 from benchmark.reporting.finished_runs import FinishedRun
 from benchmark.reporting.reach_and_error import COTANGENTS, correlation, reach_and_error, usable_points, variant_means
-from benchmark.reporting.statistics import summarise_seeds
 from benchmark.reporting.tables.rendering import interval
-
-COTANGENT_NOTE = (
-    "Right: of a fixed random direction of the last predicted frame in place of its error, whose gradients shrink as a"
-    " model improves."
-)
-STEP_NOTE = "Step 0: before training. The axis is logarithmic from the second tick on."
 
 StageValue = Callable[[FinishedRun, str], float | None]
 """A number of a run at a stage; None where it has none."""
 
 
-def reach_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+def reach_against_error(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """One dot a run: its error by its reach after training, for both cotangents; larger, the variants' means."""
-    title = "Reach against error, one dot a run"
+    runs, setting = data.kept, data.readable
     points = reach_and_error([run for run in runs if run.variant in setting.looks])
     usable = usable_points(points)
     if not len(usable):
@@ -70,21 +62,13 @@ def reach_against_error(runs: Sequence[FinishedRun], setting: Setting, paths: Se
             log_ticks(axes, "x")
         panels[0].set_ylabel(METRICS["mse"].head)
         lines, far = draw_baselines(panels, [run for run in runs if not run.config])
-        notes = [
-            "Small: runs; large: means of variants (reach: geometric).",
-            "How the runs of one variant scatter is the noise of seeds.",
-            f"Rank correlation (Spearman) of the {len(means)} variants' means: {', '.join(ranks)}; bootstrap intervals"
-            " over variants, which share cells and clips."
-            if ranks
-            else "",
+        facts = [
+            f"Rank correlation (Spearman) of the {len(means)} variants' means: {', '.join(ranks)}." if ranks else "",
             missing_note(len(points) - len(usable)),
-            REACH_NOTE.replace(" and seeds", ""),
-            COTANGENT_NOTE,
-            ERROR_NOTE,
             far,
             setting.seed_note("each a dot"),
         ]
-        finish(figure, title, notes, [*(dot_handle(look) for look in setting.looks.values()), *lines])
+        finish(figure, title, facts, [*(dot_handle(look) for look in setting.looks.values()), *lines])
 
 
 def draw_dots(axes: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> None:
@@ -128,7 +112,7 @@ def draw_baselines(panels: Sequence[Axes], baselines: Sequence[FinishedRun]) -> 
             continue
         style = {"color": GREY, "linestyle": line, "zorder": 1}
         lines += [axes.axhline(value, label=run.label, **style) for axes in panels][:1]
-    return lines, f"Beyond the axis: {', '.join(far)}." if far else ""
+    return lines, f"Off the axis: {', '.join(far)}." if far else ""
 
 
 def missing_note(count: int) -> str:
@@ -136,48 +120,33 @@ def missing_note(count: int) -> str:
     return f"Not drawn, since a norm is 0 or an error not finite: {count} dots." if count else ""
 
 
-def reach_over_training(
-    protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]
-) -> None:
+def reach_over_training(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Reach by training step, for both cotangents."""
-    title = "Reach over training"
+    setting = data.readable
     if not setting.looks:
         empty_figure(title, "Every run diverged.", setting, paths)
         return
     rows = {f"reach, gradient\n{words}": log_reach(measure) for measure, words in COTANGENTS.items()}
     with page(paths, height=3.6) as figure:
-        for axes in draw_by_cell(figure, protocol, runs, setting, rows, log=True).flat:
+        for axes in draw_by_cell(figure, data, rows, log=True).flat:
             axes.set_yscale("log")
-        notes = [
-            REACH_NOTE,
-            COTANGENT_NOTE.replace("Right", "Below"),
-            STEP_NOTE,
-            setting.seed_note("geometric mean", interval="band"),
-        ]
-        finish(figure, title, notes, handles(setting.looks))
+        finish(figure, title, [setting.seed_note("geometric mean", interval="band")], handles(setting.looks))
 
 
-def draw_by_cell(
-    figure: Figure,
-    protocol: Protocol,
-    runs: Sequence[FinishedRun],
-    setting: Setting,
-    rows: Mapping[str, StageValue],
-    *,
-    log: bool = False,
-) -> np.ndarray:
+def draw_by_cell(figure: Figure, data: FigureData, rows: Mapping[str, StageValue], *, log: bool = False) -> np.ndarray:
     """Draw a row for each value, by what its axis says, and a column for each cell, which its first variant names.
 
     Returns:
         The panels.
     """
+    protocol, setting = data.protocol, data.readable
     cells: dict[str, list[str]] = {}
     for variant in setting.looks:
         cells.setdefault(protocol.first_run(variant).model.cell, []).append(variant)
     grid = figure.subplots(len(rows), len(cells), sharex=True, sharey="row", squeeze=False)
     for row, (words, value) in zip(grid, rows.items(), strict=True):
         for axes, variants in zip(row, cells.values(), strict=True):
-            draw_over_training(axes, protocol, runs, setting.only(variants).looks, value, log=log)
+            draw_over_training(axes, protocol, data.shown, setting.only(variants).looks, value, log=log)
         row[0].set_ylabel(words)
     for axes, (first, *_) in zip(grid[0], cells.values(), strict=True):
         axes.set_title(setting.looks[first].label)
@@ -222,14 +191,3 @@ def log_reach(measure: str) -> StageValue:
         return math.log(reach) if reach else None
 
     return value
-
-
-def openness(run: FinishedRun, stage: str) -> float | None:
-    """Mean openness of the highway over the steps of time; None without one."""
-    found = run.probe[stage]["openness"]
-    return float(np.mean(found)) if found else None
-
-
-def saturated(run: FinishedRun, stage: str) -> float | None:
-    """Share of saturated gates: mean over layers, then over gates."""
-    return summarise_seeds([float(np.mean(layers)) for layers in run.probe[stage]["saturated"].values()]).mean

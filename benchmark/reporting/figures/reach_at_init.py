@@ -9,32 +9,31 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from benchmark.config.protocol import Protocol
 from benchmark.config.variant_groups import questions
-from benchmark.reporting.figures.ablations import REACH_NOTE
-from benchmark.reporting.figures.reach import COTANGENT_NOTE, log_reach
-from benchmark.reporting.figures.scores import Row, body, dot_plot, draw_row, drawn
-from benchmark.reporting.figures.style import MARKERS, PALETTE, Look, Setting, finish, page
-from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.figures.figure_data import FigureData
+from benchmark.reporting.figures.reach import log_reach
+from benchmark.reporting.figures.scores import Row, body, dot_plot, draw_row, drawn_values
+from benchmark.reporting.figures.style import MARKERS, PALETTE, Look, finish, page
+from benchmark.reporting.finished_runs import VariantRuns, by_variant
 from benchmark.reporting.reach_and_error import COTANGENTS
 from benchmark.reporting.statistics import Summary, summarise_seeds
 from models.spec import CELLS
 
 
-def reach_at_init(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+def reach_at_init(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Reach at initialisation of every variant, each seed small, mean and interval; a panel a cotangent."""
-    groups = {group.variant: group for group in by_variant([run for run in runs if run.config])}
+    groups = {group.variant: group for group in by_variant([run for run in data.runs if run.config])}
     rows: list[Row] = []
     usual: list[str | None] = []
     of_variant: dict[str, Row] = {}
-    for asked in questions(protocol):
+    for asked in questions(data.protocol):
         of_variant |= {variant: reach_row(groups[variant]) for variant in asked.variants}
         rows += [Row(asked.title), *(of_variant[variant] for variant in asked.variants)]
         usual += [None, *(asked.usual.get(variant) for variant in asked.variants)]
     with page(paths, height=body(rows) - 0.1) as figure:
         panels, places = dot_plot(figure, rows, len(COTANGENTS))
         for axes, (measure, words) in zip(panels, COTANGENTS.items(), strict=True):
-            log_axis(axes, [value for row in rows for value in drawn(row, measure)])
+            log_axis(axes, [value for row in rows for value in drawn_values(row, measure)])
             axes.set_title(f"gradient {words}")
             axes.set_xlabel("reach at initialisation")
             for y, row, partner in zip(places, rows, usual, strict=True):
@@ -42,17 +41,11 @@ def reach_at_init(protocol: Protocol, runs: Sequence[FinishedRun], setting: Sett
                     mean = of_variant[partner].found[measure].mean
                     axes.plot([mean, mean], [y - 0.08, y + 0.08], color="#999999", linewidth=2.2, zorder=1)
                 draw_row(axes, y, row, measure)
-        notes = [
-            REACH_NOTE,
-            "Colour and shape: the cell; hollow: with a highway.",
-            "Grey bar: mean of the variant that is alike but for what the heading names, which is as usual there."
-            if any(usual)
-            else "",
-            COTANGENT_NOTE.replace(", whose gradients shrink as a model improves", ""),
+        facts = [
             no_reach_note(of_variant, groups),
-            setting.seed_note("geometric mean and, small, each seed", interval="line"),
+            data.every.seed_note("geometric mean and, small, each seed", interval="line"),
         ]
-        finish(figure, "How far back gradients reach before anything is learnt", notes)
+        finish(figure, title, facts)
 
 
 def reach_row(group: VariantRuns) -> Row:

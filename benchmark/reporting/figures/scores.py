@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from benchmark.config.metrics import METRICS, columns
 from benchmark.config.protocol import Protocol
+from benchmark.reporting.figures.figure_data import FigureData
 from benchmark.reporting.figures.style import (
     BASELINE_LINES,
     GREY,
@@ -39,10 +40,6 @@ BELOW = 0.055
 LABEL_WIDTH = 28
 """Characters of a line of a row's label."""
 BASELINE = Look("", "#777777", "-", "o", True)
-SUMMED = (
-    "Mean over the test clips and predicted frames. MSE, MAE: error summed over the pixels of a frame, prediction"
-    " clipped to [0, 1]; PSNR, SSIM: on uint8 frames; in full in the tables. Arrow: direction of better."
-)
 
 
 @dataclass(frozen=True)
@@ -65,29 +62,23 @@ class Row:
         return SPACE + LINE * (1 + self.label.count("\n"))
 
 
-def scores(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+def scores(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Every metric of every variant and baseline: seeds, mean and interval, one panel a metric."""
+    protocol, runs, setting = data.protocol, data.runs, data.every
     names = scored(protocol, runs)
     rows = [score_row(group, names, setting) for group in by_variant(list(runs))]
     trained, baselines = rows[: len(protocol.variants)], rows[len(protocol.variants) :]
     with page(paths, height=body(rows)) as figure:
         panels, places = dot_plot(figure, rows, len(names))
         for axes, name in zip(panels, names, strict=True):
-            axes.set_xlim(span(trained, name, also=[value for row in baselines for value in drawn(row, name)]))
+            axes.set_xlim(span(trained, name, also=[value for row in baselines for value in drawn_values(row, name)]))
             axes.set_xlabel(head(name))
             for y, row in zip(places, rows, strict=True):
                 draw_row(axes, y, row, name)
             if baselines:
                 axes.axhline(sum(row.height for row in trained), color="#666666", linewidth=0.7)
-        notes = [
-            SUMMED,
-            "Below the line: predictions without training; where they lie far off, their value stands at the border."
-            if baselines
-            else "",
-            unmeasured(protocol, names),
-            setting.seed_note("mean and, small, each seed", interval="line"),
-        ]
-        finish(figure, "Scores on the test clips", notes)
+        facts = [unmeasured(protocol, names), setting.seed_note("mean and, small, each seed", interval="line")]
+        finish(figure, title, facts)
 
 
 def score_row(group: VariantRuns, names: Sequence[str], setting: Setting) -> Row:
@@ -100,9 +91,9 @@ def score_row(group: VariantRuns, names: Sequence[str], setting: Setting) -> Row
     )
 
 
-def differences(protocol: Protocol, runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+def differences(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Every variant minus its reference, paired by seed: differences, mean and interval, one panel a metric."""
-    title = "Paired differences to the reference"
+    protocol, runs, setting = data.protocol, data.runs, data.every
     primary = protocol.primary
     groups = {group.variant: group for group in by_variant(list(runs))}
     names = scored(protocol, runs)
@@ -127,23 +118,20 @@ def differences(protocol: Protocol, runs: Sequence[FinishedRun], setting: Settin
             axes.xaxis.set_major_formatter(
                 StrMethodFormatter("{x:g}")
             )  # a short 0 leaves room for the numbers beside it
-            if not any(drawn(row, name) for row in rows):
+            if not any(drawn_values(row, name) for row in rows):
                 axes.set_xticks([])
             for y, row in zip(places, rows, strict=True):
                 draw_row(axes, y, row, name)
-        finish(figure, title, difference_notes(protocol, names, setting))
+        finish(figure, title, difference_facts(protocol, names, setting))
 
 
-def difference_notes(protocol: Protocol, names: Sequence[str], setting: Setting) -> list[str]:
-    """How to read the differences."""
+def difference_facts(protocol: Protocol, names: Sequence[str], setting: Setting) -> list[str]:
+    """What is tested, of how many seeds, and what is missing."""
     tested = METRICS[protocol.primary.metric].head.split(" ")[0]
     return [
-        "Same seed, same clips, same order. On the grey side of zero the variant is better than its reference.",
-        f"Filled: {tested} of the primary pairs, which the protocol named and tests (p: table of these differences)."
-        " Hollow: exploratory, no test."
+        f"Filled: {tested} of the primary pairs."
         if protocol.primary.pairs
         else "The protocol names no primary pair: all is exploratory, nothing is tested.",
-        SUMMED,
         unmeasured(protocol, names),
         setting.seed_note("mean and, small, each pair", interval="line"),
     ]
@@ -216,7 +204,7 @@ def span(rows: Sequence[Row], name: str, also: Sequence[float] = ()) -> tuple[fl
 
     That is those which lie within half of the rows' span from it; if the rows have no span, all.
     """
-    inside = [value for row in rows for value in drawn(row, name)]
+    inside = [value for row in rows for value in drawn_values(row, name)]
     inside = inside or list(also) or [0.0]
     reach = 0.5 * (max(inside) - min(inside)) or math.inf
     inside += [value for value in also if min(inside) - reach <= value <= max(inside) + reach]
@@ -224,7 +212,7 @@ def span(rows: Sequence[Row], name: str, also: Sequence[float] = ()) -> tuple[fl
     return min(inside) - margin, max(inside) + margin
 
 
-def drawn(row: Row, name: str) -> list[float]:
+def drawn_values(row: Row, name: str) -> list[float]:
     """The values of a metric that a row draws: seeds, mean and interval; none where the mean is not finite."""
     found = row.found.get(name)
     if found is None or not math.isfinite(found.mean):
@@ -233,7 +221,7 @@ def drawn(row: Row, name: str) -> list[float]:
 
 
 def draw_row(axes: Axes, y: float, row: Row, name: str) -> None:
-    """Seeds, interval and mean of one metric; an arrow and the value where the mean lies beyond the axis."""
+    """Seeds, interval and mean of one metric; an arrow and the value where the mean lies off the axis."""
     if not row.values.get(name):
         return
     found, values, color = row.found[name], row.values[name], row.look.color
@@ -260,8 +248,9 @@ def draw_row(axes: Axes, y: float, row: Row, name: str) -> None:
     )
 
 
-def mse_per_frame(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence[Path]) -> None:
+def mse_per_frame(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """MSE of each predicted frame: all with the baselines, and the variants alone on their own scale."""
+    runs, setting = data.kept, data.readable
     curves = pd.DataFrame({(run.variant, run.seed): run.per_frame["mse"] for run in runs})
     curves.index += setting.context
     with page(paths, height=2.6) as figure:
@@ -279,9 +268,4 @@ def mse_per_frame(runs: Sequence[FinishedRun], setting: Setting, paths: Sequence
         for axes in (every, alone):
             axes.set_xlabel("frame t")
             time_axis(axes, setting.context + 1, setting.frames)
-        notes = [
-            f"t = {setting.context + 1} is the first predicted frame.",
-            "Mean over the test clips, prediction clipped to [0, 1].",
-            setting.seed_note("mean", interval="band"),
-        ]
-        finish(figure, "Error by predicted frame", notes, legend)
+        finish(figure, title, [setting.seed_note("mean", interval="band")], legend)

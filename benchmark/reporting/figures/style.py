@@ -159,10 +159,13 @@ def page(paths: Sequence[Path], height: float, width: float = WIDTH) -> Iterator
                 figure.savefig(file, format=path.suffix[1:], metadata=UNDATED[path.suffix])
 
 
-def finish(figure: Figure, title: str, notes: Sequence[str], handles: Sequence[Artist] = ()) -> None:
-    """Put a title above the axes, a legend of `handles` and the notes below; the figure grows by what they need."""
+def finish(figure: Figure, title: str, facts: Sequence[str], handles: Sequence[Artist] = ()) -> None:
+    """Put a title above the axes, a legend of `handles` and facts below; the figure grows by what they need.
+
+    Args: `facts`: sentences about the runs shown, such as n; how to read a figure is said by its caption.
+    """
     width, body = figure.get_size_inches()
-    text = " ".join(note for note in notes if note)
+    text = " ".join(fact for fact in facts if fact)
     for words in (" = ", "95 % t", "(seed "):  # stay on one line
         text = text.replace(words, words.replace(" ", "\N{NO-BREAK SPACE}"))
     lines = textwrap.wrap(text, int(width * 19.5))
@@ -227,6 +230,8 @@ def panel_grid(figure: Figure, looks: Mapping[str, Look], xlabel: str) -> dict[s
     for axes in grid.flat[max(0, len(looks) - columns) : len(looks)]:  # nothing is drawn below these
         axes.set_xlabel(xlabel)
         axes.tick_params(labelbottom=True)
+    for axes in grid.flat[max(0, len(looks) - columns) : len(looks) - len(looks) % columns]:
+        axes.xaxis.set_in_layout(len(looks) % columns == 0)  # or its words, which stand in an empty cell, part the rows
     return dict(zip(looks, grid.flat, strict=False))
 
 
@@ -236,17 +241,27 @@ def handles(looks: dict[str, Look]) -> list[Line2D]:
 
 
 def limit_to_lines(axes: Axes, means: Sequence[float]) -> bool:
-    """Limit a logarithmic y axis to three times beyond what `means` span, so that no band squashes the lines.
+    """Limit the y axis to what `means` span and some more, so that no wide band squashes the lines.
+
+    That is by a third of their span, or on a logarithmic axis by three times its ends.
 
     Returns:
         Whether that cuts what was drawn.
     """
-    means = [value for value in means if np.isfinite(value) and value > 0]
+    log = axes.get_yscale() == "log"
+    means = [value for value in means if np.isfinite(value) and (value > 0 or not log)]
     if not means:
         return False
     low, high = axes.get_ylim()
-    axes.set_ylim(max(low, min(means) / 3), min(high, max(means) * 3))
+    margin = (max(means) - min(means)) / 3
+    ends = (min(means) / 3, max(means) * 3) if log else (min(means) - margin, max(means) + margin)
+    axes.set_ylim(max(low, ends[0]), min(high, ends[1]))
     return axes.get_ylim() != (low, high)
+
+
+def cut_note(cut: bool, setting: Setting) -> str:
+    """A sentence that says that bands go on past the axis; empty if none is `cut` or none is drawn."""
+    return "Some bands are cut off by the axis." if cut and setting.seeds[0] >= SMALLEST_N else ""
 
 
 def draw_seeds(axes: Axes, values: pd.DataFrame, look: Look, number: int, *, log: bool = False) -> list[float]:

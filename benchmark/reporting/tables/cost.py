@@ -4,20 +4,21 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.config.protocol import Protocol
-from benchmark.reporting.finished_runs import FinishedRun, by_variant
+from benchmark.reporting.finished_runs import by_variant
+from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.tables.notes import skipped_notes
 from benchmark.reporting.tables.rendering import Table, number, thousands
-from benchmark.reporting.tables.scores import seeds_cell, spent
+from benchmark.reporting.tables.scores import compute_columns, seeds_cell
 
 
-def compute_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFrame) -> Table:
+def compute_table(results: ProtocolResults, title: str) -> Table:
     """What each variant cost: counted parameters and MACs, and measured speed and memory."""
+    protocol, runs = results.protocol, results.runs
     values, cells = [], []
     for group in by_variant([run for run in runs if run.config]):
         costs_of = pd.DataFrame([run.cost for run in group.runs], dtype=float)
         row: dict[str, Any] = {"variant": group.variant, "label": group.label, "n": group.n}
-        row |= spent(group, costs)
+        row |= compute_columns(group, results.costs)
         row["train_s"] = costs_of["train_s"].mean()
         row["clips_per_s"] = costs_of["clips_per_s"].median()
         row["peak_memory_mib"] = costs_of["peak_memory_mib"].max()
@@ -45,4 +46,4 @@ def compute_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFra
         "Peak memory: of the whole training process with its libraries, or on a GPU what PyTorch allocated there.",
         *skipped_notes(runs),
     ]
-    return Table("Cost", pd.DataFrame(values), pd.DataFrame(cells), notes)
+    return Table(title, pd.DataFrame(values), pd.DataFrame(cells), notes)

@@ -1,26 +1,28 @@
 """The table of paired differences: each variant against its reference, same seeds, same clips."""
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmark.config.metrics import METRICS, columns
+from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import LEVEL, SMALLEST_N, Difference, Summary, given_these_seeds, holm, paired
 from benchmark.reporting.tables.notes import data_note, definition_note, diverged_notes, gap_notes, seed_note
 from benchmark.reporting.tables.rendering import MISSING, Table, interval, number
+from benchmark.reporting.tables.scores import measured_columns
 
 TOO_SMALL = "n too small"
 COLUMNS = ["variant", "reference", "metric", "primary", "n", "difference", "sd", "low", "high", "p", "floor", "p_holm"]
 COLUMNS += ["clips_low", "clips_high"]
 
 
-def comparison_table(protocol: Protocol, runs: list[FinishedRun], lpips: dict[str, Any]) -> Table:
+def comparison_table(results: ProtocolResults, title: str) -> Table:
     """One row a variant with a reference, primary pairs first; in the CSV one row a pair and metric."""
-    names = columns(lpips["net"] if lpips["status"] == "found" else None)
+    protocol, runs = results.protocol, results.runs
+    names = measured_columns(results.lpips)
     groups = {group.variant: group for group in by_variant(runs)}
     primary, tested = protocol.primary.pairs, protocol.primary.metric
     pairs = [(groups[variant], groups[reference]) for variant, reference in protocol.references().items()]
@@ -30,12 +32,9 @@ def comparison_table(protocol: Protocol, runs: list[FinishedRun], lpips: dict[st
     adjusted = adjust({variant: found[variant, tested] for variant in primary})
     values, cells = [], []
     for one, other in pairs:
-        cell = {
-            "Variant": one.label,
-            "Reference": other.label,
-            "Test": "primary" if one.variant in primary else "exploratory",
-            "Pairs": pairs_cell(one, other, found[one.variant, tested]),
-        }
+        kind = "primary" if one.variant in primary else "exploratory"
+        cell = {"Variant": one.label, "Reference": other.label, "Test": kind}
+        cell["Pairs"] = pairs_cell(one, other, found[one.variant, tested])
         for name in names:
             difference, p_holm = found[one.variant, name], adjusted.get(one.variant, math.nan)
             is_test = one.variant in primary and name == tested
@@ -54,12 +53,10 @@ def comparison_table(protocol: Protocol, runs: list[FinishedRun], lpips: dict[st
             elif name == tested:
                 cell[f"p ({name.upper()})"] = cell["p, Holm"] = MISSING
         cells.append(cell)
-    notes = comparison_notes(protocol, names, runs)
     if not pairs:
         cells = [{"Variant": "No variant of this protocol has its reference here."}]
-    return Table(
-        "Paired differences to the reference", pd.DataFrame(values, columns=COLUMNS), pd.DataFrame(cells), notes
-    )
+    notes = comparison_notes(protocol, names, runs)
+    return Table(title, pd.DataFrame(values, columns=COLUMNS), pd.DataFrame(cells), notes)
 
 
 def comparison_notes(protocol: Protocol, names: list[str], runs: list[FinishedRun]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Tables of how far back learning reaches: by gradients, and by the error where a digit was hidden."""
+"""The table of how far back gradients reach."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from benchmark.config.probe_stages import ends, stages
-from benchmark.config.protocol import Protocol
-from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.finished_runs import VariantRuns, by_variant
+from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import Summary, summarise_seeds
 from benchmark.reporting.tables.notes import diverged_notes, reuse_notes, seed_note
 from benchmark.reporting.tables.rendering import MISSING, Table, interval, number
@@ -20,19 +20,20 @@ ENDS = {"": "mean", "_low": "low", "_high": "high"}
 MEASURES = {"residual": "", "fixed": "_fixed", "memory": "_memory", "frames": "_frames"}
 """Measure of the probe -> what the names of its columns add."""
 FIT = ("slope", "slope_low", "slope_high", "r2")
-CALLED = {"init": "untrained", "trained": "trained"}
-"""Stage -> what heads of columns call it."""
+STAGE_WORDS = {"init": "untrained", "trained": "trained"}
+"""Stage -> its name in the heads of columns."""
 
 
-def probe_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
+def probe_table(results: ProtocolResults, title: str) -> Table:
     """Reach, half-life, openness and saturation: in the CSV at every stage, for people before and after training."""
+    protocol, runs = results.protocol, results.runs
     values, cells = [], []
     for group in by_variant([run for run in runs if run.config]):
         rows = {stage: stage_row(group, stage) for stage in stages(protocol)}
         values += rows.values()
         cell = {"Model": group.label, "n": seeds_cell(group)}
         for stage in ends(protocol):
-            cell |= stage_cells(rows[stage], CALLED[stage])
+            cell |= stage_cells(rows[stage], STAGE_WORDS[stage])
         cells.append(cell)
     notes = [
         "Gradient of the summed squared error of the last predicted frame with respect to each context frame, L2 norm"
@@ -43,14 +44,14 @@ def probe_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         "Half-life: from a log-linear fit of the norm over the context; `no decay` where the 95 % interval of the slope"
         " does not lie below 0 (with the number of seeds where others decay); R² is that fit's, and a low one says that"
         f" the decay is not exponential. {MISSING}: a norm is 0 or not finite, or there is no highway.",
-        "Openness: mean of 1 - S of the highway over units, steps and clips; 1 keeps the past, 0 replaces it."
-        " Saturated: share of units whose sigmoid lies below 0.05 or above 0.95, or whose tanh beyond 0.9; mean over"
-        " layers and gates.",
+        "Openness: mean of the highway's carry gate (1 - S) over units, steps and clips; 1 keeps the past, 0 replaces"
+        " it. Saturated: share of units whose sigmoid lies below 0.05 or above 0.95, or whose tanh beyond 0.9; mean"
+        " over layers and gates.",
         seed_note(protocol),
         *reuse_notes(runs),
         *diverged_notes(runs),
     ]
-    return Table("How far back gradients reach", pd.DataFrame(values), pd.DataFrame(cells), notes)
+    return Table(title, pd.DataFrame(values), pd.DataFrame(cells), notes)
 
 
 def stage_row(group: VariantRuns, stage: str) -> dict[str, Any]:
@@ -84,16 +85,16 @@ def decay_columns(found: Sequence[dict[str, Any]], suffix: str) -> dict[str, Any
     return row
 
 
-def stage_cells(row: dict[str, Any], called: str) -> dict[str, str]:
+def stage_cells(row: dict[str, Any], words: str) -> dict[str, str]:
     """What people see of a row of the CSV."""
     half = Summary(0, row["half_life"], math.nan, row["half_life_low"], row["half_life_high"])
     return {
-        f"Reach, {called} ↑": interval(*(row[f"reach{end}"] for end in ENDS), 3, significant=True),  # pyright: ignore[reportCallIssue]  # three ends
-        f"Reach, fixed, {called} ↑": interval(*(row[f"reach_fixed{end}"] for end in ENDS), 3, significant=True),  # pyright: ignore[reportCallIssue]  # three ends
-        f"Half-life, {called} (frames) ↑": half_life(half, row["no_decay"]),
-        f"R², {called}": number(row["r2"], 2),
-        f"Openness, {called}": number(row["openness"], 2),
-        f"Saturated, {called}": number(row["saturated"], 3),
+        f"Reach, {words} ↑": interval(*(row[f"reach{end}"] for end in ENDS), 3, significant=True),  # pyright: ignore[reportCallIssue]  # three ends
+        f"Reach, fixed, {words} ↑": interval(*(row[f"reach_fixed{end}"] for end in ENDS), 3, significant=True),  # pyright: ignore[reportCallIssue]  # three ends
+        f"Half-life, {words} (frames) ↑": half_life(half, row["no_decay"]),
+        f"R², {words}": number(row["r2"], 2),
+        f"Openness, {words}": number(row["openness"], 2),
+        f"Saturated, {words}": number(row["saturated"], 3),
     }
 
 

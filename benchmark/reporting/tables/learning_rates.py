@@ -5,17 +5,18 @@ import math
 import pandas as pd
 
 from benchmark.config.metrics import METRICS
-from benchmark.config.protocol import Protocol
 from benchmark.config.variant_groups import rate_groups
-from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.finished_runs import VariantRuns, by_variant
+from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import Summary, summarise_seeds
 from benchmark.reporting.tables.notes import seed_note
 from benchmark.reporting.tables.rendering import MISSING, Table, bold, interval
 
 
-def rate_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
+def rate_table(results: ProtocolResults, title: str) -> Table:
     """One row a network, one column a learning rate, the best in bold; in the CSV one row a network and rate."""
-    groups = {group.variant: group for group in by_variant(runs)}
+    protocol = results.protocol
+    groups = {group.variant: group for group in by_variant(results.runs)}
     found = rate_groups(protocol)
     rates = sorted({rate for one in found for rate in one.numbers})
     values, cells = [], []
@@ -43,7 +44,7 @@ def rate_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         " validation clips; that it is smallest here ranks nothing.",
         seed_note(protocol),
     ]
-    return Table("Learning rates", pd.DataFrame(values), pd.DataFrame(cells), notes)
+    return Table(title, pd.DataFrame(values), pd.DataFrame(cells), notes)
 
 
 def head(rate: int | float) -> str:

@@ -1,4 +1,4 @@
-"""Table of the longer roll-out: scores past the horizon, and where a prediction without training is better."""
+"""Table of the long-horizon evaluation: scores past the horizon, and where a prediction without training is better."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,8 @@ import pandas as pd
 from benchmark.config.metrics import HEADLINE, METRICS
 from benchmark.config.protocol import Protocol
 from benchmark.config.variants import BASELINES
-from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.finished_runs import VariantRuns, by_variant
+from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import Summary, paired, summarise_seeds
 from benchmark.reporting.tables.notes import data_note, definition_note, diverged_notes, seed_note
 from benchmark.reporting.tables.rendering import MISSING, Table, interval
@@ -17,13 +18,14 @@ from benchmark.reporting.tables.scores import score_cell, seeds_cell
 NEVER = "never"
 
 
-def beyond_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
+def long_horizon_table(results: ProtocolResults, title: str) -> Table:
     """One row a variant and frame in the CSV; for people, MSE at the first multiples of the horizon and at the end."""
+    protocol, runs = results.protocol, results.runs
     groups = {group.variant: group for group in by_variant(runs)}
     values = pd.DataFrame([row for group in groups.values() for row in frame_rows(protocol, group, groups)])
     counts = [column for column in values if "_better_from" in column]  # pyright: ignore[reportOperatorIssue]  # columns are named by text
     values[counts] = values[counts].astype("Int64")  # frames, of which some are missing  # pyright: ignore[reportCallIssue, reportArgumentType]  # columns are named by text
-    cells = [people_row(protocol, group, groups) for group in groups.values()]
+    cells = [displayed_row(protocol, group, groups) for group in groups.values()]
     horizon, beyond = protocol.data.horizon, protocol.evaluation.beyond
     notes = [
         f"The networks were trained to predict {protocol.data.trained_horizon} frames; the same weights here predict"
@@ -41,7 +43,7 @@ def beyond_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         data_note(protocol, runs),
         *diverged_notes(runs),
     ]
-    return Table("Beyond the horizon", values, pd.DataFrame(cells), notes)
+    return Table(title, values, pd.DataFrame(cells), notes)
 
 
 def frame_rows(protocol: Protocol, group: VariantRuns, groups: Mapping[str, VariantRuns]) -> list[dict[str, Any]]:
@@ -67,7 +69,7 @@ def frame_rows(protocol: Protocol, group: VariantRuns, groups: Mapping[str, Vari
     return rows
 
 
-def people_row(protocol: Protocol, group: VariantRuns, groups: Mapping[str, VariantRuns]) -> dict[str, str]:
+def displayed_row(protocol: Protocol, group: VariantRuns, groups: Mapping[str, VariantRuns]) -> dict[str, str]:
     """The row of a variant or baseline for people."""
     horizon = protocol.data.horizon
     shown = sorted({horizon, *range(horizon, protocol.evaluation.beyond + 1, horizon)[:3], protocol.evaluation.beyond})  # pyright: ignore[reportOptionalOperand, reportArgumentType]  # made where the protocol has it

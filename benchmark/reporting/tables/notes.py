@@ -14,7 +14,9 @@ def data_note(protocol: Protocol, runs: list[FinishedRun]) -> str:
     further = ""
     if isinstance(data, VideosConfig):
         made_of = f"Clips of {data.videos}"
-        further = "".join(f" Films: {about}." for about in sorted({run.provenance["data"]["about"] for run in trained}))
+        further = "".join(
+            f" Videos: {about}." for about in sorted({run.provenance["data"]["about"] for run in trained})
+        )
         further = (f" Trained to predict {data.train_horizon}." if data.train_horizon else "") + further
     else:
         made_of = f"{data.num_digits} moving digits of {data.digit_size} pixels ({data.digits})"

@@ -5,14 +5,16 @@ import pandas as pd
 from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import Summary, paired, summarise_seeds
 from benchmark.reporting.tables.notes import data_note, definition_note, diverged_notes, seed_note
 from benchmark.reporting.tables.rendering import Table, interval
 from benchmark.reporting.tables.scores import score_cell, seeds_cell
 
 
-def occlusion_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
+def occlusion_table(results: ProtocolResults, title: str) -> Table:
     """Error in the box of the hidden digit: one row a variant and gap in the CSV; for people, one column a gap."""
+    protocol, runs = results.protocol, results.runs
     groups = {group.variant: group for group in by_variant(runs)}
     gaps = sorted(protocol.data.gaps)
     values, cells = [], []
@@ -40,18 +42,22 @@ def occlusion_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
                     steeper.mean, steeper.low, steeper.high, METRICS["mse"].decimals, signed=True
                 )
         cells.append(cell)
-    notes = [
+    return Table(title, pd.DataFrame(values), pd.DataFrame(cells), occlusion_notes(protocol, runs))
+
+
+def occlusion_notes(protocol: Protocol, runs: list[FinishedRun]) -> list[str]:
+    """What the errors, rises and differences are, and of which clips and seeds."""
+    return [
         definition_note("box_mse"),
-        "Gap: last context frames in which a bar hides the digit's whole box; 0 = no bar. The truth has no bar, every"
-        " test clip is scored at every gap, and each model was trained on all gaps.",
-        f"Rise: error over that at gap {gaps[0]}; Δ: the variant minus its reference at that gap, or its rise minus"
-        " that of its reference, paired by seed; below 0 the variant is better. All of it is exploratory: effect and"
-        " interval, no test. The CSV has all of them at every gap.",
+        "Gap: occlusion length, the last context frames in which a bar hides the digit's whole box; 0 = no bar."
+        " The truth has no bar, every test clip is scored at every gap, and each model was trained on all gaps.",
+        f"Rise: error over that at gap {min(protocol.data.gaps)}; Δ: the variant minus its reference at that gap, or"
+        " its rise minus that of its reference, paired by seed; below 0 the variant is better. All of it is"
+        " exploratory: effect and interval, no test. The CSV has all of them at every gap.",
         data_note(protocol, runs),
         seed_note(protocol),
         *diverged_notes(runs),
     ]
-    return Table("Error where a digit was hidden", pd.DataFrame(values), pd.DataFrame(cells), notes)
 
 
 def box_errors(group: VariantRuns, gap: int) -> dict[int, float]:

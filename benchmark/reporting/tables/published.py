@@ -12,10 +12,11 @@ from benchmark.config.data_sections import KTH, DataConfig, DigitsConfig, Videos
 from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import Summary, summarise_seeds
 from benchmark.reporting.tables.notes import clips_scored, diverged_notes, seed_note
 from benchmark.reporting.tables.rendering import MINUS, MISSING, Table, interval, number, thousands
-from benchmark.reporting.tables.scores import seeds_cell, spent
+from benchmark.reporting.tables.scores import compute_columns, seeds_cell
 
 PUBLISHED = Path(__file__).parent / "published_numbers" / "published.csv"
 VARIANT_OF = {"ConvLSTM": "convlstm", "ConvLSTM-S": "convlstm", "PredRNN": "predrnn", "PredRNN++": "predrnnpp"}
@@ -78,7 +79,7 @@ class Comparison:
     found: Summary
     reasons: tuple[Reason, ...]
     rolled_out: bool
-    """Ours is of the roll-out beyond the horizon that the networks were trained for."""
+    """Ours is of the long-horizon evaluation."""
 
     @property
     def convention(self) -> str:
@@ -91,22 +92,18 @@ class Comparison:
         return self.found.mean - float(self.row[self.metric])
 
 
-def paper_table(
-    protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFrame, lpips: dict[str, Any], test_set: str
-) -> Table:
-    """One row a published number in the CSV; for people, one line a published row and two more where it is compared.
-
-    Args: `costs` and `lpips`: plan.csv by variant and lpips_backbone.json; `test_set`: as in data.json.
-    """
-    known = [run for run in runs if run.variant in VARIANT_OF.values()]
-    ours = {group.variant: ours_of(group, costs) for group in by_variant(known)}
-    groups = [compare_row(row, protocol, ours, lpips) for row in published_rows()]
+def paper_table(results: ProtocolResults, title: str) -> Table:
+    """One row a published number in the CSV; for people, one line a published row and two more where it is compared."""
+    protocol, test_set = results.protocol, results.test_set
+    known = [run for run in results.runs if run.variant in VARIANT_OF.values()]
+    ours = {group.variant: ours_of(group, results.costs) for group in by_variant(known)}
+    groups = [compare_row(row, protocol, ours, results.lpips) for row in published_rows()]
     every = [one for group in groups for one in group]
     remarks = [note for note in dict.fromkeys(one.row["note"] for one in every) if note]
     conventions = list(dict.fromkeys((one.metric, one.convention) for one in every))
     whole = ("n", "parameters", "clips_published", "clips_seen")
     return Table(
-        "Ours beside published numbers",
+        title,
         pd.DataFrame([values_of(one, protocol, test_set) for one in every]).astype(dict.fromkeys(whole, "Int64")),
         pd.DataFrame([line for group in groups for line in lines_of(group, conventions, remarks)]),
         [
@@ -124,23 +121,23 @@ def published_rows() -> list[dict[str, str]]:
 
 def ours_of(group: VariantRuns, costs: pd.DataFrame) -> Ours:
     """The runs of one variant and what they cost."""
-    cost = spent(group, costs)
+    cost = compute_columns(group, costs)
     return Ours(group, cost["parameters"], cost["clips_seen"])
 
 
 def compare_row(
     row: dict[str, str], protocol: Protocol, ours: dict[str, Ours], lpips: dict[str, Any]
 ) -> list[Comparison]:
-    """Hold the numbers of one published row against ours."""
+    """Compare the numbers of one published row with ours."""
     variant = VARIANT_OF.get(row["model"])
     one = ours.get(variant) if variant else None
-    against_row = data_reasons(row, protocol) + model_reasons(variant, one, protocol.name)
+    row_reasons = data_reasons(row, protocol) + model_reasons(variant, one, protocol.name)
     frames, found = horizon_of(row), []
     rolled_out = frames != protocol.data.horizon
     for metric in (metric for metric in HEADS if row[metric]):
         convention = row[f"{metric}_convention"]
         column = COLUMN_OF.get((metric, convention))
-        reasons, scores = list(against_row), {}
+        reasons, scores = list(row_reasons), {}
         if column is None:
             reasons.append(Reason(f"{metric.upper()} convention {convention or 'not given'}"))
         if not reasons:
@@ -264,9 +261,9 @@ def lines_of(group: list[Comparison], conventions: list[tuple[str, str]], remark
     """A published row, and where it is compared a line with ours and one with the differences."""
     row, ours = group[0].row, group[0].ours
     compared = [one for one in group if not one.reasons]
-    against_all = [reason for reason in group[0].reasons if all(reason in one.reasons for one in group)]
-    against_some = dict.fromkeys(reason for one in group for reason in one.reasons)
-    reasons = "; ".join(reason.short for reason in against_all or against_some)
+    common_reasons = [reason for reason in group[0].reasons if all(reason in one.reasons for one in group)]
+    all_reasons = dict.fromkeys(reason for one in group for reason in one.reasons)
+    reasons = "; ".join(reason.short for reason in common_reasons or all_reasons)
     published = {
         "Model": row["model"],
         "From": row["source"] + (f" [{remarks.index(row['note']) + 1}]" if row["note"] else ""),

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from benchmark.config.probe_stages import ends, stages
-from benchmark.config.protocol import Protocol
-from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.finished_runs import VariantRuns, by_variant
+from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.reach_and_error import (
     COTANGENTS,
     FEWEST,
@@ -19,7 +19,7 @@ from benchmark.reporting.reach_and_error import (
 )
 from benchmark.reporting.statistics import BySeed, Summary, differences, summarise_seeds
 from benchmark.reporting.tables.differences import pairs_cell
-from benchmark.reporting.tables.gradients import CALLED
+from benchmark.reporting.tables.gradients import STAGE_WORDS
 from benchmark.reporting.tables.notes import data_note, diverged_notes, seed_note
 from benchmark.reporting.tables.rendering import MISSING, Table, interval
 
@@ -45,15 +45,16 @@ SCOPES = {"between": "between variants", "within": "within variants"}
 CORRELATION_COLUMNS = ["scope", "measure", "n", "spearman", "low", "high"]
 
 
-def reach_effects_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
+def reach_effects_table(results: ProtocolResults, title: str) -> Table:
     """One row a variant with a reference: ratio of reach and of half-life; in the CSV one row a pair and number."""
+    protocol, runs = results.protocol, results.runs
     groups = {group.variant: group for group in by_variant(runs)}
     values, cells = [], []
     for variant, reference in protocol.references().items():
         one, other = groups[variant], groups[reference]
         cell = {"Variant": one.label, "Reference": other.label, "Pairs": ""}
         for stage in stages(protocol):
-            for measure, words in measured(one, stage):
+            for measure, words in measures_of(one, stage):
                 for quantity, name in QUANTITIES.items():
                     found = log_difference(one, other, stage, measure, quantity)
                     row = effect_row(one, other, stage, measure, quantity, found)
@@ -61,7 +62,7 @@ def reach_effects_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
                     cell["Pairs"] = pairs_cell(one, other, found)
                     if stage in ends(protocol) and (quantity, measure) in SHOWN:
                         limits = (row["ratio"], row["low"], row["high"])
-                        cell[f"{name} ×, {CALLED[stage]}{words}"] = interval(*limits, 3, significant=True)
+                        cell[f"{name} ×, {STAGE_WORDS[stage]}{words}"] = interval(*limits, 3, significant=True)
         cells.append(cell)
     if not cells:
         cells = [{"Variant": "No variant of this protocol has its reference here."}]
@@ -76,10 +77,10 @@ def reach_effects_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         seed_note(protocol),
         *diverged_notes(runs),
     ]
-    return Table("Effect on reach", pd.DataFrame(values, columns=EFFECT_COLUMNS), pd.DataFrame(cells), notes)
+    return Table(title, pd.DataFrame(values, columns=EFFECT_COLUMNS), pd.DataFrame(cells), notes)
 
 
-def measured(group: VariantRuns, stage: str) -> list[tuple[str, str]]:
+def measures_of(group: VariantRuns, stage: str) -> list[tuple[str, str]]:
     """The measures of a stage, with the words for heads of columns; midway in training there are fewer."""
     return [
         (measure, words) for measure, words in HEADS.items() if all(measure in run.probe[stage] for run in group.kept)
@@ -110,8 +111,9 @@ def effect_row(
     return row | {key: math.exp(value) for key, value in ends_of.items()}
 
 
-def reach_error_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
+def reach_error_table(results: ProtocolResults, title: str) -> Table:
     """Rank correlation of reach after training with test MSE, between variants and between seeds of one variant."""
+    protocol, runs = results.protocol, results.runs
     usable = usable_points(reach_and_error(runs))
     values = []
     for measure in COTANGENTS:
@@ -139,4 +141,4 @@ def reach_error_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         data_note(protocol, runs),
         *diverged_notes(runs),
     ]
-    return Table("Reach against error", table, pd.DataFrame(cells), notes)
+    return Table(title, table, pd.DataFrame(cells), notes)

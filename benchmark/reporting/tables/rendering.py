@@ -6,9 +6,12 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
+from markupsafe import Markup
 
+TEMPLATES = Path(__file__).parent / "templates"
 MISSING = "\u2013"
 """An en dash, for a value that does not exist."""
 MINUS = "\N{MINUS SIGN}"
@@ -156,86 +159,20 @@ def to_latex(table: Table) -> str:
     )
 
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 110em; padding: 0 1.5em; color: #1a1a1a; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; border-bottom: 2px solid; margin: 1em 0; }}
-caption {{ text-align: left; font-weight: 600; font-size: 1.15em; padding-bottom: 0.5em; }}
-th, td {{ padding: 0.25em 1.1em 0.25em 0; text-align: left; vertical-align: top; }}
-td {{ white-space: pre; }}
-thead th {{ border-top: 2px solid; border-bottom: 1px solid; vertical-align: bottom; cursor: pointer; }}
-th[aria-sort]::after {{ content: " \u25b4"; }}
-th[aria-sort="descending"]::after {{ content: " \u25be"; }}
-tbody tr:hover {{ background: #f2f5f8; }}
-div {{ overflow-x: auto; }}
-li {{ max-width: 60em; }}
-</style>
-</head>
-<body>
-<div>
-<table>
-<caption>{title}</caption>
-<thead>
-<tr>{heads}</tr>
-</thead>
-<tbody>
-{rows}
-</tbody>
-</table>
-</div>
-<ul>
-{notes}
-</ul>
-<script>
-{sort}</script>
-</body>
-</html>
-"""
-
-_SORT = """\
-// A click on a head sorts the rows by its column: numbers by size, then words; cells without a value stay last.
-const value = text => {
-  const found = text.replaceAll("\u2212", "-").replace(/[\u2007\u2008,]/g, "").match(/^[+-]?\\d+(\\.\\d+)?/);
-  return found ? Number(found[0]) : NaN;
-};
-const heads = [...document.querySelectorAll("th")], body = document.querySelector("tbody");
-const sort = column => {
-  const turn = heads[column].ariaSort === "ascending" ? -1 : 1;
-  const keyed = [...body.rows].map(row => [row.cells[column].textContent.trim(), row]);
-  const compare = ([one], [two]) => {
-    const missing = (one === "\u2013") - (two === "\u2013"), words = isNaN(value(one)) - isNaN(value(two));
-    return missing || words || turn * (isNaN(value(one)) ? one.localeCompare(two) : value(one) - value(two));
-  };
-  body.append(...keyed.sort(compare).map(([, row]) => row));
-  heads.forEach(head => { head.ariaSort = null; });
-  heads[column].ariaSort = turn > 0 ? "ascending" : "descending";
-};
-heads.forEach((head, column) => {
-  head.tabIndex = 0;
-  head.title = "sort by this column";
-  head.onclick = () => sort(column);
-  head.onkeydown = event => { if (event.key === "Enter") sort(column); };
-});
-"""
-
-
 def to_html(table: Table) -> str:
-    """A page of its own, which needs no other file."""
-
-    def escape(text: str) -> str:
-        return re.sub(r"\*\*(.+)\*\*", r"<strong>\1</strong>", html.escape(text))
+    """A page of its own, which needs no other file; a click on a head sorts its rows."""
+    from benchmark.reporting.html_pages import render
 
     cells = aligned_cells(table)
-    rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in cells.to_numpy().tolist()]
-    return _PAGE.format(
-        title=escape(table.title),
-        heads="".join(f"<th>{escape(head)}</th>" for head in cells.columns),
-        rows="\n".join(f"<tr>{row}</tr>" for row in rows),
-        sort=_SORT,
-        notes="\n".join(f"<li>{escape(note)}</li>" for note in table.notes),
+    return render(
+        TEMPLATES / "table.html",
+        title=html_text(table.title),
+        heads=[html_text(head) for head in cells.columns],
+        rows=[[html_text(cell) for cell in row] for row in cells.to_numpy().tolist()],
+        notes=[html_text(note) for note in table.notes],
     )
+
+
+def html_text(text: str) -> Markup:
+    """Text as HTML shows it, with what is bold in a table as `<strong>`."""
+    return Markup(re.sub(r"\*\*(.+)\*\*", r"<strong>\1</strong>", html.escape(text)))

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from benchmark.config.metrics import METRICS, columns
-from benchmark.config.protocol import Protocol
-from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.finished_runs import VariantRuns, by_variant
+from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import LEVEL, SMALLEST_N, Summary, best, summarise_seeds
 from benchmark.reporting.tables.notes import (
     data_note,
@@ -23,16 +23,16 @@ from benchmark.reporting.tables.notes import (
 from benchmark.reporting.tables.rendering import MISSING, Table, bold, interval, number, thousands
 
 
-def main_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFrame, lpips: dict[str, Any]) -> Table:
+def main_table(results: ProtocolResults, title: str) -> Table:
     """One row a variant: cost, and mean, sd and 95 % interval of every metric over seeds."""
-    measured = lpips["status"] == "found"
-    names = columns(lpips["net"] if measured else None)
+    protocol, runs, lpips = results.protocol, results.runs, results.lpips
+    measured, names = lpips["status"] == "found", measured_columns(lpips)
     groups = by_variant(runs)
     winners = {name: best_of(groups, name) for name in names}
     values, cells = [], []
     for group in groups:
         row: dict[str, Any] = {"variant": group.variant, "label": group.label, "n": group.n}
-        row |= spent(group, costs)
+        row |= compute_columns(group, results.costs)
         cell = {"Model": group.label, "n": seeds_cell(group), "Parameters": thousands(row["parameters"])}
         for name in names:
             found = summarise_seeds(list(group.scores(name).values()))
@@ -54,11 +54,12 @@ def main_table(protocol: Protocol, runs: list[FinishedRun], costs: pd.DataFrame,
     notes += [definition_note(name) for name in names]
     if not measured:
         notes.append(f"LPIPS was {lpips['status']} ({lpips['net']}); {lpips['how']}.")
-    return Table("Scores on the test clips", pd.DataFrame(values), pd.DataFrame(cells), [*notes, *infinite_notes(runs)])
+    return Table(title, pd.DataFrame(values), pd.DataFrame(cells), [*notes, *infinite_notes(runs)])
 
 
-def per_frame_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
+def per_frame_table(results: ProtocolResults, title: str) -> Table:
     """One row a variant and predicted frame in the CSV; for people, MSE with one column a frame."""
+    protocol, runs = results.protocol, results.runs
     every = [*columns(protocol.evaluation.lpips_backbone, conventions=True), "box_mse"]
     values, cells = [], []
     for group in by_variant(runs):
@@ -81,12 +82,13 @@ def per_frame_table(protocol: Protocol, runs: list[FinishedRun]) -> Table:
         *diverged_notes(runs),
         *undefined_notes(runs),
     ]
-    return Table("MSE by predicted frame", pd.DataFrame(values), pd.DataFrame(cells), notes)
+    return Table(title, pd.DataFrame(values), pd.DataFrame(cells), notes)
 
 
-def conventions_table(protocol: Protocol, runs: list[FinishedRun], lpips: dict[str, Any]) -> Table:
+def conventions_table(results: ProtocolResults, title: str) -> Table:
     """One row a variant: the same predictions scored as other publications do, beside our own conventions."""
-    names = columns(lpips["net"] if lpips["status"] == "found" else None, conventions=True)
+    protocol, runs = results.protocol, results.runs
+    names = measured_columns(results.lpips, conventions=True)
     names.sort(key=lambda name: [kind in name for kind in ("lpips", "ssim", "psnr", "mae", "mse")])
     values, cells = [], []
     for group in by_variant(runs):
@@ -110,7 +112,12 @@ def conventions_table(protocol: Protocol, runs: list[FinishedRun], lpips: dict[s
         *undefined_notes(runs),
         *infinite_notes(runs),
     ]
-    return Table("Scores under other conventions", pd.DataFrame(values), pd.DataFrame(cells), notes)
+    return Table(title, pd.DataFrame(values), pd.DataFrame(cells), notes)
+
+
+def measured_columns(lpips: dict[str, Any], *, conventions: bool = False) -> list[str]:
+    """The metrics of a table, with LPIPS where its network was found; `conventions`: those of others too."""
+    return columns(lpips["net"] if lpips["status"] == "found" else None, conventions=conventions)
 
 
 def best_of(groups: list[VariantRuns], metric: str) -> set[str]:
@@ -141,7 +148,7 @@ def mean_cell(group: VariantRuns, mean: float, decimals: int) -> str:
     return number(mean, decimals) if math.isfinite(mean) else "not finite"
 
 
-def spent(group: VariantRuns, costs: pd.DataFrame) -> dict[str, int]:
+def compute_columns(group: VariantRuns, costs: pd.DataFrame) -> dict[str, int]:
     """Parameters, MACs per clip and clips seen in training; 0 for a baseline."""
     if group.config is None:
         return {"parameters": 0, "macs": 0, "clips_seen": 0}

@@ -127,22 +127,15 @@ def _test_curves(path: Path) -> Curves:
     """Means over `frames.parquet` as the tables state them, and the mean squared error by frame and by gap."""
     if not path.exists():
         return {}
-    from benchmark.evaluation.mean_scores import mean_scores
+    from benchmark.evaluation.mean_scores import summarise_scores
     from benchmark.system.parquet import read_parquet
 
-    frames = read_parquet(path)
-    by_gap: Curves = {}
-    if "gap" in frames:
-        errors = frames.groupby("gap")["box_mse"].mean()
-        by_gap["test/per_gap/box_mse"] = {int(gap): float(mean) for gap, mean in errors.items()}  # pyright: ignore[reportArgumentType]  # gaps are numbers
-        frames = frames[frames["gap"] == 0]
-    means = mean_scores(frames).set_index("metric")["mean"]
-    per_frame = frames.groupby("frame")["mse"].mean()
-    return (
-        by_gap
-        | {f"test/{metric}": {NO_STEP: float(mean)} for metric, mean in means.items()}
-        | {"test/per_frame/mse": {int(frame): float(mean) for frame, mean in per_frame.items()}}  # pyright: ignore[reportArgumentType]  # frames are numbers
-    )
+    found = summarise_scores(read_parquet(path))
+    curves: Curves = {f"test/{metric}": {NO_STEP: float(mean)} for metric, mean in found.mean.items()}
+    curves["test/per_frame/mse"] = {int(frame): float(mean) for frame, mean in found.per_frame["mse"].items()}  # pyright: ignore[reportArgumentType]  # frames are numbers
+    if len(found.box_mse):
+        curves["test/per_gap/box_mse"] = {int(gap): float(mean) for gap, mean in found.box_mse.items()}  # pyright: ignore[reportArgumentType]  # lengths are numbers
+    return curves
 
 
 def _probe_curves(folder: Path) -> Curves:

@@ -17,7 +17,8 @@ from benchmark.evaluation.clip_images import film_animation, film_strip
 from benchmark.reporting.figures import style as drawing
 from benchmark.reporting.figures.gradient_norms import probe_figure
 from benchmark.reporting.figures.style import finish, looks, page
-from benchmark.reporting.outputs import FIGURE_FORMATS, FIGURES, figures_of
+from benchmark.reporting.outputs import FIGURE_FORMATS, figures_of
+from benchmark.reporting.registry import FIGURES, SETS
 from benchmark.system.files import write_json
 from benchmark.system.parquet import write_parquet
 from tests.helpers.fixtures import made_probe
@@ -117,8 +118,9 @@ def test_every_figure_is_written_in_every_format_at_the_width_of_a_page(tmp_path
     write_results(tmp_path, protocol)
     write_figures(protocol, tmp_path)
     folder = tmp_path / "tiny" / "figures"
-    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{n}.{e}" for n in FIGURES for e in FIGURE_FORMATS)
-    for name in FIGURES:
+    names = figures_of(protocol)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{n}.{e}" for n in names for e in FIGURE_FORMATS)
+    for name in names:
         assert b"/MediaBox [ 0 0 504 " in (folder / f"{name}.pdf").read_bytes()
         with Image.open(folder / f"{name}.png") as image:
             assert image.width == 7 * 220
@@ -133,7 +135,9 @@ def test_a_protocol_with_slots_and_depths_has_their_figures_too(tmp_path, make_p
     write_results(tmp_path, protocol)
     write_figures(protocol, tmp_path)
     names = {path.stem for path in (tmp_path / "tiny" / "figures").iterdir()}
-    assert names == set(figures_of(protocol)) == {*FIGURES, "slots", "depth"}
+    captions = {path.stem: path.read_text() for path in (tmp_path / "tiny" / "captions").iterdir()}
+    assert captions == {name: f"{(FIGURES | SETS)[name].caption}\n" for name in (*names, *SETS)}
+    assert names == set(figures_of(protocol)) == {*figures_of(make_protocol()), "slots", "depth"}
 
 
 def test_page_of_a_film_plays_its_gif_under_the_label_as_it_was_written(tmp_path, make_protocol):
@@ -141,7 +145,7 @@ def test_page_of_a_film_plays_its_gif_under_the_label_as_it_was_written(tmp_path
     write_results(tmp_path, protocol)
     write_figures(protocol, tmp_path)
     page, film = ((tmp_path / "tiny" / "films" / f"odd.{ending}") for ending in ("html", "gif"))
-    assert "<h1>A &lt;b&gt; &amp; &quot;c&quot;, seed 1</h1>" in page.read_text()
+    assert "<h1>A &lt;b&gt; &amp; &#34;c&#34;, seed 1</h1>" in page.read_text()
     assert base64.b64encode(film.read_bytes()).decode() in page.read_text()
     with Image.open(film) as frames:
         assert frames.n_frames == FRAMES
@@ -158,10 +162,10 @@ def test_equal_figures_have_equal_bytes_on_another_day(tmp_path, monkeypatch):
         assert (tmp_path / f"1.{ending}").read_bytes() == (tmp_path / f"2.{ending}").read_bytes()
 
 
-def test_with_one_seed_every_figure_says_that_it_ranks_nothing_and_has_no_band(drawn):
+def test_with_one_seed_every_figure_says_that_it_ranks_nothing_and_has_no_band(drawn, make_protocol):
     figures = drawn(seeds=[1])
     assert sorted(figures) == sorted(
-        [*FIGURES, *(f"{state}-{half}" for state in "XHCM" for half in ("with", "without"))]
+        [*figures_of(make_protocol()), *(f"{state}-{half}" for state in "XHCM" for half in ("with", "without"))]
     )
     for name, figure in figures.items():
         assert "n = 1: ranks nothing" in words(figure), name

@@ -15,9 +15,10 @@ from benchmark.config.probe_stages import stages
 from benchmark.config.protocol import load_protocol
 from benchmark.config.variant_groups import MOST_VARIANTS, questions, readable_variants
 from benchmark.reporting.figures import style as drawing
-from benchmark.reporting.figures.gradient_maps import DECADES, PATHS, color_scale, end_note, layer_map, norms_of
-from benchmark.reporting.figures.write_figures import drawings
-from benchmark.reporting.outputs import FIGURES, OF_UNTRAINED, TABLES, figures_of, tables_of
+from benchmark.reporting.figures.figure_data import figure_data, norms_of
+from benchmark.reporting.figures.gradient_maps import DECADES, PATHS, color_scale, end_note, layer_map
+from benchmark.reporting.figures.write_figures import draw_figure
+from benchmark.reporting.outputs import figures_of, tables_of
 from tests.helpers.made_runs import made_runs
 
 STAGED = {"probe": {"steps": [2, 4]}, "seeds": [1, 2, 3]}
@@ -37,7 +38,7 @@ def draw(tmp_path, make_protocol, monkeypatch):
             monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
         protocol = make_protocol(**changes)
         runs = runs_of(protocol)
-        drawings(protocol, runs)[name]([tmp_path / f"{name}.png"])
+        draw_figure(name, figure_data(protocol, runs), [tmp_path / f"{name}.png"])
         return protocol, runs, saved[-1]
 
     return made
@@ -97,12 +98,12 @@ def test_reach_against_error_has_a_dot_a_run_and_correlates_means_only(draw):
 def test_few_variants_get_no_rank_correlation_and_far_baselines_stand_below(draw):
     _, _, figure = draw("reach_against_error", variants=HIGHWAYS[:4], seeds=[1])
     assert "Rank correlation" not in words(figure)
-    assert "Beyond the axis: Last frame repeated 30.0" in words(figure)
+    assert "Off the axis: Last frame repeated 30.0" in words(figure)
 
 
 def test_a_near_baseline_is_a_line(draw):
     _, _, figure = draw("reach_against_error", lambda protocol: made_runs(protocol, baseline_mse=13.0), seeds=[1])
-    assert "Beyond the axis" not in words(figure)
+    assert "Off the axis" not in words(figure)
     assert {"Last frame repeated", "Black"} <= {text.get_text() for text in figure.legends[0].get_texts()}
 
 
@@ -129,8 +130,13 @@ def test_the_map_is_relative_to_all_hidden_states_at_the_last_context_frame(make
 
 def test_every_panel_of_the_heat_map_shares_one_scale_and_grows_lighter(draw):
     _, _, figure = draw("gradient_heatmap", variants=HIGHWAYS, seeds=[1])
-    meshes = [mesh for axes in figure.axes[: len(HIGHWAYS)] for mesh in axes.findobj(QuadMesh)]
-    assert [mesh.get_array().shape for mesh in meshes] == [(rows, 4) for rows in (2, 3, 2, 3, 2)]
+    panels = [axes.findobj(QuadMesh) for axes in figure.axes[: len(HIGHWAYS)]]
+    assert [len(rows) for rows in panels] == [2, 3, 2, 3, 2]  # a row a layer, and the highway's between
+    meshes = [mesh for rows in panels for mesh in rows]
+    assert {mesh.get_array().shape for mesh in meshes} == {(1, 4)}
+    bottoms = [[mesh.get_coordinates()[0, 0, 1] for mesh in rows] for rows in panels]
+    assert bottoms[0] == [0, 1.75]  # layers of all panels are aligned, with or without a highway
+    assert bottoms[1] == [0, 1, 1.75]
     assert len({id(mesh.norm) for mesh in meshes}) == 1
     _, colors, _ = color_scale(np.array([-2.0, 0.0]))
     weights = colors(np.linspace(0, 1, 12))[:, :3] @ [0.299, 0.587, 0.114]
@@ -179,7 +185,7 @@ def test_a_measure_that_lies_below_the_axis_everywhere_is_named():
 
 def test_untrained_protocols_show_nothing_of_scores_and_never_say_after_training(draw, make_protocol):
     protocol = make_protocol(**UNTRAINED, variants=HIGHWAYS)
-    assert tables_of(protocol) == OF_UNTRAINED
+    assert tables_of(protocol) == ("compute", "probe", "reach_effects")
     names = figures_of(protocol)
     assert not {"scores", "differences", "mse_per_frame", "film", "reach_against_error"} & set(names)
     for name in names:
@@ -223,8 +229,9 @@ def test_more_variants_than_can_be_read_get_no_figure_with_a_line_each(make_prot
     assert len(many) > MOST_VARIANTS
     protocol = make_protocol(variants=many)
     assert figures_of(protocol) == ("scores", "differences")
-    assert tables_of(protocol) == (*TABLES, "learning_rates")
-    assert figures_of(make_protocol(**STAGED)) == (*FIGURES, "reach_over_training", "openness_over_training")
+    assert tables_of(protocol) == (*tables_of(make_protocol()), "learning_rates")
+    staged = ("reach_over_training", "openness_over_training")
+    assert figures_of(make_protocol(**STAGED)) == (*figures_of(make_protocol()), *staged)
 
 
 @pytest.mark.parametrize(

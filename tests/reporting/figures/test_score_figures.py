@@ -10,11 +10,12 @@ from matplotlib.text import Text
 from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import PROTOCOLS, load_protocol
 from benchmark.config.variant_groups import depth_series, slot_series
-from benchmark.reporting.figures.ablations import depth, slots
-from benchmark.reporting.figures.scores import BELOW, Row, differences, scores, span
-from benchmark.reporting.figures.style import Setting, left_out, looks
+from benchmark.reporting.figures.ablations import width_note
+from benchmark.reporting.figures.figure_data import figure_data
+from benchmark.reporting.figures.scores import BELOW, Row, span
+from benchmark.reporting.figures.write_figures import draw_figure
 from benchmark.reporting.finished_runs import by_variant
-from benchmark.reporting.outputs import FIGURES, figures_of
+from benchmark.reporting.outputs import figures_of
 from benchmark.reporting.statistics import paired, summarise_seeds
 from benchmark.reporting.tables.rendering import MINUS
 from benchmark.system.files import read_json, write_json
@@ -50,17 +51,10 @@ def draw(tmp_path, make_protocol, write_finished, monkeypatch):
             if not laid_out:
                 patch.setattr(Figure, "draw_without_rendering", lambda figure: None)
             patch.setattr(Figure, "savefig", lambda figure, path, **_: saved.append(figure))
-            figure(protocol, runs, setting_of(protocol, runs), [tmp_path / "figure.png"])
+            draw_figure(figure, figure_data(protocol, runs), [tmp_path / "figure.png"])
         return protocol, runs, saved[-1]
 
     return made
-
-
-def setting_of(protocol, runs) -> Setting:
-    kept = {run.variant for run in runs if run.config and not run.diverged}
-    data = protocol.data
-    shown = {variant: look for variant, look in looks(protocol).items() if variant in kept}
-    return Setting(shown, data.context, data.context + data.horizon, protocol.seed_counts(), left_out(runs))
 
 
 def words(figure: Figure) -> str:
@@ -109,7 +103,7 @@ def unreadable(figure: Figure) -> list[str]:
 
 
 def test_a_dot_is_the_mean_its_line_the_interval_and_small_dots_the_seeds(draw):
-    protocol, runs, figure = draw(scores, seeds=[1, 2, 3])
+    protocol, runs, figure = draw("scores", seeds=[1, 2, 3])
     places = rows(figure)
     names = ["mse", "mae", "psnr", "ssim", "lpips_squeeze"]
     assert ["".join(axes.get_xlabel().split()) for axes in figure.axes] == [
@@ -127,7 +121,7 @@ def test_a_dot_is_the_mean_its_line_the_interval_and_small_dots_the_seeds(draw):
 
 
 def test_one_seed_has_a_dot_and_no_interval_and_ranks_nothing(draw):
-    for figure_of in (scores, differences):
+    for figure_of in ("scores", "differences"):
         _, _, figure = draw(figure_of, seeds=[1])
         assert "n = 1: ranks nothing." in words(figure)
         places = [y for label, y in rows(figure).items() if label.startswith("PredRNN")]
@@ -136,7 +130,7 @@ def test_one_seed_has_a_dot_and_no_interval_and_ranks_nothing(draw):
 
 
 def test_two_seeds_are_drawn_without_an_interval(draw):
-    _, _, figure = draw(scores)
+    _, _, figure = draw("scores")
     mean, interval, seeds = in_row(figure.axes[0], rows(figure)["PredRNN"])
     assert (len(mean), len(interval), len(seeds)) == (1, 0, 2)
     assert "too few for an interval, ranks nothing" in words(figure)
@@ -144,29 +138,29 @@ def test_two_seeds_are_drawn_without_an_interval(draw):
 
 def test_runs_that_diverged_are_named_in_their_row_and_drawn_nowhere(draw):
     gone = {("convlstm", 1), ("convlstm", 2), ("predrnn", 2)}
-    _, runs, figure = draw(scores, diverged=gone)
+    _, runs, figure = draw("scores", diverged=gone)
     places = rows(figure)
     assert in_row(figure.axes[0], places["ConvLSTM diverged at step 4"]) == ([], [], [])
     (mean,), _, _ = in_row(figure.axes[0], places["PredRNN 1 of 2 diverged at step 4"])
     assert mean == pytest.approx(next(run.scores["mse"] for run in runs if (run.variant, run.seed) == ("predrnn", 1)))
     assert "Diverged and left out: ConvLSTM (seed 1), ConvLSTM (seed 2), PredRNN (seed 2)." in words(figure)
-    _, _, figure = draw(differences, diverged=gone)
+    _, _, figure = draw("differences", diverged=gone)
     assert in_row(figure.axes[0], rows(figure)[f"PredRNN {MINUS} ConvLSTM 2 of 2 lost to divergence"]) == ([], [], [])
 
 
 def test_every_run_may_diverge(draw):
     everything = {(variant, seed) for variant in ("convlstm", "predrnn", "predrnnpp") for seed in (1, 2)}
-    for figure_of in (scores, differences):
+    for figure_of in ("scores", "differences"):
         _, _, figure = draw(figure_of, diverged=everything, laid_out=True)
         assert "Diverged and left out" in words(figure)
         assert unreadable(figure) == []
     everything = {(variant, seed) for variant in SLOTS["variants"] for seed in (1, 2)}
-    _, _, figure = draw(slots, diverged=everything, **SLOTS)
+    _, _, figure = draw("slots", diverged=everything, **SLOTS)
     assert "Diverged and left out: Causal LSTM (seed 1)" in words(figure)
 
 
 def test_without_lpips_there_is_no_panel_for_it_and_a_sentence(draw):
-    for figure_of in (scores, differences):
+    for figure_of in ("scores", "differences"):
         _, _, figure = draw(figure_of, lpips=False)
         assert len(figure.axes) == 4
         assert "LPIPS (squeeze) was not measured." in words(figure)
@@ -178,7 +172,7 @@ def test_a_baseline_far_off_is_an_arrow_with_its_value(draw):
         frames = pd.read_parquet(path).assign(mse=1234.5)
         write_parquet(path, frames)
 
-    _, _, figure = draw(scores, seeds=[1, 2, 3], change=worsen)
+    _, _, figure = draw("scores", seeds=[1, 2, 3], change=worsen)
     assert "1,234.5 →" in [text.get_text() for text in figure.axes[0].texts]
     assert figure.axes[0].get_xlim()[1] < 100
     assert in_row(figure.axes[0], rows(figure)["Black"])[0] == []
@@ -198,13 +192,13 @@ def test_a_score_that_is_not_finite_is_a_word(draw):
         frames.loc[0, "mse"] = np.nan
         write_parquet(path, frames)
 
-    for figure_of in (scores, differences):
+    for figure_of in ("scores", "differences"):
         _, _, figure = draw(figure_of, change=spoil)
         assert [text.get_text() for text in figure.axes[0].texts].count("not finite") == 1
 
 
 def test_differences_are_the_paired_ones_with_the_primary_pairs_on_top_and_their_test_filled(draw):
-    protocol, runs, figure = draw(differences, seeds=[1, 2, 3], primary=PRIMARY)
+    protocol, runs, figure = draw("differences", seeds=[1, 2, 3], primary=PRIMARY)
     groups = {group.variant: group for group in by_variant(runs)}
     places = rows(figure)
     assert list(places) == ["Primary", f"PredRNN++ {MINUS} PredRNN", "Exploratory", f"PredRNN {MINUS} ConvLSTM"]
@@ -223,7 +217,7 @@ def test_differences_are_the_paired_ones_with_the_primary_pairs_on_top_and_their
 
 
 def test_the_grey_side_is_the_better_one(draw):
-    _, _, figure = draw(differences, seeds=[1, 2, 3])
+    _, _, figure = draw("differences", seeds=[1, 2, 3])
     for axes, name in zip(figure.axes, ("mse", "mae", "psnr", "ssim", "lpips_squeeze"), strict=True):
         (grey,) = axes.patches
         middle = grey.get_window_extent().x0 + grey.get_window_extent().width / 2
@@ -232,20 +226,21 @@ def test_the_grey_side_is_the_better_one(draw):
 
 
 def test_without_references_the_figure_of_differences_says_so(draw):
-    _, _, figure = draw(differences, variants=["predrnnpp"])
+    _, _, figure = draw("differences", variants=["predrnnpp"])
     assert "No variant of this protocol has a reference." in words(figure)
 
 
 def test_ablations_are_drawn_where_the_protocol_has_them(make_protocol):
-    assert figures_of(make_protocol()) == FIGURES
-    assert figures_of(make_protocol(**SLOTS)) == (*FIGURES, "slots")
-    assert figures_of(make_protocol(**DEPTHS)) == (*FIGURES, "depth")
+    usual = figures_of(make_protocol())
+    assert not {"slots", "depth"} & set(usual)
+    assert figures_of(make_protocol(**SLOTS)) == (*usual, "slots")
+    assert figures_of(make_protocol(**DEPTHS)) == (*usual, "depth")
     two = [{"id": "predrnnpp", "layers": 4}, {"id": "predrnnpp-top", "layers": 6}]  # another depth
-    assert figures_of(make_protocol(variants=two)) == FIGURES
+    assert figures_of(make_protocol(variants=two)) == usual
     two = ["predrnnpp", {"id": "open", "base": "predrnnpp-top", "highway_gate_bias": -2.0}]  # another bias
-    assert figures_of(make_protocol(model={"layers": 4}, variants=two)) == FIGURES
+    assert figures_of(make_protocol(model={"layers": 4}, variants=two)) == usual
     one = [{"id": "a", "base": "convlstm"}, {"id": "b", "base": "convlstm", "hidden_channels": 4}]
-    assert figures_of(make_protocol(variants=one)) == FIGURES
+    assert figures_of(make_protocol(variants=one)) == usual
 
 
 def test_two_widths_are_two_lines_with_labels_of_their_own(make_protocol):
@@ -278,7 +273,7 @@ def reach_by_seed(results_dir):
 
 
 def test_the_slot_figure_shows_error_reach_and_openness_of_the_cell_with_several_slots(draw):
-    _, runs, figure = draw(slots, seeds=[1, 2, 3], change=reach_by_seed, **SLOTS)
+    _, runs, figure = draw("slots", seeds=[1, 2, 3], change=reach_by_seed, **SLOTS)
     groups = {group.variant: group for group in by_variant(runs)}
     order = ["causal-lstm", "predrnnpp", "predrnnpp-middle", "predrnnpp-top"]
     error, reach, openness = (axes.lines[-1].get_ydata() for axes in figure.axes)
@@ -294,12 +289,13 @@ def test_the_slot_figure_shows_error_reach_and_openness_of_the_cell_with_several
     ]
     assert figure.axes[1].get_yscale() == "log"
     said = words(figure)
+    assert "Causal LSTM (no highway), PredRNN++ (highway)" in said
     assert "No reach, since a gradient is 0 or not finite: PredRNN++, GHU top (seed 1)." in said
     assert "ConvLSTM" not in said
 
 
 def test_an_interval_of_reach_is_that_of_its_logarithm(draw):
-    _, _, figure = draw(slots, seeds=[1, 2, 3], **SLOTS)
+    _, _, figure = draw("slots", seeds=[1, 2, 3], **SLOTS)
     found = summarise_seeds(list(np.log([0.5, 0.25, 0.5 / 3])))
     ends = [list(line.get_ydata()) for line in figure.axes[1].lines if len(line.get_ydata()) == 2]
     assert ends == [pytest.approx([np.exp(found.low), np.exp(found.high)])] * 4
@@ -307,7 +303,7 @@ def test_an_interval_of_reach_is_that_of_its_logarithm(draw):
 
 def test_the_depth_figure_has_a_line_with_and_one_without_highway_and_a_gap_where_all_diverged(draw):
     gone = {("predrnnpp-l4", seed) for seed in (1, 2)}
-    _, runs, figure = draw(depth, diverged=gone, **DEPTHS)
+    _, runs, figure = draw("depth", diverged=gone, **DEPTHS)
     groups = {group.variant: group for group in by_variant(runs)}
     error = figure.axes[0]
     lines = [line.get_ydata() for line in error.lines if line.get_linestyle() != "None" and len(line.get_ydata()) == 2]
@@ -321,12 +317,29 @@ def test_the_depth_figure_has_a_line_with_and_one_without_highway_and_a_gap_wher
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Causal LSTM", "PredRNN++"]
     said = words(figure)
     assert "Diverged and left out: PredRNN++, 4 layers (seed 1), PredRNN++, 4 layers (seed 2)." in said
-    assert "Layers have the same width at every depth" in said
+    assert "The width of layers differs" not in said
+
+
+def test_the_depth_figure_names_the_lines_along_which_widths_differ(make_protocol):
+    entries = [
+        {"id": f"{base}-{layers}", "base": base, "label": base, "layers": layers, "hidden_channels": width}
+        for base, widths in (("convlstm", (4, 3)), ("predrnn", (3, 3)))
+        for layers, width in zip((1, 2), widths, strict=True)
+    ]
+    protocol = make_protocol(model={"layers": None}, variants=entries)
+    said = width_note(protocol, depth_series(protocol))
+    assert said == "The width of layers differs with depth in convlstm."
 
 
 @pytest.mark.parametrize(
     ("figure_of", "changes"),
-    [(scores, SLOTS), (differences, SLOTS), (differences, {"primary": PRIMARY}), (slots, SLOTS), (depth, DEPTHS)],
+    [
+        ("scores", SLOTS),
+        ("differences", SLOTS),
+        ("differences", {"primary": PRIMARY}),
+        ("slots", SLOTS),
+        ("depth", DEPTHS),
+    ],
 )
 def test_drawn_twice_it_has_equal_bytes_and_no_text_on_another(draw, tmp_path, figure_of, changes):
     protocol, runs, figure = draw(figure_of, seeds=[1, 2, 3], laid_out=True, **changes)
@@ -334,5 +347,5 @@ def test_drawn_twice_it_has_equal_bytes_and_no_text_on_another(draw, tmp_path, f
     for ending in ("pdf", "png"):
         paths = [tmp_path / f"{name}.{ending}" for name in ("one", "two")]
         for path in paths:
-            figure_of(protocol, runs, setting_of(protocol, runs), [path])
+            draw_figure(figure_of, figure_data(protocol, runs), [path])
         assert paths[0].read_bytes() == paths[1].read_bytes()

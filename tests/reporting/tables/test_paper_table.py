@@ -16,9 +16,9 @@ from benchmark.config.protocol import load_protocol
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns
 from benchmark.reporting.tables import published as paper_table
 from benchmark.reporting.tables.rendering import DIGIT_WIDE, MINUS, MISSING, POINT_WIDE, to_csv, to_markdown
-from benchmark.system.files import read_json, write_json
+from benchmark.system.files import write_json
 from benchmark.system.parquet import write_parquet
-from tests.helpers.recorded import read_runs, write_tables
+from tests.helpers.recorded import read_runs, table_of, write_tables
 
 PAPER, REPOSITORY, OPENSTL = "PredRNN++ paper (ICML 2018)", "PredRNN-V2 repository", "OpenSTL 200 epochs"
 METRIC_NAMES = ("mse", "mae", "ssim", "psnr", "lpips")
@@ -44,8 +44,7 @@ def write(make_protocol, write_finished):
 
 def parsed(protocol, results_dir):
     folder = results_dir / "tiny"
-    costs, lpips = pd.read_csv(folder / "plan.csv").set_index("variant"), read_json(folder / "lpips_backbone.json")
-    table = paper_table.paper_table(protocol, read_runs(protocol, results_dir), costs, lpips, "generated")
+    table = table_of("paper", protocol, read_runs(protocol, results_dir), folder)
     body, _, notes = to_markdown(table).partition("\n\n")[2].partition("\n\n")
     body = re.sub(f"[{DIGIT_WIDE}{POINT_WIDE}]", "", body)
     rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in body.splitlines()]

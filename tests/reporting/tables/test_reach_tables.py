@@ -9,12 +9,9 @@ import pytest
 from scipy import stats
 
 from benchmark.reporting.reach_and_error import correlation
-from benchmark.reporting.tables.gradients import probe_table
-from benchmark.reporting.tables.learning_rates import rate_table
-from benchmark.reporting.tables.occlusion import occlusion_table
-from benchmark.reporting.tables.reach_effects import reach_effects_table, reach_error_table
 from benchmark.reporting.tables.rendering import BOLD, MISSING
 from tests.helpers.made_runs import MEASURES, made_runs
+from tests.helpers.recorded import table_of
 
 VARIANTS = ["causal-lstm", "predrnnpp", "convlstm"]
 SEEDS = [1, 2, 3]
@@ -35,7 +32,7 @@ def rates(*learning_rates, base="convlstm", label="ConvLSTM"):
 
 def test_effects_on_reach_are_exponentials_of_paired_t_intervals(make_protocol):
     protocol = make_protocol(variants=VARIANTS, seeds=SEEDS, probe={"steps": [2]})
-    table = reach_effects_table(protocol, made_runs(protocol, reach=reach))
+    table = table_of("reach_effects", protocol, made_runs(protocol, reach=reach))
     found = table.values.set_index(["variant", "stage", "measure", "quantity"])
     logs = np.log([3 * NOISE[seed] for seed in SEEDS])
     low, high = np.exp(stats.t.interval(0.95, 2, logs.mean(), stats.sem(logs)))
@@ -59,14 +56,14 @@ def test_a_pair_without_half_life_has_no_effect_on_it(make_protocol):
     def half_life(variant, seed, stage, measure):
         return None if (variant, seed, stage) == ("predrnnpp", 2, "trained") else float(seed)
 
-    (cells,) = reach_effects_table(protocol, made_runs(protocol, half_life=half_life)).cells.to_dict("records")
+    (cells,) = table_of("reach_effects", protocol, made_runs(protocol, half_life=half_life)).cells.to_dict("records")
     assert cells["Half-life ×, trained"] == MISSING
     assert cells["Half-life ×, untrained"] == "1 [1, 1]"
 
 
 def test_effects_leave_out_diverged_pairs_and_count_them(make_protocol):
     protocol = make_protocol(variants=VARIANTS, seeds=SEEDS)
-    table = reach_effects_table(protocol, made_runs(protocol, reach=reach, diverged={("causal-lstm", 3)}))
+    table = table_of("reach_effects", protocol, made_runs(protocol, reach=reach, diverged={("causal-lstm", 3)}))
     assert set(table.values["n"]) == {2}
     assert table.values["low"].isna().all()
     assert table.cells["Pairs"][0] == "2 (1 lost to divergence)"
@@ -74,7 +71,7 @@ def test_effects_leave_out_diverged_pairs_and_count_them(make_protocol):
 
 def test_without_references_there_is_no_effect_and_the_table_says_so(make_protocol):
     protocol = make_protocol(variants=["convlstm"], seeds=SEEDS)
-    table = reach_effects_table(protocol, made_runs(protocol))
+    table = table_of("reach_effects", protocol, made_runs(protocol))
     assert len(table.values) == 0
     assert "variant" in table.values.columns
     assert "No variant" in table.cells.iloc[0, 0]
@@ -82,7 +79,10 @@ def test_without_references_there_is_no_effect_and_the_table_says_so(make_protoc
 
 def test_an_untrained_protocol_has_untrained_columns_alone(make_protocol):
     protocol = make_protocol(variants=VARIANTS, training={"steps": 0, "sampling": {"kind": "none"}})
-    for table in (probe_table(protocol, made_runs(protocol)), reach_effects_table(protocol, made_runs(protocol))):
+    for table in (
+        table_of("probe", protocol, made_runs(protocol)),
+        table_of("reach_effects", protocol, made_runs(protocol)),
+    ):
         assert set(table.values["stage"]) == {"init"}
         assert not [head for head in table.cells.columns if ", trained" in head]
         assert [head for head in table.cells.columns if "untrained" in head]
@@ -92,7 +92,7 @@ def test_the_probe_table_has_a_row_a_variant_and_stage_with_every_measure(make_p
     protocol = make_protocol(variants=VARIANTS, seeds=SEEDS, probe={"steps": [2, 4]})
     by = {"residual": 1.0, "fixed": 2.0, "memory": 3.0, "frames": 4.0}
     runs = made_runs(protocol, reach=lambda variant, seed, stage, measure: by[measure] * 0.01**seed)
-    found = probe_table(protocol, runs).values.set_index(["variant", "stage"])
+    found = table_of("probe", protocol, runs).values.set_index(["variant", "stage"])
     assert list(found.loc["predrnnpp"].index) == ["init", "step-2", "step-4", "trained"]
     assert list(found.loc["predrnnpp", "step"]) == [0, 2, 4, 8]
     trained, between = found.loc["predrnnpp", "trained"], found.loc["predrnnpp", "step-2"]
@@ -107,7 +107,7 @@ def test_the_probe_table_has_a_row_a_variant_and_stage_with_every_measure(make_p
 
 def test_saturation_is_the_mean_over_gates_and_the_csv_has_every_gate(make_protocol):
     protocol = make_protocol(variants=VARIANTS, seeds=SEEDS)
-    table = probe_table(protocol, made_runs(protocol))
+    table = table_of("probe", protocol, made_runs(protocol))
     trained = table.values.set_index(["variant", "stage"]).xs("trained", level="stage")
     assert trained.loc["predrnnpp", ["saturated_f", "saturated_s"]].tolist() == pytest.approx([0.01, 0.05])
     assert trained["saturated"].tolist() == pytest.approx([0.01, (3 * 0.01 + 2 * 0.05) / 5, 0.01])
@@ -119,7 +119,7 @@ def test_saturation_is_the_mean_over_gates_and_the_csv_has_every_gate(make_proto
 def test_learning_rates_stand_in_a_row_a_network_with_the_best_in_bold(make_protocol):
     variants = [*rates(0.03, 0.003, 0.01), *rates(0.003, 0.01, base="predrnn", label="PredRNN"), "causal-lstm"]
     protocol = make_protocol(variants=variants, seeds=[1])
-    table = rate_table(protocol, made_runs(protocol))
+    table = table_of("learning_rates", protocol, made_runs(protocol))
     assert table.cells["Model"].tolist() == ["ConvLSTM", "PredRNN"]
     # made-up errors on validation clips grow with the place of the variant, and so does the seed's part of 1
     assert table.cells.iloc[0, 2:].tolist() == ["42.0", "43.0", f"{BOLD}41.0{BOLD}"]
@@ -132,7 +132,7 @@ def test_learning_rates_stand_in_a_row_a_network_with_the_best_in_bold(make_prot
 def test_a_rate_at_which_a_seed_diverged_is_never_the_best_and_its_cell_says_so(make_protocol):
     protocol = make_protocol(variants=rates(0.003, 0.01, 0.03), seeds=[1, 2])
     runs = made_runs(protocol, diverged={("convlstm-0", 1), ("convlstm-2", 1), ("convlstm-2", 2)})
-    (cells,) = rate_table(protocol, runs).cells.to_dict("records")
+    (cells,) = table_of("learning_rates", protocol, runs).cells.to_dict("records")
     assert cells["Rate 0.003 ↓"] == "42.0 (1 of 2 diverged at step 4)"
     assert cells["Rate 0.01 ↓"] == f"{BOLD}42.5{BOLD}"
     assert cells["Rate 0.03 ↓"] == "diverged at step 4"
@@ -145,7 +145,7 @@ def test_reach_against_error_is_ranked_between_variants_and_within_them(make_pro
         """Further with each later variant, who errs more, and less far with each later seed, who errs more too."""
         return 10.0 ** [entry.id for entry in protocol.variants].index(variant) / seed
 
-    table = reach_error_table(protocol, made_runs(protocol, reach=by_place))
+    table = table_of("reach_error", protocol, made_runs(protocol, reach=by_place))
     found = table.values.set_index(["scope", "measure"])
     assert found.loc[("between", "residual"), ["n", "spearman"]].to_list() == [5, 1]
     assert found.loc[("within", "fixed"), "n"] == 15
@@ -168,7 +168,7 @@ def test_correlation_is_spearmans_and_its_interval_holds_the_truth_as_often_as_i
 
 def test_few_or_constant_points_have_no_correlation(make_protocol):
     protocol = make_protocol(variants=VARIANTS, seeds=[1])
-    table = reach_error_table(protocol, made_runs(protocol))
+    table = table_of("reach_error", protocol, made_runs(protocol))
     assert table.values["spearman"].isna().all()
     assert set(table.cells["Rank correlation"]) == {MISSING}
     constant = pd.DataFrame({"log_reach": np.zeros(6), "mse": np.arange(6.0)})
@@ -183,7 +183,7 @@ def test_the_error_of_a_hidden_digit_is_compared_with_the_reference_gap_by_gap(m
         return pd.Series({gap: 10.0 + gap * run.seed - highway * gap * NOISE[run.seed] for gap in (2, 0, 1)})
 
     runs = [replace(run, box_mse=box_mse(run)) if run.config else run for run in made_runs(protocol)]
-    table = occlusion_table(protocol, [run for run in runs if run.config])
+    table = table_of("occlusion", protocol, [run for run in runs if run.config])
     found = table.values.set_index(["variant", "gap"])
     for gap in (0, 1, 2):
         row, noise = found.loc["predrnnpp", gap], np.array(list(NOISE.values()))

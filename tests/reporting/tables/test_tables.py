@@ -11,7 +11,9 @@ import pytest
 from scipy import stats
 
 from benchmark.config.metrics import METRICS
-from benchmark.reporting.outputs import TABLE_FORMATS, TABLES
+from benchmark.config.protocol import load_protocol
+from benchmark.reporting import registry
+from benchmark.reporting.outputs import TABLE_FORMATS, tables_of
 from benchmark.reporting.tables.rendering import DIGIT_WIDE, MINUS, MISSING, POINT_WIDE
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, write_json
@@ -19,6 +21,8 @@ from benchmark.system.parquet import write_parquet
 from tests.helpers.recorded import write_tables
 
 SEEDS = [1, 2, 3]
+TABLES = tables_of(load_protocol("smoke"))
+"""Of every protocol that trains."""
 
 
 @pytest.fixture
@@ -86,6 +90,8 @@ def test_every_table_stands_there_in_every_format(write):
     assert {path.name for path in (folder / "tables").iterdir()} == {
         f"{name}.{ending}" for name in TABLES for ending in TABLE_FORMATS
     }
+    captions = {path.stem: path.read_text() for path in (folder / "captions").iterdir()}
+    assert captions == {name: f"{registry.TABLES[name].caption}\n" for name in TABLES}
 
 
 @pytest.mark.parametrize("lpips", [True, False])

@@ -1,0 +1,76 @@
+"""What the options of a command select: a folder, runs, a device. Imports no torch."""
+
+import argparse
+import re
+from pathlib import Path
+
+from benchmark.config.protocol import Protocol, RunConfig, run_path
+from benchmark.config.sections import IDENTIFIER, LONGEST_ID
+from benchmark.config.variants import unknown_variant
+from benchmark.system.devices import resolve_device
+from benchmark.system.errors import UserError, shortened, unknown
+from benchmark.system.files import check_writable
+
+
+def protocol_folder(options: argparse.Namespace) -> Path:
+    """The folder of the protocol's results."""
+    return options.results_dir / options.protocol.name
+
+
+def check_results_dir(options: argparse.Namespace) -> None:
+    """Refuse folders that cannot be written to, before anything is computed.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    given = vars(options)
+    folders = []
+    if given.get("weights"):  # what is made of a file of weights goes to no results folder
+        folders = [options.output.parent] if options.output else []
+    elif "results_dir" in given and not given.get("protocol"):
+        folders = [options.results_dir]
+    elif "results_dir" in given:
+        folders = [protocol_folder(options)]
+        names = (given.get("variant") or "").split(",") if given.get("seed") is not None else []
+        folders += [run_path(options.results_dir, options.protocol.name, name, options.seed) for name in names]
+    for folder in folders:
+        check_writable(folder)
+
+
+def check_id(variant: str | None) -> None:
+    """Raise UserError if `variant` could not be the id of one, and so might name any folder."""
+    if variant is not None and (len(variant) > LONGEST_ID or not re.fullmatch(IDENTIFIER, variant)):
+        raise UserError(f"--variant: {shortened(variant)} is no id: lower-case letters and digits, parted by hyphens")
+
+
+def check_variant(protocol: Protocol, variant: str) -> None:
+    """Raise UserError if `protocol` has no `variant`."""
+    known = [entry.id for entry in protocol.variants]
+    if variant not in known:
+        raise UserError(f"--variant: protocol {protocol.name}: {unknown_variant(variant, known)}")
+
+
+def run_of(options: argparse.Namespace) -> RunConfig:
+    """The run that --variant and --seed name."""
+    protocol: Protocol = options.protocol
+    check_variant(protocol, options.variant)
+    seeds = protocol.seeds_of(options.variant)
+    if options.seed not in seeds:
+        raise UserError(f"--seed: protocol {protocol.name}: {unknown('seed', options.seed, seeds)}")
+    return protocol.run(options.variant, options.seed)
+
+
+def runs_of(options: argparse.Namespace) -> list[RunConfig]:
+    """The runs that --variant, a list with commas, and --seed name."""
+    variants = options.variant.split(",")
+    for variant in variants:
+        if variants.count(variant) > 1:
+            raise UserError(f"--variant: {options.variant} names {variant!r} twice; name each once")
+    return [run_of(argparse.Namespace(**vars(options) | {"variant": variant})) for variant in variants]
+
+
+def device_of(options: argparse.Namespace) -> str:
+    """`cpu` or `cuda`, from --device or the protocol."""
+    if options.device:
+        return resolve_device(options.device, "--device")
+    return resolve_device(options.protocol.training.device, f"protocol {options.protocol.name}: training.device")

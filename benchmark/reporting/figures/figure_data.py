@@ -1,0 +1,72 @@
+"""What figures are drawn from: the runs of a protocol, and which variants are shown how."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import pandas as pd
+
+from benchmark.config.probe_stages import ends
+from benchmark.config.protocol import Protocol
+from benchmark.config.variant_groups import questions, readable_variants
+from benchmark.reporting.figures.style import Setting, left_out, looks
+from benchmark.reporting.finished_runs import FinishedRun
+
+
+@dataclass(frozen=True)
+class FigureData:
+    """The finished runs of a protocol, and the setting of its figures."""
+
+    protocol: Protocol
+    runs: Sequence[FinishedRun]
+    """All of them, baselines last."""
+    every: Setting
+    """Of figures with a row a variant: all variants of which a run did not diverge."""
+    readable: Setting
+    """Of figures with a line or a panel a variant: those of `every` that can be told apart."""
+
+    @property
+    def kept(self) -> list[FinishedRun]:
+        """The runs that did not diverge, and the baselines."""
+        return [run for run in self.runs if not run.diverged]
+
+    @property
+    def shown(self) -> list[FinishedRun]:
+        """The runs that did not diverge of the variants of `readable`."""
+        return [run for run in self.kept if run.config and run.variant in self.readable.looks]
+
+    @cached_property
+    def norms(self) -> pd.DataFrame:
+        """`norms_of` the `shown` runs: the gradient of the last predicted frame's squared error."""
+        return norms_of(self.shown, "residual")
+
+
+def figure_data(protocol: Protocol, runs: Sequence[FinishedRun]) -> FigureData:
+    """The data of the figures of `protocol`."""
+    every = Setting(
+        looks=looks(protocol),
+        context=protocol.data.context,
+        frames=protocol.data.context + protocol.data.horizon,
+        seeds=protocol.seed_counts(),
+        left_out=left_out(runs),
+        stages=ends(protocol),
+    )
+    sentences = f"{every.left_out} {shown_variants_note(protocol)}".strip()
+    readable = replace(every, looks=looks(protocol, readable_variants(protocol)), left_out=sentences)
+    drawn = {run.variant for run in runs if run.config and not run.diverged}
+    return FigureData(protocol, runs, every.only(drawn), readable.only(drawn))
+
+
+def shown_variants_note(protocol: Protocol) -> str:
+    """A sentence that says which variants are shown where not all can be read; empty where all are."""
+    readable = readable_variants(protocol)
+    if len(readable) == len(protocol.variants):
+        return ""
+    asked = questions(protocol)[0].title.lower()
+    return f"Shown: the {len(readable)} of {len(protocol.variants)} variants that ask for {asked} alone."
+
+
+def norms_of(runs: Sequence[FinishedRun], *measures: str) -> pd.DataFrame:
+    """`FinishedRun.norms` of some measures, of all `runs` with their variant and seed; nothing if there are none."""
+    tables = [run.norms[run.norms["measure"].isin(measures)].assign(variant=run.variant, seed=run.seed) for run in runs]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
