@@ -3,6 +3,7 @@
 # make gpu-check  on a machine with a GPU: its tests, then the speed table, at most 8 minutes
 # make ui      browse the runs with MLflow on this machine
 # PYTHON=/path/to/python3 names the interpreter to build .venv with (3.11 or later).
+# An active environment (conda, venv) that has the packages is used as it is, and so is a .venv that is a link to another.
 
 CORES ?= all
 CONFIG ?=
@@ -17,23 +18,28 @@ export DO_NOT_TRACK := true
 configured = $(or $(patsubst $(1)=%,%,$(filter $(1)=%,$(CONFIG))),$(2))
 FOLDER = $(call configured,results_dir,results)/$(basename $(notdir $(call configured,protocol,quick)))
 
-IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+# The environment of all commands: the active one if it has the packages, or else .venv; only a .venv that is a folder of
+# this checkout is ever built or emptied.
+HAS_PACKAGES := import importlib.util as u, sys; sys.exit(None in map(u.find_spec, ["torch", "mlflow", "snakemake", "pytest"]))
+ACTIVE := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX))
+ifneq ($(ACTIVE),)
+ACTIVE := $(shell '$(ACTIVE)/bin/python' -c '$(HAS_PACKAGES)' 2>/dev/null && echo '$(ACTIVE)')
+endif
+ENVIRONMENT := $(or $(ACTIVE),$(CURDIR)/.venv)
+LINKED := $(shell test -L .venv && echo linked)
+READY := $(if $(filter-out $(CURDIR)/.venv,$(ACTIVE)),,$(if $(LINKED),linked,.venv/installed))
+IN_VENV := PATH="$(ENVIRONMENT)/bin:$$PATH"
 # A file of tests shares what is costly to make, so that all of it goes to one worker.
 PYTEST := pytest -n $(WORKERS) --dist loadfile
 SUITABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: all test test-all lint gpu-check ui
+.PHONY: all test test-all lint gpu-check ui linked
 .DELETE_ON_ERROR:
 
-all: .venv/installed
-	$(IN_VENV) snakemake --cores $(CORES) all $(if $(CONFIG),--config $(CONFIG))
-	$(IN_VENV) snakemake --quiet all --report $(FOLDER)/report.html $(if $(CONFIG),--config $(CONFIG))
-	@echo
+all: $(READY)
+	@$(IN_VENV) snakemake --cores $(CORES) all $(if $(CONFIG),--config $(CONFIG))
+	@$(IN_VENV) snakemake --quiet all --report $(FOLDER)/report.html $(if $(CONFIG),--config $(CONFIG))
 	@echo "Report   $(FOLDER)/report.html: one file, open it in a browser"
-	@echo "Tables   $(FOLDER)/tables/: CSV, Markdown, LaTeX, HTML"
-	@echo "Figures  $(FOLDER)/figures/: PDF, PNG"
-	@! test -d $(FOLDER)/films || echo "Films    $(FOLDER)/films/: a GIF of each variant"
-	@echo "MLflow   make ui, then http://127.0.0.1:$(PORT)"
 
 test: lint
 	$(IN_VENV) $(PYTEST)
@@ -41,7 +47,7 @@ test: lint
 test-all: lint
 	$(IN_VENV) $(PYTEST) -m ""
 
-lint: .venv/installed
+lint: $(READY)
 	$(IN_VENV) ruff check
 	$(IN_VENV) ruff format --check
 	$(IN_VENV) snakefmt --check Snakefile workflows
@@ -69,26 +75,41 @@ $(call gpu_speed,recompute): OPTIONS := --precision bf16 --hidden-channels 128,1
     --context 10 --horizon 20 --repeats 2 --recompute
 
 .PHONY: $(GPU_SPEED)
-$(GPU_SPEED): .venv/installed
-	timeout $(or $(LIMIT_S),30) .venv/bin/python -m benchmark speed --device cuda $(OPTIONS) --json $@
+$(GPU_SPEED): $(READY)
+	$(IN_VENV) timeout $(or $(LIMIT_S),30) python -m benchmark speed --device cuda $(OPTIONS) --json $@
 
-gpu-check: .venv/installed
-	timeout 120 .venv/bin/pytest -q -m gpu
+gpu-check: $(READY)
+	$(IN_VENV) timeout 120 pytest -q -m gpu
 	$(MAKE) --keep-going --jobs 1 $(GPU_SPEED)
 
 # `mlflow ui` itself does not read MLFLOW_TRACKING_URI, and what stands in a command line (a password) everyone can read;
-# its job runner, eight idle processes, serves nothing here.
+# its job runner, eight idle processes, serves nothing here. It builds no environment: whoever only looks would wait.
 ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
-ui: .venv/installed
+ui:
+	@if ! test -x '$(ENVIRONMENT)/bin/mlflow'; then \
+	    echo "error: $(ENVIRONMENT) has no MLflow, and this builds nothing: activate an environment that has it, or let" \
+	         "\`make .venv/installed\` build .venv (about 4 minutes and 6 GB)" >&2; exit 1; \
+	fi
 	@case "$$MLFLOW_TRACKING_URI" in \
 	http*) echo "The runs are on $$(echo "$$MLFLOW_TRACKING_URI" | sed 's,//.*@,//,'): open that in a browser." ;; \
 	*) export MLFLOW_BACKEND_STORE_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"; \
 	   $(IN_VENV) exec mlflow ui --host 127.0.0.1 --port $(PORT) ;; \
 	esac
 
+# What a link points to belongs to somebody else: it is used, never built, emptied or added to.
+linked:
+	@if ! .venv/bin/python -c '$(HAS_PACKAGES)' 2>/dev/null; then \
+	    echo "error: .venv is a link to $$(readlink .venv), which lacks packages and is not built anew through the link:" \
+	         "install requirements.lock there yourself, or remove the link and \`make\` builds .venv here" >&2; exit 1; \
+	fi
+
 # Built anew from nothing, so that a broken-off installation leaves no half-written package behind.
 .venv/locked: requirements.lock
 	@set -e; found=; \
+	if [ -L .venv ]; then \
+	    echo "error: .venv is a link to $$(readlink .venv): \`venv --clear\` would empty that; remove the link, and make" \
+	         "builds .venv here" >&2; exit 1; \
+	fi; \
 	for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3); do \
 	    if "$$python" -c '$(SUITABLE)' 2>/dev/null; then found=$$python; break; fi; \
 	done; \

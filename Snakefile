@@ -8,8 +8,12 @@ snakemake --report results/quick/report.html, with the same --config, puts them 
 
 
 include: "workflows/rules/common.smk"
-include: "workflows/rules/prepare.smk"
-include: "workflows/rules/runs.smk"
+include: "workflows/rules/inputs.smk"
+include: "workflows/rules/report.smk"
+include: "workflows/rules/setup.smk"
+include: "workflows/rules/data.smk"
+include: "workflows/rules/training.smk"
+include: "workflows/rules/evaluation.smk"
 include: "workflows/rules/results.smk"
 
 
@@ -35,6 +39,14 @@ wildcard_constraints:
 
 onstart:
     begin()
+
+
+onsuccess:
+    end(log, failed=False)
+
+
+onerror:
+    end(log, failed=True)
 
 
 rule all:

@@ -3,7 +3,6 @@
 
 import argparse
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,10 +15,10 @@ from benchmark.cli.parser import parser
 from benchmark.cli.selection import check_results_dir
 from benchmark.config.protocol import load_protocol
 from benchmark.system import processes
-from benchmark.system.console import echo
+from benchmark.system.console import command_line, echo
 from benchmark.system.errors import ProcessError, UserError
-from benchmark.system.files import is_storage_error
 from benchmark.system.signals import STATUS, Interrupted
+from benchmark.system.storage import is_storage_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         complete(top, COMMANDS)
     options = top.parse_args(arguments)
-    typed = shlex.join([*processes.launcher(), *(sys.argv[1:] if arguments is None else arguments)])
+    typed = command_line(*processes.launcher(), *(sys.argv[1:] if arguments is None else arguments))
     try:
         return run(options) or DONE
     except UserError as error:

@@ -62,8 +62,6 @@ NOT_HERE = {
     ".venv/bin/snakemake --workflow-profile profiles/slurm": "needs a cluster; tests/slurm has one",
     "snakemake --workflow-profile profiles/slurm": "needs a cluster; tests/slurm has one",
     "python tests/slurm/cluster.py": "needs Slurm; tests/slurm runs it",
-    "MLFLOW_TRACKING_URI=http://TRACKER:5000 snakemake -n --workflow-profile profiles/kubernetes": "needs a package"
-    " that is not of this environment",
 }
 """Beginning of a command -> why it is not run here."""
 STAND_INS = {

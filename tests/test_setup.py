@@ -75,10 +75,11 @@ def test_conda_environment_has_the_versions_of_the_lock():
     assert f"{python}.0" in SpecifierSet(PROJECT["requires-python"])
 
 
-def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # Without what an outer `make test` hands down to the makes below it.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-    return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+def make(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    # Without what an outer `make test` hands down to the makes below it, and with no other active environment.
+    names = ("MAKE", "VIRTUAL_ENV", "CONDA_PREFIX")
+    surroundings = {key: value for key, value in os.environ.items() if not key.startswith(names)} | environment
+    return subprocess.run(["make", *arguments], cwd=folder, env=surroundings, capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -122,15 +123,86 @@ def test_make_redoes_a_broken_off_installation_and_skips_a_finished_one(bare_clo
     assert "up to date" in make(bare_clone, ".venv/locked").stdout
 
 
+def write_program(path: Path, words: str) -> None:
+    """A program of a pretended environment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{words}\n")
+    path.chmod(0o755)
+
+
+def pretended_environment(folder: Path, *, whole: bool) -> Path:
+    """An environment whose `python` says that it has all packages, or lacks some; its programs say their name."""
+    write_program(folder / "bin" / "python", f"exit {0 if whole else 1}")
+    for name in ("mlflow", "snakemake", "ruff", "snakefmt", "basedpyright"):
+        write_program(folder / "bin" / name, f"echo {folder}: {name}")
+    return folder
+
+
+def files_of(folder: Path) -> dict[str, float]:
+    return {str(path): path.stat().st_mtime for path in folder.rglob("*")}
+
+
+@needs_make
+@pytest.mark.parametrize("target", ["all", "lint", ".venv/locked", ".venv/installed", "linked"])
+def test_make_never_builds_or_empties_an_environment_through_a_link(bare_clone, tmp_path_factory, target):
+    shared = pretended_environment(tmp_path_factory.mktemp("shared"), whole=False)
+    (bare_clone / ".venv").symlink_to(shared)
+    (bare_clone / "pyproject.toml").touch()
+    before = files_of(shared)
+    result = make(bare_clone, target)
+    assert result.returncode != 0
+    assert result.stderr.startswith(f"error: .venv is a link to {shared}")
+    assert len(result.stderr.splitlines()) == 2  # ours, and make's own
+    assert files_of(shared) == before
+    assert (bare_clone / ".venv").is_symlink()
+
+
+@needs_make
+def test_make_uses_a_whole_environment_behind_a_link_as_it_is(bare_clone, tmp_path_factory):
+    shared = pretended_environment(tmp_path_factory.mktemp("shared"), whole=True)
+    (bare_clone / ".venv").symlink_to(shared)
+    before = files_of(shared)
+    result = make(bare_clone, "lint")
+    assert result.returncode == 0, result.stderr
+    assert f"{shared}: basedpyright" in result.stdout
+    assert files_of(shared) == before
+
+
+@needs_make
+@pytest.mark.parametrize("variable", ["CONDA_PREFIX", "VIRTUAL_ENV"])
+def test_make_uses_the_active_environment_if_it_has_the_packages(bare_clone, tmp_path_factory, variable):
+    active = pretended_environment(tmp_path_factory.mktemp("active one"), whole=True)
+    for target, program in (("ui", "mlflow"), ("lint", "ruff"), ("all", "snakemake")):
+        result = make(bare_clone, target, **{variable: str(active)})
+        assert result.returncode == 0, result.stderr
+        assert f"{active}: {program}" in result.stdout
+    assert not (bare_clone / ".venv").exists()
+
+
+@needs_make
+def test_make_builds_its_own_where_the_active_environment_lacks_packages(bare_clone, tmp_path_factory):
+    active = pretended_environment(tmp_path_factory.mktemp("base"), whole=False)
+    (bare_clone / "pyproject.toml").touch()
+    plan = make(bare_clone, "--dry-run", "lint", CONDA_PREFIX=str(active)).stdout
+    assert "-m venv --clear .venv" in plan
+    assert f'PATH="{bare_clone}/.venv/bin:' in plan
+
+
+@needs_make
+def test_make_ui_builds_nothing_and_says_what_would(bare_clone):
+    result = make(bare_clone, "ui")
+    assert result.returncode != 0
+    assert result.stderr.startswith(f"error: {bare_clone}/.venv has no MLflow, and this builds nothing: ")
+    assert "make .venv/installed" in result.stderr
+    write_program(bare_clone / ".venv/bin/mlflow", "echo opened")
+    (bare_clone / "requirements.lock").touch()  # younger than the environment
+    assert make(bare_clone, "ui").stdout == "opened\n"
+    assert not (bare_clone / ".venv" / "locked").exists()
+
+
 @needs_make
 def test_make_ui_listens_on_this_machine_alone_and_tells_no_password(bare_clone, monkeypatch):
-    venv = bare_clone / ".venv"
-    (venv / "bin").mkdir(parents=True)
-    for name in ("pyproject.toml", ".venv/locked", ".venv/installed"):
-        (bare_clone / name).touch()
-    mlflow = venv / "bin" / "mlflow"
-    mlflow.write_text('#!/bin/sh\necho "$@"; echo "$MLFLOW_BACKEND_STORE_URI" > told\n')
-    mlflow.chmod(0o755)
+    write_program(bare_clone / ".venv/bin/mlflow", 'echo "$@"; echo "$MLFLOW_BACKEND_STORE_URI" > told')
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://someone:s3cr3t@elsewhere/runs")
     assert make(bare_clone, "ui").stdout == "ui --host 127.0.0.1 --port 5000\n"
     assert (bare_clone / "told").read_text() == "postgresql://someone:s3cr3t@elsewhere/runs\n"

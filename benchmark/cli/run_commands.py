@@ -36,7 +36,7 @@ from benchmark.system import processes
 from benchmark.system.devices import resolve_device
 from benchmark.system.errors import UserError, unknown
 from benchmark.system.gpu_lock import reserve_gpu
-from benchmark.system.memory import report_out_of_memory
+from benchmark.system.memory import lack_of_memory, report_out_of_memory, within_memory
 
 QUICK = "--protocol quick --variant predrnnpp --seed 1"
 """A run, as examples name it."""
@@ -70,8 +70,11 @@ def plan(options: argparse.Namespace) -> None:
     print(write_plan(options.protocol, options.results_dir))
     if not options.counts_only:
         from benchmark.cost.report import cost_report
+        from benchmark.data.memory_needs import memory_needs
 
         print(f"\n{cost_report(options.protocol, speed)}")
+        if line := lack_of_memory(f"protocol {options.protocol.name}: data", memory_needs(options.protocol.data)):
+            print(line)
 
 
 @command(RUNS, options=[PROTOCOL], examples=["--protocol quick"])
@@ -92,9 +95,11 @@ def init_store(options: argparse.Namespace) -> None:
 )
 def data(options: argparse.Namespace) -> None:
     """Prepare the digits, or decode the films, and hash the fixed clips."""
+    from benchmark.data.memory_needs import memory_needs
     from benchmark.data.prepare import prepare_clips
 
-    prepare_clips(options.protocol, options.data_dir, protocol_folder(options) / "data", options.download)
+    with within_memory(f"protocol {options.protocol.name}: data", memory_needs(options.protocol.data)):
+        prepare_clips(options.protocol, options.data_dir, protocol_folder(options) / "data", options.download)
 
 
 @command(

@@ -9,7 +9,7 @@ from benchmark.config.sections import IDENTIFIER, LONGEST_ID
 from benchmark.config.variants import unknown_variant
 from benchmark.system.devices import resolve_device
 from benchmark.system.errors import UserError, shortened, unknown
-from benchmark.system.files import check_writable
+from benchmark.system.storage import check_writable
 
 
 def protocol_folder(options: argparse.Namespace) -> Path:

@@ -1,13 +1,26 @@
-"""The configuration of the workflow: the keys of `snakemake --config`. Imports no torch."""
+"""The configuration of the workflow, and what its rules are made of: options, source files, identities. No torch.
 
+What needs Snakemake itself stays in `workflows/rules/`.
+"""
+
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 
+from benchmark.config.code_sources import ROOT, sources
+from benchmark.config.probe_stages import trains
+from benchmark.config.protocol import Protocol, RunConfig
 from benchmark.config.sections import (
     Strict,
 )
+from benchmark.config.variants import BASELINE_SEED, BASELINES
+from benchmark.system.console import command_line
+from benchmark.system.errors import UserError, explain, shortened
+from benchmark.system.storage import nearest_existing
 
 
 def fits_a_rule(path: str | Path) -> str | Path:
@@ -17,18 +30,28 @@ def fits_a_rule(path: str | Path) -> str | Path:
     return path
 
 
+def as_name(value: object) -> object:
+    """A name that Snakemake has read as a whole number is that name; what it has read as anything else is refused."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str | Path):
+        return value
+    read = "nothing" if value is None else shortened(value)
+    raise ValueError(f"is read as {read}, not as a name; put ./ before it (./NAME)")
+
+
 class WorkflowConfig(Strict):
     """The keys that `snakemake --config` takes, from a command line, where all is text."""
 
     model_config = ConfigDict(strict=False)
 
-    protocol: Annotated[str, AfterValidator(fits_a_rule)] = Field(
+    protocol: Annotated[str, BeforeValidator(as_name), AfterValidator(fits_a_rule)] = Field(
         "quick", description="Name in workflows/protocols, or a YAML file."
     )
-    data_dir: Annotated[Path, AfterValidator(fits_a_rule)] = Field(
+    data_dir: Annotated[Path, BeforeValidator(as_name), AfterValidator(fits_a_rule)] = Field(
         Path("data"), description="Where published files lie or are downloaded to."
     )
-    results_dir: Annotated[Path, AfterValidator(fits_a_rule)] = Field(
+    results_dir: Annotated[Path, BeforeValidator(as_name), AfterValidator(fits_a_rule)] = Field(
         Path("results"), description="Results of a protocol go to a folder of its name here."
     )
     download: bool = Field(False, description="Fetch published files that data_dir lacks.")
@@ -36,3 +59,136 @@ class WorkflowConfig(Strict):
     device: Literal["auto", "cpu", "cuda"] | None = Field(
         None, description="In place of the protocol's training.device; on a cluster cpu or cuda."
     )
+
+
+def read_config(values: Mapping[str, Any], words: Sequence[str] = ()) -> WorkflowConfig:
+    """The configuration that Snakemake has read.
+
+    Args:
+        values: key -> what Snakemake takes its text for.
+        words: the command line, where `0777` still stands as it was written.
+
+    Raises:
+        UserError: a key or value is not one of ours, or the results would lie below a file.
+    """
+    for key, value in values.items():
+        written = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+        if isinstance(value, int) and not isinstance(value, bool) and written and str(value) not in written:
+            raise UserError(f"--config: {key}: {written[-1]} is read as {value}; put ./ before it (./{written[-1]})")
+    try:
+        config = WorkflowConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"--config: {explain(error, WorkflowConfig)}") from None
+    if not (place := nearest_existing(config.results_dir)).is_dir():
+        raise UserError(f"--config: results_dir: {place} is a file; name a folder")
+    return config
+
+
+class Options(NamedTuple):
+    """What the rules' commands are told, each value quoted for a shell, here and nowhere else."""
+
+    protocol: str
+    """Which protocol."""
+    place: str
+    """And where its results lie."""
+    data: str
+    """And where published files lie."""
+    run: str
+    """And on which device."""
+    fetch: str
+    """Where published files lie, and whether they may be downloaded."""
+    reuse: str
+    """Where the results lie, and whether published records count as results."""
+    measure: str
+    """As `run`, and whether published records count as results."""
+
+
+def options_of(config: WorkflowConfig) -> Options:
+    """The options of the rules' commands."""
+    protocol = f"--protocol={shlex.quote(config.protocol)}"
+    place = f"{protocol} --results-dir={shlex.quote(str(config.results_dir))}"
+    data = f"{place} --data-dir={shlex.quote(str(config.data_dir))}"
+    run = f"{data} --device={config.device}" if config.device else data
+    reuse = " --reuse" * config.reuse
+    return Options(protocol, place, data, run, f"{data}{' --download' * config.download}", place + reuse, run + reuse)
+
+
+def command_of(words: Iterable[str], values: Mapping[str, Any]) -> str:
+    """A Snakemake command for a person to paste, with the configuration that was given."""
+    config = [f"{key}={value}" for key, value in values.items()]
+    return command_line("snakemake", *words, *(["--config", *config] if config else []))
+
+
+def files_here(names: Iterable[str]) -> list[str]:
+    """Source files of this checkout as the working directory sees them."""
+    return [os.path.relpath(ROOT / name) for name in names]
+
+
+def stage_sources(protocol: Protocol, stage: str, variants: Iterable[str] = ()) -> list[str]:
+    """The source files that decide the result of `stage` for `variants`; for none, those that are of no network."""
+    models = [protocol.first_run(variant).model for variant in variants] or [None]
+    return files_here(sorted({name for model in models for name in sources(stage, model)}))
+
+
+def plan_sources(protocol: Protocol) -> list[str]:
+    """The source files that decide the counts of all variants."""
+    return stage_sources(protocol, "plan", dict.fromkeys(run.variant for run in protocol.runs()))
+
+
+def measure_sources(protocol: Protocol, variant: str) -> list[str]:
+    """The source files that decide all that is made of a variant."""
+    found = [stage_sources(protocol, stage, [variant]) for stage in ("train", "evaluate", "probe", "record")]
+    return sorted({name for names in found for name in names})
+
+
+def is_baseline(variant: str, seed: int) -> bool:
+    """Whether these are the names of a baseline, which has no network."""
+    return variant in BASELINES and seed == BASELINE_SEED
+
+
+def baseline_identity(protocol: Protocol) -> list[Any]:
+    """What decides the scores of a baseline, apart from code and files."""
+    return [protocol.data.model_dump(mode="json"), protocol.evaluation.model_dump(mode="json")]
+
+
+def scored_by_run(protocol: Protocol) -> str:
+    """Pattern of the names that are scored and recorded run by run; where nothing is trained, baselines alone."""
+    return r"[a-z0-9]+(-[a-z0-9]+)*" if trains(protocol) else "|".join(BASELINES)
+
+
+def seeds_to_make(runs: Iterable[RunConfig]) -> dict[str, list[int]]:
+    """Variant -> the seeds of those of `runs` that are of it."""
+    found: dict[str, list[int]] = {}
+    for run in runs:
+        found.setdefault(run.variant, []).append(run.seed)
+    return found
+
+
+def score_files(protocol: Protocol) -> list[str]:
+    """Names of the files of a run that hold scores and forecasts."""
+    return ["frames.parquet", "examples.npz", *longer_scores(protocol)]
+
+
+def longer_scores(protocol: Protocol) -> list[str]:
+    """Name of the file with the scores of the longer roll-out, where the protocol has one."""
+    return ["beyond.parquet"] if protocol.evaluation.beyond else []
+
+
+def run_files(protocol: Protocol) -> list[str]:
+    """Names of all files of a run that the rules make."""
+    films = ["film.png", "film.gif"]
+    return ["model.safetensors", *score_files(protocol), *films, *PROBE_FILES, "probe.png", "record.json"]
+
+
+PROBE_FILES = ("probe.parquet", "probe.json")
+"""Names of the files of a run that hold its gradients."""
+
+
+def rows_of(protocol: Protocol) -> list[Any]:
+    """What the tables and figures show and compare, in their order."""
+    return [(run.variant, run.seed, run.label) for run in protocol.runs()] + [
+        *protocol.baselines,
+        protocol.about,
+        *protocol.references().items(),
+        protocol.primary.model_dump(),
+    ]

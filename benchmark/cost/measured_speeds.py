@@ -119,11 +119,8 @@ def speeds_of(accelerator: str, what: str) -> list[Speed]:
 
 def speed_files(what: str) -> list[Path]:
     """The committed files of this `--what`, by name; one that does not say is left to `read_speed` to refuse."""
-    return [
-        path
-        for path in sorted(SPEEDS.glob("*.json"), key=lambda path: path.stem)
-        if stated_subject(path) in (what, None)
-    ]
+    paths = sorted(SPEEDS.glob("*.json"), key=lambda path: path.stem)
+    return [path for path in paths if stated_subject(path) in (what, None)]
 
 
 def stated_subject(path: Path) -> object:

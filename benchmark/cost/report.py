@@ -24,6 +24,7 @@ from benchmark.cost.estimate import (
 )
 from benchmark.cost.measured_speeds import Speed, speeds_of
 from benchmark.reporting.tables.rendering import MISSING
+from benchmark.system.console import command_line
 from benchmark.system.devices import cpu_model, cuda_count
 from benchmark.system.memory import memory_of
 
@@ -288,14 +289,23 @@ def how_to_measure(device: Device, costs: list[VariantCost]) -> str:
 def speed_command(run: RunConfig, kind: str) -> str:
     """The command that measures the training step of `run`."""
     model, training = run.model, run.training
-    widths = ",".join(map(str, model.hidden_channels))
-    threads = f" --threads {training.threads}" if kind == "cpu" else ""
-    return (
-        f"python -m benchmark speed --device {kind} --variant {similar_variant(run)} --hidden-channels {widths} --norm"
-        f" {model.norm} --frame-size {model.frame_size} --patch-size {model.patch_size} --kernel-size"
-        f" {model.kernel_size} --batch-size {training.batch_size} --context {run.data.context} --horizon"
-        f" {run.data.horizon} --precision {training.precision}{threads} --json speed.json"
-    )
+    options = {
+        "device": kind,
+        "variant": similar_variant(run),
+        "hidden-channels": ",".join(map(str, model.hidden_channels)),
+        "norm": model.norm,
+        "frame-size": model.frame_size,
+        "patch-size": model.patch_size,
+        "kernel-size": model.kernel_size,
+        "batch-size": training.batch_size,
+        "context": run.data.context,
+        "horizon": run.data.horizon,
+        "precision": training.precision,
+        **({"threads": training.threads} if kind == "cpu" else {}),
+        "json": "speed.json",
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return command_line("python", "-m", "benchmark", "speed", *words)
 
 
 def similar_variant(run: RunConfig) -> str:

@@ -1,6 +1,5 @@
 """Clips that a person hands to `predict` and `evaluate`: how they are read, and made to fit. Imports no torch."""
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from benchmark.data.videos.clip_files import ClipFiles, open_clips
 from benchmark.data.videos.layouts import Frames
 from benchmark.data.videos.single_clips import entries_of, gif_length, png_frames, read_gif, read_png
 from benchmark.data.videos.video_files import FILMS, film_length, read_film
+from benchmark.system.console import command_line
 from benchmark.system.errors import UserError
-from benchmark.system.files import check_output
+from benchmark.system.storage import check_output
 from models.spec import ModelSpec
 
 OUTPUTS = {".npy": "values", ".gif": "an animation", ".mp4": "a video", ".png": "a prediction strip"}
@@ -156,13 +156,9 @@ def how_to_fit(source: Path, spec: ModelSpec) -> str:
     if source.suffix.lower() != ".gif":
         return f"{expected}; --fit crops, scales and converts to that"
     form = {1: "gray", 3: "rgb24"}.get(spec.channels, "gray")
-    folder = as_argument(source.with_suffix(""))
-    images = shlex.quote(f"{folder}/".replace("%", "%%") + "%04d.png")
-    filters = shlex.quote(f"scale={side}:{side},format={form}")
-    command = f"mkdir {shlex.quote(folder)} && ffmpeg -i {shlex.quote(as_argument(source))} -vf {filters} {images}"
-    return f"{expected}; --fit crops, scales and converts to that, or do it yourself: {command}"
-
-
-def as_argument(path: Path) -> str:
-    """A path that no program takes for an option (`-x`) or for the address of a protocol (`a:b`)."""
-    return str(path) if path.is_absolute() else f"./{path}"
+    frames = source.with_suffix("")
+    # A pattern of ffmpeg's: `%` in the folder's own name is written twice; a path that begins with `-` is no option.
+    pattern = Path(f"{frames.absolute()}".replace("%", "%%")) / "%04d.png"
+    convert = command_line("ffmpeg", "-i", source.absolute(), "-vf", f"scale={side}:{side},format={form}", pattern)
+    make = command_line("mkdir", "--", frames)
+    return f"{expected}; --fit crops, scales and converts to that, or do it yourself: {make} && {convert}"

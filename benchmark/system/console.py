@@ -1,7 +1,9 @@
-"""What a training says while it goes on: the one progress line, and its clock."""
+"""What is printed: lines, commands to be pasted into a shell, and the progress of a training with its clock."""
 
 import contextlib
 import os
+import shlex
+import string
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +17,22 @@ def echo(line: str, file: Any = None, end: str = "\n") -> None:
         print(line, end=end, file=stream, flush=True)
     except OSError:  # what is left in its buffer would fail once more at the end of the process
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def command_line(*words: str | os.PathLike[str]) -> str:
+    """`words` as one line that a person can paste into a shell, which then reads the very same words.
+
+    A word with signs that no terminal shows as they are, such as a newline or bytes that are no UTF-8, is written as
+    `$'...'`, which bash and zsh read.
+    """
+    return " ".join(_quoted(os.fspath(word)) for word in words)
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    plain = {ord(" ")} | {ord(sign) for sign in string.ascii_letters + string.digits + string.punctuation} - set(b"\\'")
+    return f"$'{''.join(chr(byte) if byte in plain else f'{chr(92)}x{byte:02x}' for byte in os.fsencode(word))}'"
 
 
 class Stopwatch:

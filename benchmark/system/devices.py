@@ -1,11 +1,16 @@
 """Which devices there are, which a run uses, and how it is prepared. Imports no torch by itself."""
 
 import ctypes
+import functools
 import os
 import platform
+import re
+import sys
 import uuid
+import warnings
 from pathlib import Path
 
+from benchmark.system.console import echo
 from benchmark.system.errors import UserError
 
 
@@ -35,21 +40,69 @@ def cuda_count() -> int:
     return len(visible_devices())
 
 
-def resolve_device(asked: str, where: str) -> str:
-    """`cpu` or `cuda` for `auto`, `cpu` or `cuda`.
+def resolve_device(asked: str, where: str, *, by_driver_alone: bool = False) -> str:
+    """`cpu` or `cuda` for `auto`, `cpu` or `cuda`; says so where `auto` is the CPU though the driver shows a GPU.
 
     Args:
         asked: what was asked for.
         where: the flag or the file and key that asked, for the message.
+        by_driver_alone: do not ask PyTorch, whose import takes seconds, whether it can use what the driver shows.
 
     Raises:
-        UserError: `cuda` was asked for and there is none.
+        UserError: `cuda` was asked for and there is none, or none that PyTorch can use.
     """
-    if asked == "cuda" and not cuda_count():
-        raise UserError(f"{where}: cuda was asked for, but no CUDA device is visible here; use auto or cpu")
-    if asked == "auto":
-        return "cuda" if cuda_count() else "cpu"
-    return asked
+    if asked == "cpu":
+        return "cpu"
+    if not cuda_count():
+        if asked == "cuda":
+            raise UserError(f"{where}: cuda was asked for, but no CUDA device is visible here; use auto or cpu")
+        return "cpu"
+    if by_driver_alone or (reason := why_torch_cannot_use_gpus()) is None:
+        return "cuda"
+    if asked == "cuda":
+        raise UserError(f"{where}: cuda was asked for, but {reason}; mend that, or use auto or cpu")
+    _say_fallback(f"{where}: auto uses the CPU, since {reason}")
+    return "cpu"
+
+
+@functools.cache
+def _say_fallback(line: str) -> None:
+    """Once a process."""
+    echo(line, sys.stderr)
+
+
+@functools.cache
+def why_torch_cannot_use_gpus() -> str | None:
+    """What keeps PyTorch from the GPUs that the driver shows: itself, the driver or a card; None where nothing does."""
+    import torch
+
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built for CPUs alone"
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        available = torch.cuda.is_available()
+    if not available:
+        said = "; ".join(str(warning.message).strip().partition("\n")[0] for warning in warned)
+        why = f" ({said})" if said else ""
+        return f"torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use this driver{why}"
+    for number in range(torch.cuda.device_count()):
+        capability, built = torch.cuda.get_device_capability(number), torch.cuda.get_arch_list()
+        if not any(_runs_on(capability, name) for name in built):
+            return (
+                f"torch {torch.__version__} is not built for {torch.cuda.get_device_name(number)} (compute capability"
+                f" {capability[0]}.{capability[1]}; it has {', '.join(built)})"
+            )
+    return None
+
+
+def _runs_on(capability: tuple[int, int], name: str) -> bool:
+    """Whether code built for `name`, such as sm_86 or compute_90, runs on a card of this compute capability."""
+    kind, _, number = name.partition("_")
+    digits = re.match(r"\d+", number)
+    if digits is None:
+        return False
+    built = divmod(int(digits[0]), 10)
+    return built <= capability and (kind == "compute" or built[0] == capability[0])
 
 
 def cpu_model() -> str:

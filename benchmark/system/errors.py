@@ -10,6 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 _LONGEST = 100
 _PLAIN = re.compile(r"[\w\[\]-]{1,60}")
+_USER_INFO = re.compile(r"(://)[^\s/]\S*@")
+_QUERY_VALUE = re.compile(r"([?&;][^\s?&;=]+=)(?!\s)\S*?(?=[&;\s]|[:,.)\"'`]+(?:\s|$)|$)")
+"""`?key=value` and `&key=value`; a sign that ends a sentence is none of the value."""
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = _LONGEST
 _REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 20
@@ -25,8 +28,14 @@ class ProcessError(UserError):
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether `error` says that memory could not be had, as Python, PyTorch or a library of CUDA says it."""
-    told = ("can't allocate memory", "annot allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
-    return isinstance(error, MemoryError) or any(words in str(error) for words in told)
+    phrases = ("can't allocate memory", "annot allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
+    return isinstance(error, MemoryError) or any(words in str(error) for words in phrases)
+
+
+def hide_secrets(text: str) -> str:
+    """`text` with user, password and all values of the query of every URI left out, wherever the URI has them."""
+    text = _USER_INFO.sub(r"\1", text)
+    return _QUERY_VALUE.sub(r"\1...", text)
 
 
 def shortened(value: object) -> str:

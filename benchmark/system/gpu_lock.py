@@ -2,20 +2,19 @@
 
 import contextlib
 import os
-import shlex
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.system import processes
-from benchmark.system.console import echo
+from benchmark.system.console import command_line, echo
 from benchmark.system.devices import visible_devices
 from benchmark.system.errors import ProcessError
-from benchmark.system.files import storing
-from benchmark.system.locks import LONGEST, program, take
+from benchmark.system.locks import LONGEST_DESCRIPTION, claim, program
+from benchmark.system.storage import StorageError, open_no_link, report_storage_errors
 
-PLACE = Path("/tmp/deep-in-time-gpus")
+FOLDER = Path("/tmp/deep-in-time-gpus")
 """Where the locks lie: one place for all users, whatever TMPDIR their shells and jobs have."""
 LOOK_EVERY_S = 0.5
 _mine: list[str] = []
@@ -28,10 +27,10 @@ def reserve_gpu(device: str) -> Iterator[None]:
 
     While all are taken it waits, and says who has them; one of several processes of a run does not wait, since others
     may wait for it. A GPU is known by its UUID, not by its place among those visible here, and its lock is the
-    kernel's: gone with the process, however that ends. Within another lease of this process nothing is done.
+    kernel's: gone with the process, however that ends. Where this process has one already, nothing is done.
 
     Raises:
-        OwnError: one of several processes of a run finds no GPU.
+        ProcessError: one of several processes of a run finds no GPU.
     """
     if device != "cuda" or _mine:
         yield
@@ -63,35 +62,57 @@ def _wait_for_one(held: contextlib.ExitStack) -> tuple[int, str]:
                     echo(f"took {names[number]}", sys.stderr)
                 return number, names[number]
             holders[names[number]] = holder
-        told = "; ".join(f"{name} by {holder}" for name, holder in holders.items())
-        told = f"no GPU is free of {len(names)} visible here: {told}"
+        taken = "; ".join(f"{name} by {holder}" for name, holder in holders.items())
+        taken = f"no GPU is free of {len(names)} visible here: {taken}"
         if processes.count() > 1:
-            raise ProcessError(f"{told}; wait for one, or start fewer processes")
+            raise ProcessError(f"{taken}; wait for one, or start fewer processes")
         if not waited:
-            echo(f"{told}; waiting for one (Ctrl-C ends this)", sys.stderr)
+            echo(f"{taken}; waiting for one (Ctrl-C ends this)", sys.stderr)
         waited = True
         time.sleep(LOOK_EVERY_S)
 
 
 def _take(name: str, held: contextlib.ExitStack) -> str | None:
     """Take the device `name` until `held` ends; or say who has it."""
-    with storing(PLACE, f"{LONGEST} bytes are"):
-        handle = _open(PLACE / f"{name}.lock")
-    holder = take(handle, f"pid {os.getpid()} ({shlex.join([program(), *sys.argv[1:]])})")
+    path = FOLDER / f"{name}.lock"
+    with report_storage_errors(FOLDER, f"{LONGEST_DESCRIPTION} bytes are"):
+        handle, writes = _open(path)
+    description = f"pid {os.getpid()} ({command_line(program(), *sys.argv[1:])})"
+    holder = claim(path, handle, description, writes=writes)
     if holder is None:
         held.callback(os.close, handle)
         return None
     os.close(handle)
-    return "".join(letter if letter.isprintable() else "?" for letter in holder)  # any user may have written it
+    return holder
 
 
-def _open(path: Path) -> int:
-    """The file of a lock, which every user may open."""
-    path.parent.mkdir(exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CREAT, 0o666)
-    for what, mode in ((path.parent, 0o1777), (handle, 0o666)):
-        with contextlib.suppress(PermissionError):  # it is another user's, who did it
-            os.chmod(what, mode)
+def _open(path: Path) -> tuple[int, bool]:
+    """The file of a lock, which every user may open, and whether this one may write to it: it is of who made it."""
+    folder = _open_folder(path.parent)
+    try:
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                try:
+                    handle = open_no_link(path, os.O_RDWR, folder=folder)
+                    break
+                except PermissionError:
+                    return open_no_link(path, os.O_RDONLY, folder=folder), False
+            with contextlib.suppress(FileExistsError):  # another process made it this moment
+                handle = open_no_link(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644, folder=folder)
+                break
+        if os.fstat(handle).st_uid == os.geteuid():
+            os.fchmod(handle, 0o644)  # whatever the umask is: others read who has it, and nobody else writes
+        return handle, True
+    finally:
+        os.close(folder)
+
+
+def _open_folder(path: Path) -> int:
+    """The folder of the locks, made if needed, in which every user may put files and remove their own."""
+    path.mkdir(exist_ok=True)
+    if path.is_symlink():
+        raise StorageError(f"{path}: is a symbolic link, and what it points to is not written to; remove the link")
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if os.fstat(handle).st_uid == os.geteuid():
+        os.fchmod(handle, 0o1777)
     return handle

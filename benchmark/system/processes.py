@@ -10,22 +10,22 @@ P = ParamSpec("P")
 
 def count() -> int:
     """How many processes share this run, on all machines; 1 without `torchrun`."""
-    return _told("WORLD_SIZE", 1)
+    return _from_torchrun("WORLD_SIZE", 1)
 
 
 def rank() -> int:
     """Which of them this is, from 0."""
-    return _told("RANK", 0)
+    return _from_torchrun("RANK", 0)
 
 
 def local_count() -> int:
     """How many of them are on this machine."""
-    return _told("LOCAL_WORLD_SIZE", 1)
+    return _from_torchrun("LOCAL_WORLD_SIZE", 1)
 
 
 def local_rank() -> int:
     """Which of those on this machine this is, from 0."""
-    return _told("LOCAL_RANK", 0)
+    return _from_torchrun("LOCAL_RANK", 0)
 
 
 def is_first() -> bool:
@@ -33,7 +33,7 @@ def is_first() -> bool:
     return rank() == 0
 
 
-def _told(name: str, alone: int) -> int:
+def _from_torchrun(name: str, alone: int) -> int:
     # Schedulers set some of these names too: only together with torchrun's own do they mean processes of one run.
     return int(os.environ[name]) if "TORCHELASTIC_RUN_ID" in os.environ else alone
 

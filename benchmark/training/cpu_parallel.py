@@ -20,6 +20,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from benchmark.config.sections import TrainingConfig
 from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
+from benchmark.system.memory import check_shared_memory
 from benchmark.training import step as engine
 from models.predictor import Predictor
 from models.spec import ModelSpec
@@ -59,7 +60,7 @@ class DataParallelCpu:
 
         Raises:
             RuntimeError, MemoryError: there was no memory for a part.
-            UserError: a process was ended from outside.
+            UserError: a process was ended from outside, or there is too little shared memory.
         """
         parts = list(zip(*(split(tensor, self.count) for tensor in batch), strict=True))
         weights = parameters_to_vector(network.parameters()).detach()
@@ -90,6 +91,9 @@ class DataParallelCpu:
 
     def _start(self, network: Predictor, training: TrainingConfig, weights: Tensor, parts: Sequence[tuple]) -> None:
         """Start one process a part, each with memory that it shares with this one."""
+        tensors = [tensor for part in parts for tensor in part if tensor is not None]
+        shared_bytes = sum(tensor.nbytes for tensor in tensors) + len(parts) * (2 * len(weights) + 1) * weights.itemsize
+        check_shared_memory(shared_bytes, f"training.threads: 1 in place of {self.count}")
         context, processes = multiprocessing.get_context("spawn"), []
         for part in parts:
             batch = [None if tensor is None else tensor.clone().share_memory_() for tensor in part]

@@ -1,14 +1,17 @@
 """The small files of a run folder: what a training says of itself while it goes on."""
 
+import contextlib
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from benchmark.config.protocol import RunConfig
-from benchmark.system.files import append_json_line, read_json_lines, write_atomic, write_json
+from benchmark.system.files import append_json_line, read_json, read_json_lines, write_atomic, write_json
 from benchmark.system.memory import peak_mib
+from benchmark.system.signals import Interrupted
 from models.counts import count_macs, count_parameters
 
 
@@ -40,3 +43,24 @@ def write_timing(folder: Path, step: int, elapsed_s: float, clips_per_s: float, 
 def write_status(folder: Path, state: str, step: int, steps: int, **about: Any) -> None:
     """Say where the run is, for people and for tables; `about` is what else there is to say of it."""
     write_json(folder / "status.json", {"state": state, "step": step, "steps": steps} | about)
+
+
+@contextlib.contextmanager
+def no_run_left_running(folders: Sequence[Path]) -> Iterator[None]:
+    """However the body ends, let none of the runs in `folders`, which it trains, say that it is running still.
+
+    An error makes them `failed`; an end from outside, such as a second Ctrl-C, `interrupted`. Both go on from their
+    checkpoints. At an `Interrupted` they have said where they are by themselves.
+    """
+    try:
+        yield
+    except Interrupted:
+        raise
+    except BaseException as error:
+        for folder in folders:
+            with contextlib.suppress(ValueError, OSError):  # a full disk, say, which is what `error` tells of already
+                status = read_json(folder / "status.json")
+                if status["state"] == "running":
+                    state = "failed" if isinstance(error, Exception) else "interrupted"
+                    write_json(folder / "status.json", status | {"state": state})
+        raise

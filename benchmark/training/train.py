@@ -18,12 +18,13 @@ from benchmark.system.devices import prepare_device
 from benchmark.system.errors import ProcessError, UserError, is_out_of_memory
 from benchmark.system.gpu_lock import reserve_gpu
 from benchmark.system.locks import hold
-from benchmark.system.memory import out_of_memory_message
+from benchmark.system.memory import out_of_memory_message, within_memory
 from benchmark.system.signals import Interrupted, PendingSignal, catch_signals
 from benchmark.training import distributed
 from benchmark.training import step as engine
 from benchmark.training.batches import Batches, load_batches
 from benchmark.training.provenance import provenance
+from benchmark.training.run_folder import no_run_left_running
 from benchmark.training.run_state import (
     RunState,
     begin,
@@ -93,10 +94,11 @@ def train_cohort(
             held.enter_context(hold(folder))
         held.enter_context(reserve_gpu(device))
         prepare_device(device, runs[0].training.threads)
-        feed = load_batches(runs[0], results_dir, device)
+        with within_memory(f"{runs[0].variant} seed={runs[0].seed}: validation clips", {}):
+            feed = load_batches(runs[0], results_dir, device)
         held.enter_context(distributed.joined(device))
         notice, watch = held.enter_context(catch_signals()), Stopwatch()
-        with beside(folders, watch):
+        with beside(folders, watch), no_run_left_running(folders):
             cohort, failures = begin_all(runs, results_dir, feed, resume_only, skip_trained)
             _train(cohort, feed, watch, notice, failures)
     if failures:

@@ -225,7 +225,10 @@ def test_unknown_name_of_a_protocol_lists_the_protocols(name):
     [
         ({"protocl": "smoke"}, "protocl: unknown key 'protocl'; did you mean 'protocol'? (allowed: protocol, data_dir"),
         ({"download": "maybe"}, "download: 'maybe': input should be a valid boolean"),
-        ({"protocol": 5}, "protocol: 5: input should be a valid string"),
+        ({"protocol": True}, "protocol: is read as True, not as a name; put ./ before it (./NAME)"),
+        ({"results_dir": 1e3}, "results_dir: is read as 1000.0, not as a name; put ./ before it (./NAME)"),
+        ({"data_dir": None}, "data_dir: is read as nothing, not as a name; put ./ before it (./NAME)"),
+        ({"results_dir": {"a": 1}}, "results_dir: is read as {'a': 1}, not as a name"),
     ],
 )
 def test_mistake_in_the_workflow_configuration_is_explained(values, told):

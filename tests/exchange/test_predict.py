@@ -312,9 +312,10 @@ def test_the_command_that_a_message_suggests_runs_as_it_is_whatever_the_path(tmp
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     subprocess.run(["sh", "-c", command], env=environment, check=True)
     assert sorted(path.name for path in Path().iterdir()) == sorted([name, f"{name}.gif"])
-    images = "./" + name.replace("%", "%%") + "/%04d.png"
+    here = Path().absolute()
+    images = f"{here}/{name}".replace("%", "%%") + "/%04d.png"
     told = (tmp_path / "told").read_text().splitlines()
-    assert told == ["-i", f"./{name}.gif", "-vf", "scale=12:12,format=gray", images]
+    assert told == ["-i", f"{here}/{name}.gif", "-vf", "scale=12:12,format=gray", images]
 
 
 def test_of_many_clips_a_strip_shows_the_first_and_says_so(weights, tmp_path, capsys):

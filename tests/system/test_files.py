@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.system.errors import UserError
 from benchmark.system.files import append_json_line, atomic_path, read_json, read_json_lines, write_atomic, write_json
+from benchmark.system.locks import hold
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,9 +59,57 @@ def test_temporary_file_lies_beside_its_target_and_keeps_the_ending(tmp_path):
         assert (temporary.parent, temporary.suffix, temporary.name[0]) == (tmp_path, ".png", ".")
 
 
-def test_file_is_readable_by_others(tmp_path):
-    write_atomic(tmp_path / "a", b"\x00")
-    assert os.stat(tmp_path / "a").st_mode & 0o777 == 0o644
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_file_is_readable_by_whom_the_umask_says(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_atomic(tmp_path / "a", b"\x00")
+        with atomic_path(tmp_path / "b") as temporary:
+            temporary.write_bytes(b"\x00")
+        append_json_line(tmp_path / "c", {})
+        with hold(tmp_path):
+            pass
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("a", "b", "c", ".lock"), mode
+    )
+
+
+def test_file_that_is_a_link_is_replaced_and_what_it_points_to_is_left_alone(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "status.json").symlink_to(tmp_path / "victim")
+    write_json(tmp_path / "status.json", {"step": 1})
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert not (tmp_path / "status.json").is_symlink()
+    assert read_json(tmp_path / "status.json") == {"step": 1}
+
+
+def test_log_that_is_a_link_is_refused_by_name_and_nothing_is_written(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "metrics.jsonl").symlink_to(tmp_path / "victim")
+    with pytest.raises(UserError, match=r"metrics\.jsonl: is a symbolic link"):
+        append_json_line(tmp_path / "metrics.jsonl", {"step": 1})
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_link_put_in_place_of_a_temporary_file_is_noticed_and_does_not_become_the_file(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+
+    def write():
+        with atomic_path(tmp_path / "status") as temporary:
+            temporary.unlink()
+            temporary.symlink_to(tmp_path / "victim")
+
+    with pytest.raises(UserError, match="status: not written: another program put a file in place of"):
+        write()
+    assert [path.name for path in tmp_path.iterdir()] == ["victim"]
+
+
+def test_pipe_among_what_killed_writers_left_is_waited_for_by_nobody(tmp_path):
+    os.mkfifo(tmp_path / ".status-00000000.json")
+    write_json(tmp_path / "status.json", {"step": 1})
+    assert read_json(tmp_path / "status.json") == {"step": 1}
 
 
 def test_json_has_one_order_of_keys(tmp_path):

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import platform
+import pwd
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.system.errors import UserError
-from benchmark.system.locks import hold, is_held
+from benchmark.system.locks import hold, is_held, wait_and_hold
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
@@ -106,3 +107,48 @@ def test_disk_without_locks_is_said_with_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", refuse)  # as Lustre does without `-o flock`, which no disk here is
     with pytest.raises(UserError, match=r"takes no locks \(No locks available\).*mount it with locks"), hold(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("kind", ["file", "nothing"])
+def test_lock_that_is_a_link_is_refused_by_name_and_nothing_is_written(tmp_path, kind):
+    victim, folder = tmp_path / "victim", tmp_path / "run"
+    folder.mkdir()
+    if kind == "file":
+        victim.write_text("precious")
+    (folder / ".lock").symlink_to(victim)
+    for lock in (lambda: hold(folder), lambda: wait_and_hold(folder / ".lock")):
+        with pytest.raises(UserError, match=r"run/\.lock: is a symbolic link, .*; remove the link$"), lock():
+            pass
+    assert not is_held(folder)
+    assert (victim.read_text() if victim.exists() else None) == ("precious" if kind == "file" else None)
+
+
+def test_lock_that_is_a_pipe_is_refused_by_name_and_waits_for_nobody(tmp_path):
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(UserError, match=r"\.lock: is no regular file; remove it$"), hold(tmp_path):
+        pass
+    assert not is_held(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "planted", ["\x1b[2Jfree", "pid 1 (benchmark train)", "give me root", "pid {pid} (a\nb)", "pid x (y) on z"]
+)
+def test_text_that_another_put_into_a_lock_is_not_printed(tmp_path, holder, planted):
+    (tmp_path / ".lock").write_text(planted.format(pid=holder.pid))
+    with pytest.raises(UserError) as raised, hold(tmp_path):
+        pass
+    user = pwd.getpwuid(os.getuid()).pw_name
+    assert str(raised.value) == f"{tmp_path}: in use by pid {holder.pid} of user {user}; wait for it or end it"
+
+
+def test_text_of_a_lock_that_everybody_may_write_to_is_not_printed(tmp_path, holder):
+    (tmp_path / ".lock").write_text(f"pid {holder.pid} (send your password to x)")
+    (tmp_path / ".lock").chmod(0o666)
+    with pytest.raises(UserError, match=f"in use by pid {holder.pid} of user "), hold(tmp_path):
+        pass
+
+
+def test_one_module_alone_locks_files():
+    users = [path for path in (ROOT / "benchmark").rglob("*.py") if "fcntl" in path.read_text()]
+    assert [path.name for path in users] == ["locks.py"]
+    assert users[0].read_text().count("fcntl.flock(") == 1

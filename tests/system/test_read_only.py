@@ -114,21 +114,17 @@ def test_every_verb_with_a_results_folder_is_known_to_write_or_not():
 
 # Path and name -> why a write of its own is right there.
 DIRECT = {
-    ("benchmark/system/files.py", "write_bytes"): "the temporary file of `write_atomic`",
-    (
-        "benchmark/system/files.py",
-        "open",
-    ): "the append-only logs, and what is brought to the disk before it gets its name",
+    ("benchmark/system/files.py", "open"): "a descriptor that `open_no_link` opened",
+    ("benchmark/system/files.py", "open_no_link"): "the append-only logs, and the temporary file of `atomic_path`",
+    ("benchmark/system/locks.py", "open_no_link"): "the file of a lock, which its holder alone writes",
+    ("benchmark/system/gpu_lock.py", "open_no_link"): "the file of a lock, which its holder alone writes",
     ("benchmark/system/files.py", "truncate"): "takes a line back that did not fit",
-    ("benchmark/system/locks.py", "open"): "the file of a lock, which its holder alone writes",
-    ("benchmark/system/gpu_lock.py", "open"): "the file of a lock, which its holder alone writes",
-    ("benchmark/reporting/tracking/store.py", "open"): "the file of a lock",
     ("benchmark/data/published_files.py", "open"): "a temporary file of `atomic_path`",
     ("benchmark/data/videos/frame_bank.py", "open"): "a temporary file of `atomic_path`",
     ("benchmark/training/checkpoint.py", "write_bytes"): "the temporary file of `atomic_path`",
     ("benchmark/data/npz.py", "open"): "a temporary folder, gone before anybody could take what lies there for whole",
     ("benchmark/system/console.py", "open"): "nowhere, in place of an output that is gone",
-    ("benchmark/cost/timing.py", "write_text"): "a switch of the kernel",
+    ("benchmark/cost/stopwatch.py", "write_text"): "a switch of the kernel",
 }
 WRITING = {
     "write_text",
@@ -167,7 +163,7 @@ def writes(source):
         if not isinstance(node, ast.Call):
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        if name == "open":
+        if name in ("open", "open_no_link"):
             given = node.args[1:] if isinstance(node.func, ast.Name) else node.args
             given = [*given, *(word.value for word in node.keywords if word.arg == "mode")]
             mode = [value.value for value in given if isinstance(value, ast.Constant) and isinstance(value.value, str)]

@@ -40,7 +40,7 @@ def test_folder_of_avi_files_becomes_a_row_of_a_table_and_other_films_other_rows
     status, output = snakemake(checkout, *CALL)
     assert status == 0, output
     assert "films in the layout" in (checkout / "results" / "films" / "tables" / "main.md").read_text()
-    assert "kth: decoding | film 6/6" in output
+    assert "kth: decoding | film 6/6" in (checkout / "results" / "films" / "logs" / "data.log").read_text()
     table = pd.read_csv(checkout / "results" / "films" / "tables" / "main.csv").set_index("variant")
     assert (table.loc["convlstm", "n"], table.loc["convlstm", "mse_mean"] > 0) == (1, True)
     notes = (checkout / "results" / "films" / "tables" / "main.md").read_text()

@@ -82,6 +82,12 @@ def test_every_command_gets_the_paths_as_single_words(checkout, hostile, tmp_pat
         ("protocol=smoke; touch pwned", "unknown protocol 'smoke; touch pwned'"),
         ("protocol=$(touch pwned).yaml", "$(touch pwned).yaml: cannot be read"),
         ("results_dir={a: 1}", "--config: results_dir: "),
+        ("results_dir=/dev/null", "--config: results_dir: /dev/null is a file; name a folder"),
+        ("results_dir=Makefile", "--config: results_dir: Makefile is a file; name a folder"),
+        ("results_dir=Makefile/inner", "--config: Makefile is a file; name a folder"),
+        ("results_dir=1e3", "--config: results_dir: is read as 1000.0, not as a name; put ./ before it (./NAME)"),
+        ("results_dir=0777", "--config: results_dir: 0777 is read as 777; put ./ before it (./0777)"),
+        ("results_dir=", "--config: results_dir: is read as nothing, not as a name"),
     ],
 )
 def test_setting_that_cannot_be_used_is_one_message(checkout, hostile, setting, told):
@@ -90,6 +96,13 @@ def test_setting_that_cannot_be_used_is_one_message(checkout, hostile, setting, 
     assert "Traceback" not in output
     (message,) = (line for line in output.splitlines() if line.startswith("error: "))
     assert told in message
+
+
+@pytest.mark.parametrize(("setting", "folder"), [("2024", "2024"), ("null", "null"), ("./0777", "0777")])
+def test_setting_that_looks_like_a_number_is_a_folder_of_that_name(checkout, setting, folder):
+    status, output = snakemake(checkout, "--dry-run", "all", "--config", "protocol=smoke", f"results_dir={setting}")
+    assert status == 0, output
+    assert f"output: {folder}/smoke/plan.csv" in output
 
 
 @pytest.mark.parametrize(

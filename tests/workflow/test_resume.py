@@ -80,7 +80,7 @@ def test_run_killed_in_every_way_is_the_run_that_was_never_interrupted(checkout,
     killed(checkout, folder, signal.SIGINT)
     assert state(folder) == {"state": "interrupted", "step": steps(folder), "steps": 240}
     log = (checkout / "results" / "killed" / "logs" / "train" / "predrnn.seed=1.log").read_text()
-    assert "SIGINT: predrnn seed=1 at step " in log  # `tee` lives on until then
+    assert "SIGINT: predrnn seed=1 at step " in log
     assert "Traceback" not in log
 
     process = begun(checkout, folder)

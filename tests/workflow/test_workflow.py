@@ -119,10 +119,16 @@ def second_beside(checkout):
 
 
 @pytest.fixture(scope="module")
-def smoke(checkout, second_beside):
-    """The folder of the finished protocol, whose first Snakemake was killed on its way; nothing had to be unlocked."""
+def said(checkout, second_beside):
+    """What is said of the protocol, whose first Snakemake was killed on its way; nothing had to be unlocked."""
     status, output = snakemake(checkout, *SMOKE)
     assert status == 0, output
+    return output.splitlines()
+
+
+@pytest.fixture(scope="module")
+def smoke(checkout, said):
+    """The folder of the finished protocol."""
     return checkout / "results" / "smoke"
 
 
@@ -132,6 +138,21 @@ def run_folder(smoke, variant, seed):
 
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_whole_protocol_is_said_in_few_lines_and_ends_with_its_table_and_its_places(said, smoke):
+    assert len(said) < 40
+    assert re.search(r"^smoke: \d+ jobs \(", "\n".join(said), re.MULTILINE)
+    assert not [line for line in said if line.startswith(("rule ", "localrule ", "Job stats", "[")) or "jobid:" in line]
+    jobs = [line for line in said if line.startswith("train ")]
+    assert 4 <= len(jobs) <= 6
+    assert all(re.search(r" \d+:\d\d( .*)?  \| \d+ of \d+ jobs", line) for line in jobs)
+    table = [line.partition("|")[0].strip() for line in said if "|" in line and "jobs" not in line]
+    assert table[:4] == ["Model", "ConvLSTM", "PredRNN", "PredRNN++"]
+    last = {line.partition(" ")[0]: line for line in said[-5:]}
+    assert list(last) == ["Results", "MLflow", "Log", "Report", "Next"]
+    assert re.search(r"/#/experiments/\d+/runs\?workflowType=machine_learning", last["MLflow"])
+    assert "Finished jobid:" in (smoke.parents[1] / last["Log"].split()[1]).read_text()
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -323,6 +344,21 @@ def test_second_run_has_nothing_to_do(smoke, checkout):
     status, output = snakemake(checkout, *SMOKE)
     assert status == 0
     assert "Nothing to be done" in output
+
+
+def test_results_copied_into_another_checkout_are_not_trained_again(smoke, tmp_path):
+    other = copy_checkout(tmp_path)
+    (other / "results").mkdir(exist_ok=True)
+    subprocess.run(["cp", "-a", smoke, other / "results"], check=True)
+    before = (run_folder(smoke, "predrnn", 1) / "model.safetensors").read_bytes()
+    status, output = snakemake(other, "results/smoke/runs/predrnn/seed=1/model.safetensors", *SMOKE[1:])
+    assert status == 0, output
+    copied = run_folder(other / "results" / "smoke", "predrnn", 1)
+    assert (copied / "model.safetensors").read_bytes() == before
+    assert (copied / "timing.jsonl").read_text() == (run_folder(smoke, "predrnn", 1) / "timing.jsonl").read_text()
+    (training,) = [line for line in output.splitlines() if line.startswith("train ")]
+    assert training.startswith("train predrnn seed=1 ")
+    assert "trained before, left alone" in training
 
 
 def test_change_of_a_cell_reruns_its_variants_and_what_hangs_on_them(smoke, checkout):

@@ -1,9 +1,51 @@
-"""What people look at: tables and figures of a whole protocol."""
+"""What is kept and looked at: the record of each run, its copy in MLflow, tables and figures of the whole protocol."""
+
+from benchmark.reporting.outputs import FIGURE_FORMATS, TABLE_FORMATS
+
+
+rule record:
+    input:
+        rule_parts.stage_sources(PROTOCOL, "record"),
+        recorded,
+        f"{FOLDER}/lpips_backbone.json",
+    output:
+        f"{RUN}/record.json",
+    log:
+        f"{FOLDER}/logs/record/{{variant}}.seed={{seed}}.log",
+    benchmark:
+        f"{FOLDER}/benchmarks/record/{{variant}}.seed={{seed}}.tsv"
+    wildcard_constraints:
+        variant=MADE_BY_RUN,
+    conda:
+        "../../environment.yml"
+    params:
+        options=untracked(OPTIONS.place),
+        film=min(PROTOCOL.evaluation.film_clips),
+    shell:
+        "python -m benchmark record {params.options} --variant {wildcards.variant} --seed {wildcards.seed} > {log:q} 2>&1"
+
+
+rule sync:
+    input:
+        in_run("model.safetensors", "frames.parquet", *rule_parts.longer_scores(PROTOCOL), "probe.parquet"),
+        f"{FOLDER}/.store",
+    output:
+        touch(f"{RUN}/.mirrored"),
+    log:
+        f"{FOLDER}/logs/sync/{{variant}}.seed={{seed}}.log",
+    benchmark:
+        f"{FOLDER}/benchmarks/sync/{{variant}}.seed={{seed}}.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        options=untracked(OPTIONS.place),
+    shell:
+        "python -m benchmark sync {params.options} --variant {wildcards.variant} --seed {wildcards.seed} > {log:q} 2>&1"
 
 
 rule tables:
     input:
-        code_files(*sources("tables")),
+        rule_parts.stage_sources(PROTOCOL, "tables"),
         records(),
         f"{FOLDER}/plan.csv",
     output:
@@ -20,15 +62,15 @@ rule tables:
     conda:
         "../../environment.yml"
     params:
-        options=untracked(RESULT_OPTIONS),
-        rows=rows(),
+        options=untracked(OPTIONS.reuse),
+        rows=rule_parts.rows_of(PROTOCOL),
     shell:
         "python -m benchmark tables {params.options} > {log:q} 2>&1"
 
 
 rule figures:
     input:
-        code_files(*sources("figures")),
+        rule_parts.stage_sources(PROTOCOL, "figures"),
         records(),
     output:
         figures(),
@@ -47,7 +89,7 @@ rule figures:
     conda:
         "../../environment.yml"
     params:
-        options=untracked(RESULT_OPTIONS),
-        rows=rows(),
+        options=untracked(OPTIONS.reuse),
+        rows=rule_parts.rows_of(PROTOCOL),
     shell:
         "python -m benchmark figures {params.options} > {log:q} 2>&1"

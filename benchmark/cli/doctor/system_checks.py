@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import platform
-import shlex
 import shutil
 import subprocess
 import tempfile
@@ -14,9 +13,10 @@ from packaging.requirements import Requirement
 from benchmark.cli.doctor.finding import Finding, Question
 from benchmark.config.code_sources import ROOT
 from benchmark.config.protocol import Protocol, RunConfig
-from benchmark.system.devices import cpu_model, cuda_count
-from benchmark.system.files import existing
+from benchmark.system.console import command_line
+from benchmark.system.devices import cpu_model, cuda_count, why_torch_cannot_use_gpus
 from benchmark.system.memory import memory_of
+from benchmark.system.storage import nearest_existing
 
 LOCK = ROOT / "requirements.lock"
 GIB, MIB = 2**30, 2**20
@@ -67,10 +67,8 @@ def gpus(question: Question) -> Finding:
     """The GPUs, or that there is none."""
     if not cuda_count():
         return Finding("note", "none is visible; everything runs on the CPU, protocols `gpu` and `paper` slowly")
-    import torch
-
-    if not torch.cuda.is_available():
-        what = f"the driver shows {cuda_count()}, but torch {torch.__version__} cannot use them"
+    if why := why_torch_cannot_use_gpus():
+        what = f"the driver shows {cuda_count()}, but {why}"
         return Finding("problem", what, "install a torch that is built for this driver's CUDA")
     found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     return Finding("ok", "; ".join(f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB" for gpu in found))
@@ -122,7 +120,7 @@ def shared_bytes(run: RunConfig) -> int:
 
 def results_folder(question: Question) -> Finding:
     """Room for results, and whether they may be written."""
-    there = existing(question.results_dir.absolute())
+    there = nearest_existing(question.results_dir.absolute())
     free = shutil.disk_usage(there).free / GIB
     if not takes_files(there):
         return Finding("problem", f"{there} cannot be written to", "name another folder with --results-dir")
@@ -135,7 +133,7 @@ def cache_folder(question: Question) -> Finding:
     """Whether Snakemake can write its cache, which it needs before its first rule."""
     set_by = "XDG_CACHE_HOME" if os.environ.get("XDG_CACHE_HOME") else "HOME"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    if takes_files(existing(folder)):
+    if takes_files(nearest_existing(folder)):
         return Finding("ok", f"{folder}")
     return Finding(
         "problem",
@@ -151,7 +149,7 @@ def git_commit(question: Question) -> Finding:
     done = run_git("rev-parse", "--short=12", "HEAD")
     if done.returncode and "dubious ownership" in done.stderr:
         what = f"{ROOT} belongs to another user, so that git does not read it and results name no commit"
-        return Finding("note", what, f"git config --global --add safe.directory {shlex.quote(str(ROOT))}")
+        return Finding("note", what, command_line("git", "config", "--global", "--add", "safe.directory", str(ROOT)))
     if done.returncode and "not a git repository" in done.stderr:
         return Finding("note", "not a git checkout, so that results name no commit", "work in a clone")
     if done.returncode:

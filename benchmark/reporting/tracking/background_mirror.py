@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from benchmark.reporting.tracking.address import OFF, TrackingUnavailable, tracking_uri
 from benchmark.reporting.tracking.mirror import mirror
-from benchmark.reporting.tracking.store import TrackingUnavailable, load, tracking_uri
-from benchmark.system.console import Stopwatch, echo
+from benchmark.reporting.tracking.store import load
+from benchmark.system.console import Stopwatch, command_line, echo
+from benchmark.system.errors import hide_secrets
 from benchmark.system.processes import first_alone
 
 LOOK_EVERY_S = 1.0
@@ -19,6 +21,8 @@ PATIENCE_S = 10.0
 """How long a training that has ended waits for a mirror, counted from where that began."""
 SHARE = 0.01
 """How much of its time the thread may compute, pauses permitting: meanwhile others of its process wait."""
+WORTH_SAYING_S = 10.0
+"""Seconds for checkpoints and MLflow from which on they are said: fewer matter to nobody, however short the run."""
 
 
 class BackgroundMirror:
@@ -26,7 +30,7 @@ class BackgroundMirror:
 
     A store that is away is said once, and once when it is back. What is not sent by the end is said too; nothing is
     lost by that, since truth lies in the folders. The thread may be cut off at any moment. A body that ends well ends
-    with a line of what checkpoints and MLflow cost.
+    with a line of what checkpoints and MLflow cost, if that is `WORTH_SAYING_S`.
 
     Args:
         folders: the run folders; they need not exist yet.
@@ -61,19 +65,20 @@ class BackgroundMirror:
         self._abandoned = True
         self.waited_s = time.monotonic() - max(ended_s, self._loaded_s)
         if unsent := self._changed():
-            results_dir = unsent[0].parents[3]
+            command = command_line("python", "-m", "benchmark", "sync", "--results-dir", unsent[0].parents[3])
             echo(
-                f"not yet in MLflow: {', '.join(map(str, unsent))}; "
-                f"`python -m benchmark sync --results-dir {results_dir}` sends what is missing",
+                f"not yet in MLflow: {', '.join(map(command_line, unsent))}; `{command}` sends what is missing",
                 sys.stderr,
             )
-        if kind is None and self._watch.saving_s:
+        if kind is None:
             self._say_overhead()
 
     @first_alone
     def _say_overhead(self) -> None:
-        """Say what checkpoints and MLflow cost this process, the import of MLflow left out."""
+        """Say what checkpoints and MLflow cost this process, the import of MLflow left out, where that is much."""
         total_s, seconds = self._watch.total_s(), [self._watch.saving_s, self.cpu_s, self.waited_s]
+        if sum(seconds) < WORTH_SAYING_S:
+            return
         echo(
             "{:.2f} s for checkpoints, {:.2f} s of processor time for MLflow, {:.2f} s of waiting for it at the end: "
             "{:.2%} of {:.1f} s".format(*seconds, sum(seconds) / total_s, total_s),
@@ -85,15 +90,22 @@ class BackgroundMirror:
         return self._away or (began_s is not None and time.monotonic() - began_s > PATIENCE_S)
 
     def _changed(self) -> list[Path]:
+        """The folders that are not yet mirrored as they are now; none while mirroring is switched off."""
+        if tracking_uri() == OFF:
+            return []
         return [folder for folder, sent in self._sent.items() if _stamp(folder) != sent]
 
     def _work(self) -> None:
+        try:
+            self._mirror_changes()
+        except Exception as error:  # an error of ours here must harm no training
+            self._say(f"no longer sent to MLflow: {type(error).__name__}: {hide_secrets(str(error))}")
+            self._away = True
+
+    def _mirror_changes(self) -> None:
         over, pause_s = False, LOOK_EVERY_S
         while True:
-            changed = self._changed()
-            if changed:
-                load(tracking_uri())
-                self._loaded_s = time.monotonic()
+            if changed := self._changed():
                 pause_s = self._send(changed, pause_s)
             if over:
                 return
@@ -103,8 +115,10 @@ class BackgroundMirror:
 
     def _send(self, changed: list[Path], pause_s: float) -> float:
         """Mirror these folders; returns how long to leave the store alone."""
-        self._began_s, computed_s = time.monotonic(), time.thread_time()
+        computed_s = time.thread_time()
         try:
+            load(tracking_uri())
+            self._loaded_s, self._began_s, computed_s = time.monotonic(), time.monotonic(), time.thread_time()
             for folder in changed:
                 stamp = _stamp(folder)
                 mirror(folder)

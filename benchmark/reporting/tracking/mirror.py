@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.reporting.tracking.address import OFF, tracking_uri
 from benchmark.reporting.tracking.run_snapshot import Curves, Snapshot, read_snapshot
-from benchmark.reporting.tracking.store import OFF, connected, experiment_of, locked, tracking_uri
+from benchmark.reporting.tracking.store import connected, experiment_of
 from benchmark.system.errors import UserError
+from benchmark.system.locks import wait_and_hold
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -48,7 +50,7 @@ def mirror(run_folder: Path, *, store: str | None = None) -> str:
     uri = store or tracking_uri()
     if uri == OFF:
         return OFF
-    with locked(run_folder / ".mirror.lock"):
+    with wait_and_hold(run_folder / ".mirror.lock"):
         snapshot = read_snapshot(run_folder)
         with connected(uri) as client:
             return _send(client, experiment_of(client, uri, snapshot.protocol), snapshot)

@@ -1,25 +1,30 @@
 """The MLflow store: where it is, a client of it, and the experiment of a protocol; no other module opens one."""
 
 import contextlib
-import fcntl
 import functools
 import os
-import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from benchmark.reporting.tracking.address import (
+    KINDS,
+    OFF,
+    TrackingUnavailable,
+    check_address,
+    database_of,
+    tracking_uri,
+    uri_of,
+)
 from benchmark.reporting.tracking.saved_view import experiment_tags
-from benchmark.system.errors import UserError
+from benchmark.system.errors import hide_secrets
 from benchmark.system.files import atomic_path
+from benchmark.system.locks import wait_and_hold
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
-
-DEFAULT_STORE = "sqlite:///mlflow.db"
-"""What a plain `mlflow ui` opens in the same folder."""
-OFF = "off"
-"""As tracking address: nothing is sent anywhere."""
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -37,23 +42,30 @@ A server that takes 10 s to answer still gets everything; no training waits for 
 """
 
 
-class TrackingUnavailable(UserError):
-    """The MLflow store cannot be used now; the run folder is unharmed and can be mirrored later."""
-
-
-def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, or the SQLite file that a plain `mlflow ui` opens in the current folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+DRIVERS = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}
+"""Module of a database driver -> the package that has it, where that has another name."""
+TIMEOUTS = {"postgresql": "connect_timeout", "mysql": "connect_timeout", "mssql": "timeout"}
+"""Kind of database -> what its usual driver calls the seconds that it waits for an answer."""
+TIMEOUT_S = 5
 
 
 def load(uri: str) -> None:
-    """Import what MLflow needs for the store `uri`, which takes seconds the first time."""
+    """Import what MLflow needs for the store `uri`, which takes seconds the first time.
+
+    Raises:
+        TrackingUnavailable: MLflow cannot be imported.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    import mlflow.tracking
+    try:
+        import mlflow.tracking
 
-    if not uri.startswith("http"):
-        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+        if not uri.startswith("http"):
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    except ImportError as error:
+        raise TrackingUnavailable(
+            f"MLflow cannot be imported ({error}); pip install -r requirements.lock, or set MLFLOW_TRACKING_URI=off"
+        ) from error
 
 
 def create_store(protocol: str, *, store: str | None = None) -> None:
@@ -78,17 +90,19 @@ def look_at_store() -> str:
     uri = tracking_uri()
     if uri == OFF:
         return "switched off by MLFLOW_TRACKING_URI=off"
-    database = _database(uri)
+    check_address(uri)
+    database = database_of(_absolute(uri))
     if database is not None and not database.exists():
-        return f"{uri}: made by the first run"
+        return f"{hide_secrets(uri)}: made by the first run"
     with connected(uri) as client:
         names = sorted(one.name for one in client.search_experiments() if one.name != "Default")
-    return f"{without_password(uri)}: {len(names)} protocols {' '.join(names)}".rstrip()
+    return f"{hide_secrets(uri)}: {len(names)} protocols {' '.join(names)}".rstrip()
 
 
 @contextlib.contextmanager
 def connected(uri: str) -> Iterator["MlflowClient"]:
-    """A client of `uri`; what MLflow and its store raise becomes one line, without the password of a URI."""
+    """A client of `uri`; what MLflow and its store raise becomes one line, without the secrets of a URI."""
+    check_address(uri)
     load(uri)
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
@@ -100,13 +114,11 @@ def connected(uri: str) -> Iterator["MlflowClient"]:
         if "Caused by" in line:
             line = line.rpartition(": ")[2].removesuffix("))").rstrip("\"'")
         raise TrackingUnavailable(
-            without_password(f"MLflow store {uri} cannot be used: {line}; check MLFLOW_TRACKING_URI")
+            hide_secrets(
+                f"MLflow store {uri} cannot be used: {textwrap.shorten(line, 300, placeholder=' ...')}; check"
+                " MLFLOW_TRACKING_URI"
+            )
         ) from error
-
-
-def without_password(text: str) -> str:
-    """`text` with the user and password of every URI left out, wherever the URI has them."""
-    return re.sub(r"([?&](?:password|token|user)=)[^&\s]*", r"\1...", re.sub(r"://[^\s/]\S*@", "://", text))
 
 
 @functools.cache
@@ -114,25 +126,51 @@ def _client(uri: str) -> "MlflowClient":
     """A client of `uri`, whose SQLite file, if missing, is created by one process, whole or not at all."""
     from mlflow.tracking import MlflowClient
 
-    if (database := _database(uri)) is not None:
+    if (database := database_of(uri)) is not None:
+        _check_owner(database)
         database.parent.mkdir(parents=True, exist_ok=True)
-        with locked(database.with_name(f"{database.name}.lock")):
+        with wait_and_hold(database.with_name(f"{database.name}.lock")):
             if not database.exists():
                 with atomic_path(database) as temporary:
-                    MlflowClient(f"sqlite:///{temporary}")
+                    MlflowClient(uri_of(temporary))
+    elif uri.partition(":")[0].partition("+")[0] in TIMEOUTS:
+        _check_database(uri)
     return MlflowClient(uri)
 
 
-def _database(uri: str) -> Path | None:
-    """The SQLite file of `uri`; None for other stores."""
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+def _check_owner(database: Path) -> None:
+    """Refuse a link that another user has put in place of the store."""
+    if database.is_symlink() and database.lstat().st_uid != os.geteuid():
+        raise TrackingUnavailable(
+            f"MLflow store {database} cannot be used: it is a symbolic link of another user; remove the link"
+        )
+
+
+def _check_database(uri: str) -> None:
+    """Connect to a database once: MLflow by itself would try for minutes, and ends in a traceback without a driver.
+
+    Raises:
+        TrackingUnavailable: the driver is missing.
+        SQLAlchemyError: what the database said.
+    """
+    import sqlalchemy
+
+    timeout = {TIMEOUTS[uri.partition(":")[0].partition("+")[0]]: TIMEOUT_S}
+    try:
+        with sqlalchemy.create_engine(uri, connect_args=timeout, poolclass=sqlalchemy.NullPool).connect():
+            pass
+    except ImportError as error:
+        package = DRIVERS.get(error.name or "", error.name)
+        raise TrackingUnavailable(
+            f"MLflow store {hide_secrets(uri)} cannot be used: there is no {error.name}, the driver of its database;"
+            f" pip install {package}, or set MLFLOW_TRACKING_URI to {KINDS}"
+        ) from error
 
 
 def _absolute(uri: str) -> str:
     """`uri` as it is meant in the current folder, so that clients of two folders are not mixed up."""
-    if (database := _database(uri)) is None:
-        return uri
-    return f"sqlite:///{database.absolute()}{''.join(uri.partition('?')[1:])}"
+    database = database_of(uri)
+    return uri if database is None else uri_of(database, uri.partition("?")[2])
 
 
 def experiment_of(client: "MlflowClient", uri: str, protocol: str) -> str:
@@ -144,8 +182,8 @@ def experiment_of(client: "MlflowClient", uri: str, protocol: str) -> str:
 
     found = client.get_experiment_by_name(protocol)
     if found is None:
-        database = _database(uri)
-        location = None if database is None else str(database.absolute().parent / "mlruns" / protocol)
+        database = database_of(uri)
+        location = None if database is None else _location(database.absolute().parent / "mlruns" / protocol)
         try:
             return client.create_experiment(protocol, location, experiment_tags())
         except MlflowException as error:
@@ -161,9 +199,6 @@ def experiment_of(client: "MlflowClient", uri: str, protocol: str) -> str:
     return found.experiment_id
 
 
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Wait for and hold the lock file `path`; the kernel releases it when the process dies."""
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _location(folder: Path) -> str:
+    """`folder` as MLflow finds it again: it takes a plain path for quoted, and ends it at a `?`."""
+    return str(folder) if quote(str(folder)) == str(folder) else folder.as_uri()

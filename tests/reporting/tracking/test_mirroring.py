@@ -293,3 +293,79 @@ def test_password_of_a_database_is_in_no_message(tmp_path, monkeypatch):
         with pytest.raises(TrackingUnavailable, match=re.escape(f"127.0.0.1:{port}/runs")) as caught:
             mirror(begin_run(tmp_path, seed=len(list(tmp_path.glob("**/seed=*")))), store=uri)
         assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(("saving_s", "lines"), [(1.0, 0), (60.0, 1)])
+def test_what_checkpoints_and_mlflow_cost_is_said_where_it_is_much(tmp_path, monkeypatch, capsys, saving_s, lines):
+    """A second of waiting is 4 % of a run of half a minute, and matters to nobody."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
+    watch = Stopwatch()
+    with BackgroundMirror([begin_run(tmp_path)], watch):
+        watch.saving_s = saving_s
+    assert capsys.readouterr().err.count(" s for checkpoints, ") == lines
+
+
+def test_training_without_tracking_imports_no_mlflow_and_says_nothing_of_it(tmp_path):
+    said = beside_a_training(begin_run(tmp_path), "MLFLOW_TRACKING_URI=off")
+    assert said == ("mlflow imported: False\n", "")
+
+
+def test_training_without_mlflow_installed_is_told_once_and_ends_well(tmp_path):
+    folder = begin_run(tmp_path)
+    out, err = beside_a_training(folder, "MLFLOW_TRACKING_URI=sqlite:///x.db", "sys.modules['mlflow'] = None\n")
+    assert out.startswith("mlflow imported: ")
+    first, second = err.splitlines()
+    assert first.startswith("not sent to MLflow yet: MLflow cannot be imported (")
+    assert "pip install -r requirements.lock, or set MLFLOW_TRACKING_URI=off" in first
+    assert second.startswith(f"not yet in MLflow: {folder}; `python -m benchmark sync --results-dir {tmp_path}`")
+
+
+def test_fault_of_ours_in_the_mirror_is_one_line_and_stops_no_training(tmp_path, monkeypatch, impatient, capsys):
+    def fail(folder):
+        raise KeyError("http://someone:pw@host/?key=secret")
+
+    monkeypatch.setattr(mirroring, "mirror", fail)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/x.db")
+    folder = begin_run(tmp_path)
+    with BackgroundMirror([folder], Stopwatch()):
+        train_to(folder, 20)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "no longer sent to MLflow: KeyError: 'http://host/?key=...'"
+    assert second.startswith("not yet in MLflow: ")
+
+
+BESIDE = """
+from benchmark.reporting.tracking.background_mirror import BackgroundMirror
+from benchmark.system.console import Stopwatch
+from tests.helpers.run_folders import train_to
+folder = pathlib.Path(sys.argv[1])
+with BackgroundMirror([folder], Stopwatch()):
+    train_to(folder, 20)
+print("mlflow imported:", bool(sys.modules.get("mlflow")))
+"""
+
+
+def beside_a_training(folder, environment, before=""):
+    """What a process prints that does as a training does with a mirror beside it."""
+    environment = dict([environment.split("=", 1)]) | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-c", f"import pathlib, sys\n{before}{BESIDE}", str(folder)]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("results", "quoted"), [("a b", "'{}'"), ("$(touch x)", "'{}'"), ("it's", None), ("a\nb", None), ("plain", "{}")]
+)
+def test_command_that_is_suggested_reads_back_as_the_folder_it_names(tmp_path, monkeypatch, capsys, results, quoted):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "foo://x")
+    folder = begin_run(tmp_path / results)
+    with BackgroundMirror([folder], Stopwatch()):
+        train_to(folder, 20)
+    said = capsys.readouterr().err
+    command = said.split("`")[1]
+    assert "\n" not in command
+    shown = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True).stdout
+    assert shown.split(b"\0")[-2] == os.fsencode(tmp_path / results)
+    if quoted:
+        assert command.endswith(quoted.format(tmp_path / results))

@@ -1,4 +1,4 @@
-"""What all runs share: the MLflow store, the count of parameters, the clips and the network under LPIPS.
+"""What all runs share besides the clips: the MLflow store, the count of parameters and the network under LPIPS.
 
 No training waits for the store or the plan: as `ancient` inputs, a change in them would hide from Snakemake (9.27) every
 other reason to train again. Their priority lets them go first.
@@ -16,7 +16,7 @@ rule init_store:
     conda:
         "../../environment.yml"
     params:
-        options=untracked(PROTOCOL_OPTION),
+        options=untracked(OPTIONS.protocol),
         protocol=PROTOCOL.name,
     shell:
         "python -m benchmark init-store {params.options} > {log:q} 2>&1"
@@ -24,7 +24,7 @@ rule init_store:
 
 rule plan:
     input:
-        plan_sources(),
+        rule_parts.plan_sources(PROTOCOL),
     output:
         f"{FOLDER}/plan.csv",
     log:
@@ -35,7 +35,7 @@ rule plan:
     conda:
         "../../environment.yml"
     params:
-        options=untracked(OPTIONS),
+        options=untracked(OPTIONS.place),
         models=[run.model.to_dict() for run in PROTOCOL.runs()],
         frames=[PROTOCOL.data.context, PROTOCOL.data.horizon],
         target=PROTOCOL.target_parameters,
@@ -43,28 +43,9 @@ rule plan:
         "python -m benchmark plan {params.options} --counts-only > {log:q} 2>&1"
 
 
-rule data:
-    input:
-        code_files(*sources("data")),
-    output:
-        data_files(),
-    log:
-        f"{FOLDER}/logs/data.log",
-    benchmark:
-        f"{FOLDER}/benchmarks/data.tsv"
-    conda:
-        "../../environment.yml"
-    params:
-        options=untracked(FETCH_OPTIONS),
-        data=PROTOCOL.data.model_dump(mode="json"),
-        where=data_origin(),
-    shell:
-        "python -m benchmark data {params.options} 2>&1 | tee -i {log:q}"
-
-
 rule backbone:
     input:
-        code_files(*sources("backbone")),
+        rule_parts.stage_sources(PROTOCOL, "backbone"),
     output:
         f"{FOLDER}/lpips_backbone.json",
     log:
@@ -74,7 +55,7 @@ rule backbone:
     conda:
         "../../environment.yml"
     params:
-        options=untracked(FETCH_OPTIONS),
+        options=untracked(OPTIONS.fetch),
         net=PROTOCOL.evaluation.lpips_backbone,
         where=[CONFIG.data_dir, CONFIG.download],
     shell:

@@ -1,0 +1,56 @@
+"""The scores and the gradients of one run."""
+
+
+rule evaluate:
+    input:
+        run_sources("evaluate"),
+        weights,
+        f"{FOLDER}/data/data.json",
+        f"{FOLDER}/lpips_backbone.json",
+    output:
+        in_run("frames.parquet", "examples.npz", "film.png", "film.gif", *rule_parts.longer_scores(PROTOCOL)),
+    log:
+        f"{FOLDER}/logs/evaluate/{{variant}}.seed={{seed}}.log",
+    benchmark:
+        f"{FOLDER}/benchmarks/evaluate/{{variant}}.seed={{seed}}.tsv"
+    wildcard_constraints:
+        variant=MADE_BY_RUN,
+    conda:
+        "../../environment.yml"
+    threads: PROTOCOL.training.threads
+    resources:
+        gpu=GPU,
+        mem_mb=PROTOCOL.job.memory_mb,
+        runtime=PROTOCOL.job.minutes,
+    params:
+        options=untracked(OPTIONS.run),
+        identity=identity("evaluation"),
+    shell:
+        "python -m benchmark evaluate {params.options} --variant {wildcards.variant} --seed {wildcards.seed} > {log:q} 2>&1"
+
+
+if TRAINS:
+
+    rule probe:
+        input:
+            run_sources("probe"),
+            f"{RUN}/model.safetensors",
+            f"{FOLDER}/data/data.json",
+        output:
+            in_run(*rule_parts.PROBE_FILES, "probe.png"),
+        log:
+            f"{FOLDER}/logs/probe/{{variant}}.seed={{seed}}.log",
+        benchmark:
+            f"{FOLDER}/benchmarks/probe/{{variant}}.seed={{seed}}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: PROTOCOL.training.threads
+        resources:
+            gpu=GPU,
+            mem_mb=PROTOCOL.job.memory_mb,
+            runtime=PROTOCOL.job.minutes,
+        params:
+            options=untracked(OPTIONS.run),
+            identity=identity("probe"),
+        shell:
+            "python -m benchmark probe {params.options} --variant {wildcards.variant} --seed {wildcards.seed} > {log:q} 2>&1"

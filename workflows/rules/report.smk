@@ -1,0 +1,56 @@
+"""What the report shows: tables, figures and animations, each with its caption and its place."""
+
+from pathlib import Path
+
+from benchmark.reporting.outputs import caption_file, figures_of, films_of, paired_films, state_gradients_of, tables_of
+from benchmark.reporting.registry import ANIMATION, FIGURES, STATE_GRADIENT, TABLES
+
+
+def caption(name):
+    """Where the command that makes the table, figure or set of that name writes how to read it."""
+    return str(caption_file(Path(FOLDER), name))
+
+
+def shown(path, entry, name, part, **labels):
+    """`path` in the report, with question and caption of its `entry` in the registry, in the list `part`."""
+    where = os.path.abspath(caption(name))
+    return report(path, caption=where, category=entry.question, subcategory=part, labels=labels)
+
+
+def tables():
+    """The tables in the format that the report shows, and their captions."""
+    found = {name: TABLES[name] for name in tables_of(PROTOCOL)}
+    return [
+        *(shown(f"{FOLDER}/tables/{name}.html", one, name, "Tables", table=one.title) for name, one in found.items()),
+        *map(caption, found),
+    ]
+
+
+def figures():
+    """The figures in the format that the report shows, and their captions."""
+    found = {name: FIGURES[name] for name in figures_of(PROTOCOL)}
+    return [
+        *(shown(f"{FOLDER}/figures/{name}.png", one, name, "Figures", figure=one.title) for name, one in found.items()),
+        *map(caption, found),
+    ]
+
+
+def films():
+    """A page with an animation for each variant, and their caption; those in pairs are parted by their highway alone."""
+    found, pairs = [], paired_films(PROTOCOL)
+    for variant in films_of(PROTOCOL):
+        part, labels = "Animations of other variants", {"variant": variant}
+        if variant in pairs:
+            part, labels = "Animations, with and without highway", {"variant": pairs[variant]}
+            labels["highway"] = "without" if variant == pairs[variant] else "with"
+        found.append(shown(f"{FOLDER}/films/{variant}.html", ANIMATION, "variant_film", part, **labels))
+    return [*found, caption("variant_film")] if found else []
+
+
+def state_gradients():
+    """The gradient of each state, for variants with and without highway, and their caption."""
+    found = []
+    for state, highway in state_gradients_of(PROTOCOL):
+        path, labels = f"{FOLDER}/states/{state}-{highway}.png", {"state": state, "highway": highway}
+        found.append(shown(path, STATE_GRADIENT, "state_gradient", "By state", **labels))
+    return [*found, caption("state_gradient")] if found else []
