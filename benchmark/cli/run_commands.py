@@ -301,6 +301,6 @@ def measure(options: argparse.Namespace) -> None:
 )
 def status(options: argparse.Namespace) -> None:
     """Show which runs of a protocol are done, running (how far), diverged, stale or missing; live in a terminal."""
-    from benchmark.reporting.status import show
+    from benchmark.reporting.terminal.status import show
 
     show(options.protocol, options.results_dir, once=options.once)

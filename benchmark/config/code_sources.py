@@ -101,7 +101,7 @@ STAGES = {
     ),
     "figures": (
         "benchmark/reporting/registry.py",
-        "benchmark/reporting/gates.py",
+        "benchmark/reporting/figures/gates.py",
         "benchmark/reporting/figures/write_figures.py",
         "benchmark/reporting/figures/figure_data.py",
         "benchmark/reporting/figures/scores.py",

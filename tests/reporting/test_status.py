@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.reporting.status import SIGNS, overview, show, standing
+from benchmark.reporting.terminal.status import SIGNS, overview, show, standing
 from benchmark.system.files import append_json_line, read_json, write_json
 from benchmark.system.locks import hold, is_held
 from benchmark.training.train import train

@@ -12,8 +12,9 @@ from snakemake.logging import ColorizingTextHandler, DefaultFormatter
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from benchmark.config.protocol import load_protocol
-from benchmark.reporting import terminal
-from benchmark.reporting.terminal import DEFAULT_HANDLER, closing, first_rows, tracking_address, watch
+from benchmark.reporting.terminal import job_lines
+from benchmark.reporting.terminal.closing import closing, first_rows, tracking_address
+from benchmark.reporting.terminal.job_lines import DEFAULT_HANDLER, watch
 
 QUIET = {"dryrun": False, "verbose": False, "printshellcmds": False, "quiet": None, "debug_dag": False}
 
@@ -110,7 +111,7 @@ def test_jobs_of_several_runs_are_counted_together_and_named_by_their_log(told):
 
 def test_time_left_is_the_work_left_at_the_pace_and_side_by_side_as_before(told, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(job_lines.time, "monotonic", lambda: now[0])
     told.watch.began = 0.0
     told.begin(train=6)
     for number in (1, 2):
@@ -207,14 +208,14 @@ def test_on_a_terminal_one_line_is_rewritten_with_what_runs():
 
 
 def test_without_a_terminal_a_long_quiet_time_says_what_runs(monkeypatch):
-    monkeypatch.setattr(terminal, "QUIET_S", 0.2)
+    monkeypatch.setattr(job_lines, "QUIET_S", 0.2)
     told = Told()
     told.begin(train=1)
     told.job(1, "train", variant="predrnn", seed="1")
     for _ in range(50):
         if len(told.lines) > 1:
             break
-        terminal.time.sleep(0.1)
+        job_lines.time.sleep(0.1)
     told.watch.end()
     assert re.fullmatch(r"running: train predrnn seed=1 0:0\d \| 0 of 1 jobs", told.lines[1])
 

@@ -14,7 +14,8 @@ from benchmark.config.protocol import load_protocol
 from benchmark.config.variants import BASELINE_SEED, BASELINES
 from benchmark.config import workflow as rule_parts
 from benchmark.reporting import published_records
-from benchmark.reporting.terminal import closing, watch
+from benchmark.reporting.terminal.closing import closing
+from benchmark.reporting.terminal.job_lines import watch
 from benchmark.system.console import command_line
 from benchmark.system.devices import cuda_count, resolve_device
 from benchmark.system.errors import UserError

@@ -70,6 +70,8 @@ def gpus(question: Question) -> Finding:
     if why := why_torch_cannot_use_gpus():
         what = f"the driver shows {cuda_count()}, but {why}"
         return Finding("problem", what, "install a torch that is built for this driver's CUDA")
+    import torch
+
     found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     return Finding("ok", "; ".join(f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB" for gpu in found))
 

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from benchmark.config.probe_stages import ENDS
 from benchmark.reporting.figures.figure_data import FigureData
+from benchmark.reporting.figures.gates import mean_openness, saturated_share
 from benchmark.reporting.figures.reach import draw_by_cell
 from benchmark.reporting.figures.style import (
     Look,
@@ -22,7 +23,6 @@ from benchmark.reporting.figures.style import (
     time_axis,
 )
 from benchmark.reporting.finished_runs import FinishedRun
-from benchmark.reporting.gates import mean_openness, saturated_share
 
 UNTRAINED_STYLE: dict[str, Any] = {"linestyle": (0, (3, 2)), "linewidth": 0.8}
 UNTRAINED_HANDLE = Line2D([], [], color="#666666", label=ENDS["init"], **UNTRAINED_STYLE)
