@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.predictor import Predictor
-from models.spec import ModelSpec
+from models.spec import DEEPEST, ModelSpec
 
 CODE_BASES = {"openstl": ("convlstm", "st_lstm", "causal_lstm"), "predrnn-pytorch": ("st_lstm",)}
 """Code base -> the cells it has."""
@@ -97,8 +97,10 @@ def import_network(
     if cell not in CODE_BASES[code_base]:
         raise ValueError(f"the keys are those of {cell}; {code_base} has only {', '.join(CODE_BASES[code_base])}")
     spec = read_spec(weights, patch_size=patch_size, channels=channels, frame_size=frame_size)
-    network, dropped = Predictor(spec), unused(spec)
-    expected = {name: tuple(tensor.shape) for name, tensor in to_reference(network.state_dict()).items()} | dropped
+    dropped = unused(spec)
+    with torch.device("meta"):  # no memory is taken for sizes that the weights do not have
+        expected = {name: tuple(tensor.shape) for name, tensor in to_reference(Predictor(spec).state_dict()).items()}
+    expected |= dropped
     wrong = [
         f"{name} {tuple(weights[name].shape)} in place of {shape}"
         for name, shape in expected.items()
@@ -106,6 +108,7 @@ def import_network(
     ]
     if wrong:
         raise ValueError(f"shapes that do not fit one {cell} network: {'; '.join(wrong)}")
+    network = Predictor(spec)
     network.load_state_dict(from_reference(weights, network.state_dict()))
     reasons = {f"as {code_base} never uses them": sorted(dropped), "as only the training uses them": of_training}
     return network, {reason: names for reason, names in reasons.items() if names}
@@ -120,21 +123,33 @@ def export_network(network: Predictor, code_base: str) -> dict[str, Tensor]:
     spec = network.spec
     if spec.cell not in CODE_BASES[code_base]:
         raise ValueError(f"{code_base} cannot express cell {spec.cell} (there {', '.join(CODE_BASES[code_base])})")
-    faults = [
-        f"{field} {getattr(spec, field)} (there {value})"
-        for field, value in _fixed(spec.cell, spec.hidden_channels, spec.kernel_size).items()
-        if getattr(spec, field) != value
-    ]
-    # OpenSTL's highway with a norm stops at its first step: its shapes do not fit one another.
-    norms = ("none",) if spec.highway_slot else ("none", "element")
-    if spec.norm not in norms:
-        faults.append(f"norm {spec.norm} (there {' or '.join(norms)})")
-    if spec.cell == "causal_lstm" and (spec.layers == 1 or len(set(spec.hidden_channels)) > 1):
-        faults.append(f"hidden_channels {list(spec.hidden_channels)} (there two layers or more of one width)")
+    allowed = {"norm": " or ".join(_norms(spec)), "hidden_channels": "two layers or more of one width"}
+    faults = []
+    for field, value in changes_to_export(spec).items():
+        ours = getattr(spec, field)
+        faults.append(f"{field} {[*ours] if field == 'hidden_channels' else ours} (there {allowed.get(field, value)})")
     if faults:
         raise ValueError(f"{code_base} cannot express {'; '.join(faults)}")
     zeros = {name: torch.zeros(shape) for name, shape in unused(spec).items()}
     return to_reference(network.state_dict()) | zeros
+
+
+def changes_to_export(spec: ModelSpec) -> dict[str, Any]:
+    """The fields of `spec`, and what they must be, for the code bases that have its cell; empty where all are so."""
+    widths = spec.hidden_channels
+    if spec.cell == "causal_lstm":
+        widths = (widths[0],) * max(len(widths), 2)
+    needed = _fixed(spec.cell, widths, spec.kernel_size)
+    if spec.norm not in _norms(spec):
+        needed["norm"] = "none"
+    needed["hidden_channels"] = widths
+    return {field: value for field, value in needed.items() if getattr(spec, field) != value}
+
+
+def _norms(spec: ModelSpec) -> tuple[str, ...]:
+    """The norms that they have for such a network."""
+    # OpenSTL's highway with a norm stops at its first step: its shapes do not fit one another.
+    return ("none",) if spec.cell == "causal_lstm" else ("none", "element")
 
 
 def recognise(names: Iterable[str]) -> str:
@@ -156,6 +171,8 @@ def network_names(names: Iterable[str]) -> set[str]:
         some = [*names][:3]
         shown = f"they are {', '.join(some)}{', ...' * (len([*names]) > 3)}" if some else "there is none"
         raise ValueError(f"no key begins with cell_list.0, as those of OpenSTL and predrnn-pytorch do: {shown}")
+    if max(layers) >= DEEPEST:
+        raise ValueError(f"keys of layer {max(layers)}, counted from 0; the deepest network here has {DEEPEST} layers")
     cell, widths = recognise(names), (1,) * (max(layers) + 1)
     norm = "element" if _has_norm(names) else "none"
     spec = ModelSpec(

@@ -74,6 +74,11 @@ HORIZON = number("--horizon", "frames predicted; default: what the shortest clip
 LAYOUT = Option(
     "--layout", "axes of the array, such as TNHW or NTCHW; default: where only one fits", settings={"metavar": "AXES"}
 )
+WHITE = Option(
+    "--white",
+    "value of a white pixel; default: 255 in uint8 and 1 in floats; needed for masks of 0 and 1",
+    settings={"choices": (1, 255), "type": int},
+)
 BATCH_SIZE = number("--batch-size", "clips rolled out together; default: 50")
 LPIPS_BACKBONE = Option(
     "--lpips-backbone",

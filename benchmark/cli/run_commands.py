@@ -24,6 +24,7 @@ from benchmark.cli.options import (
     VARIANT,
     VARIANT_OR_BASELINE,
     WEIGHTS,
+    WHITE,
     file,
     switch,
 )
@@ -68,10 +69,10 @@ def plan(options: argparse.Namespace) -> None:
 
     print(write_plan(options.protocol, options.results_dir))
     if not options.counts_only:
-        from benchmark.cost.report import cost_on_paper
+        from benchmark.cost.report import cost_report
         from benchmark.data.kinds import kind_of
 
-        print(f"\n{cost_on_paper(options.protocol, speed)}")
+        print(f"\n{cost_report(options.protocol, speed)}")
         if line := lack_of_memory(
             f"protocol {options.protocol.name}: data", kind_of(options.protocol.data).memory_needs()
         ):
@@ -153,7 +154,7 @@ def train(options: argparse.Namespace) -> None:
 
 CLIPS = file("--data", "your clips: a .npy, a .npz or a folder; see docs/weights.md", metavar="PATH")
 SCORES = OUTPUT.but("scores of every clip and frame; default: scores.parquet")
-CLIP_OPTIONS = (LAYOUT, CONTEXT, HORIZON, LPIPS_BACKBONE, DOWNLOAD, SCORES, BATCH_SIZE)
+CLIP_OPTIONS = (LAYOUT, WHITE, CONTEXT, HORIZON, LPIPS_BACKBONE, DOWNLOAD, SCORES, BATCH_SIZE)
 """What `evaluate` takes for clips of a person's own; for test clips the protocol sets it."""
 CLIP_DEFAULTS: dict[str, Any] = {"output": Path("scores.parquet"), "batch_size": 50}
 

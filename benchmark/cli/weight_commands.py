@@ -12,6 +12,7 @@ from benchmark.cli.options import (
     LAYOUT,
     OUTPUT,
     WEIGHTS,
+    WHITE,
     file,
     number,
     switch,
@@ -34,8 +35,8 @@ FIT = switch(
     options=[
         WEIGHTS.but("weights: model.safetensors of a run's folder, or what `import-weights` wrote").needed(),
         CLIP,
-        OUTPUT.but("what to write: .npy (values), .gif (film) or .png (film strip)").needed(),
-        *(LAYOUT, CONTEXT),
+        OUTPUT.but("what to write: .npy (values), .gif (animation), .mp4 (video) or .png (prediction strip)").needed(),
+        *(LAYOUT, WHITE, CONTEXT),
         HORIZON.but(
             "frames predicted; default: as many as the input has after the context, or else as many as are given"
         ),
@@ -47,7 +48,7 @@ FIT = switch(
     ],
 )
 def predict(options: argparse.Namespace) -> None:
-    """Show how a file of weights goes on with a clip of yours: as an array, a film or a film strip."""
+    """Show how a file of weights goes on with a clip of yours: as an array, an animation, a video or a strip."""
     from benchmark.exchange.input_clips import check_paths
 
     check_paths(options.weights, options.input, options.output)
@@ -55,7 +56,7 @@ def predict(options: argparse.Namespace) -> None:
     from benchmark.exchange.predict import predict as predict_clips
 
     batch_size = options.batch_size or 50
-    sizes = {name: getattr(options, name) for name in ("layout", "context", "horizon", "fit")}
+    sizes = {name: getattr(options, name) for name in ("layout", "white", "context", "horizon", "fit")}
     with reserve_gpu(device), report_out_of_memory(f"{options.weights}", batch_size, device, "--batch-size"):
         summary = predict_clips(
             options.weights, options.input, options.output, **sizes, batch_size=batch_size, device=device
@@ -76,6 +77,7 @@ FROM = Option(
         number("--channels", "channels of a frame; default: what the patches leave"),
         number("--frame-size", "side of a frame; default: that of the norms, or 16 patches"),
         CONTEXT.but("frames the weights were trained to see first, for the record"),
+        switch("--tensors-only", "read the tensors of a file that holds other things, too; these are never run"),
     ],
     examples=["--from openstl --input best.ckpt --output convlstm.safetensors --context 10"],
 )
@@ -84,7 +86,7 @@ def import_weights(options: argparse.Namespace) -> None:
     from benchmark.exchange.state_dicts import import_weights as bring_in
 
     sizes = {name: getattr(options, name) for name in ("patch_size", "channels", "frame_size", "context")}
-    print(bring_in(options.code_base, options.input, options.output, **sizes))
+    print(bring_in(options.code_base, options.input, options.output, **sizes, tensors_only=options.tensors_only))
 
 
 TO = Option("--to", "code base to write for", required=True, settings={"dest": "code_base", "choices": CODE_BASES})

@@ -21,7 +21,7 @@ PROCESS_MIB = 900
 PROBE_STAGES = 2
 """Before and after training."""
 STAGE_PASSES, STEP_PASSES = 3 + 4, 1 + 2
-"""Passes of the probe: three roll-outs with four ways back in a stage, one with two at a step between."""
+"""Passes of the probe: three roll-outs with four backward passes in a stage, one with two at a step between."""
 STAGE_MEASURES, STEP_MEASURES = 4, 2
 BYTES = 4
 """Of a weight."""
@@ -62,7 +62,7 @@ class Work:
 
     @property
     def trained(self) -> int:
-        """What a training does, its looks at the validation clips among it."""
+        """What a training does, with its scores on the validation clips."""
         return self.training + self.validation
 
 
@@ -113,17 +113,17 @@ def probe_rows(run: RunConfig) -> int:
     return measures * run.probe.clips * (data.context + states * steps)
 
 
-def rate(speed: Speed) -> float:
+def flops_per_s(speed: Speed) -> float:
     """FLOP/s that `speed` reached, a MAC counted as two; recomputation is not counted as work."""
-    return 2 * PASSES[speed.what] * size(speed) * speed.clips_per_s
+    return 2 * PASSES[speed.what] * macs_per_clip(speed) * speed.clips_per_s
 
 
-def size(speed: Speed) -> int:
+def macs_per_clip(speed: Speed) -> int:
     """MACs of a forward pass over a clip of its network."""
     return count_macs(speed.model, speed.context, speed.horizon)
 
 
-def nearest(speeds: list[Speed], run: RunConfig) -> Speed | None:
+def nearest_speed(speeds: list[Speed], run: RunConfig) -> Speed | None:
     """The one measured most like `run`: the fewest mismatches, then the nearest by `step_ratio`, then by name."""
 
     def distance(speed: Speed) -> tuple[int, float, str]:
@@ -140,11 +140,11 @@ def step_ratio(speed: Speed, run: RunConfig) -> float:
 
 def hours(work: int, speed: Speed) -> float:
     """Hours for so many MACs at the rate of `speed`."""
-    return 2 * work / rate(speed) / 3600
+    return 2 * work / flops_per_s(speed) / 3600
 
 
 def memory_mib(run: RunConfig, speed: Speed) -> float | None:
-    """Peak memory of a training: that of `speed`, scaled by what is kept for the way back; with weights and Adam.
+    """Peak memory of a training: that of `speed`, scaled by what is kept for the backward pass; with weights and Adam.
 
     None where `speed` does not tell.
     """
@@ -158,7 +158,7 @@ def memory_mib(run: RunConfig, speed: Speed) -> float | None:
 
 @cache
 def kept_numbers(spec: ModelSpec, steps: int) -> int:
-    """Numbers that the reference path keeps of one clip for the way back, counted without running it.
+    """Numbers that the reference path keeps of one clip for the backward pass, counted without running it.
 
     Every step after the second keeps the same, so that short roll-outs say what long ones keep.
     """

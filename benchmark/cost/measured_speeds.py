@@ -15,8 +15,8 @@ SPEEDS = FOLDER / "speed"
 """Where the committed ones lie."""
 
 
-def as_spec(values: Any) -> ModelSpec:
-    """The network that a file names."""
+def to_spec(values: Any) -> ModelSpec:
+    """The network of a file; raises ValueError where its fields are those of none."""
     if not isinstance(values, dict):
         raise ValueError("is no mapping of the fields of a network")
     try:
@@ -27,7 +27,7 @@ def as_spec(values: Any) -> ModelSpec:
 
 
 class Speed(BaseModel):
-    """What one file says; its further keys are for people."""
+    """One measured speed, as a file has it; further keys of the file are for people."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
@@ -41,7 +41,7 @@ class Speed(BaseModel):
     batch: int = Field(ge=1)
     context: int = Field(ge=1)
     horizon: int = Field(ge=1)
-    model: Annotated[ModelSpec, BeforeValidator(as_spec)]
+    model: Annotated[ModelSpec, BeforeValidator(to_spec)]
     clips_per_s: float = Field(gt=0)
     peak_memory_mib: float | None = Field(ge=0)
     device_memory_mib: float | None = Field(None, gt=0)
@@ -58,7 +58,7 @@ class Speed(BaseModel):
         return [f"{key} {theirs[key]} for {ours[key]}" for key in theirs if theirs[key] != ours[key]]
 
     def about(self) -> str:
-        """On what it was measured, in a line."""
+        """Device and sizes of the measurement, in a line."""
         model = self.model
         widths = " ".join(map(str, model.hidden_channels))
         threads = f", {self.threads} thread(s)" if self.device == "cpu" else ""
@@ -89,7 +89,7 @@ def read_speed(path: Path) -> Speed:
 
 def known_speeds() -> dict[str, Path]:
     """Name -> file of the committed speeds of training, by name."""
-    return {path.stem: path for path in files_of("train")}
+    return {path.stem: path for path in speed_files("train")}
 
 
 def named_speed(name_or_file: str) -> Speed:
@@ -114,16 +114,17 @@ def speeds_of(accelerator: str, what: str) -> list[Speed]:
     Raises:
         UserError: a file there is damaged.
     """
-    return [speed for speed in map(read_speed, files_of(what)) if speed.accelerator == accelerator]
+    return [speed for speed in map(read_speed, speed_files(what)) if speed.accelerator == accelerator]
 
 
-def files_of(what: str) -> list[Path]:
+def speed_files(what: str) -> list[Path]:
     """The committed files of this `--what`, by name; one that does not say is left to `read_speed` to refuse."""
-    return [path for path in sorted(SPEEDS.glob("*.json"), key=lambda path: path.stem) if kind_of(path) in (what, None)]
+    paths = sorted(SPEEDS.glob("*.json"), key=lambda path: path.stem)
+    return [path for path in paths if stated_subject(path) in (what, None)]
 
 
-def kind_of(path: Path) -> object:
-    """Of which `--what` the file at `path` says that it is; None where it does not say."""
+def stated_subject(path: Path) -> object:
+    """The `what` that the file at `path` states, as in `speed --what`; None where it states none."""
     try:
         return json.loads(path.read_bytes())["what"]
     except (OSError, ValueError, RecursionError, KeyError, TypeError):

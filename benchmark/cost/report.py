@@ -1,4 +1,4 @@
-"""What a protocol will cost, before anything runs, and how each figure was got: the words of the command `plan`."""
+"""The report of the command `plan`: what a protocol will cost, estimated before anything runs, and how."""
 
 import math
 import os
@@ -14,10 +14,10 @@ from benchmark.cost.estimate import (
     Work,
     clips_trained,
     count_macs,
+    flops_per_s,
     hours,
     memory_mib,
-    nearest,
-    rate,
+    nearest_speed,
     step_ratio,
     test_clips,
 )
@@ -33,7 +33,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Device:
-    """What the runs are thought to be made on."""
+    """The device for which the cost is estimated."""
 
     kind: str
     """`cpu` or `cuda`."""
@@ -92,8 +92,14 @@ class VariantCost:
         return memory_mib(self.run, self.speed) if self.speed else None
 
 
-def cost_on_paper(protocol: Protocol, named: Speed | None = None) -> str:
-    """The cost of `protocol` on the device at hand, or on that of the measured speed `named`.
+def cost_report(protocol: Protocol, named: Speed | None = None) -> str:
+    """The estimated cost of `protocol`, for people: a row a variant, sums over all runs, and how each figure was got.
+
+    Args:
+        named: a measured speed, whose device is taken; None for this machine's device and its committed speeds.
+
+    Returns:
+        Lines of text; hours, memory in GiB, disk in MiB.
 
     Raises:
         UserError: a file of measured speeds is damaged.
@@ -110,12 +116,12 @@ def cost_on_paper(protocol: Protocol, named: Speed | None = None) -> str:
                 runs=len(protocol.seeds_of(entry.id)),
                 work=Work.of(run),
                 disk=Disk.of(run, run.evaluation.lpips_backbone),
-                speed=nearest(speeds, run),
-                probe_speed=nearest(probes, run),
+                speed=nearest_speed(speeds, run),
+                probe_speed=nearest_speed(probes, run),
             )
         )
-    lines = [heading(protocol), "", table(costs).to_string(index=False), "", *totals(costs, device)]
-    lines += ["", "How each figure was got:", *(f"* {note}" for note in notes(protocol, costs, device))]
+    lines = [heading(protocol), "", variant_table(costs).to_string(index=False), "", *summary(costs, device)]
+    lines += ["", "How each figure was got:", *(f"* {note}" for note in explanations(protocol, costs, device))]
     return "\n".join(lines)
 
 
@@ -125,7 +131,7 @@ def heading(protocol: Protocol) -> str:
     return f"{protocol.name}: {runs} runs ({variants} variants), {len(protocol.baselines)} baselines without training"
 
 
-def table(costs: list[VariantCost]) -> pd.DataFrame:
+def variant_table(costs: list[VariantCost]) -> pd.DataFrame:
     """A row a variant: work, hours, memory and disk of one of its runs."""
     rows = []
     for one in costs:
@@ -134,14 +140,14 @@ def table(costs: list[VariantCost]) -> pd.DataFrame:
             {
                 "variant": run.variant,
                 "runs": one.runs,
-                "MACs a clip": quantity(count_macs(run.model, run.data.context, run.data.horizon)),
-                "training": quantity(work.training),
-                "validation": quantity(work.validation),
-                "evaluation": quantity(work.evaluation),
-                "probe": quantity(work.probe),
-                "train": duration(one.train_h),
-                "evaluate": duration(one.score_h),
-                "measure": duration(one.probe_h),
+                "MACs a clip": with_prefix(count_macs(run.model, run.data.context, run.data.horizon)),
+                "training": with_prefix(work.training),
+                "validation": with_prefix(work.validation),
+                "evaluation": with_prefix(work.evaluation),
+                "probe": with_prefix(work.probe),
+                "train": format_hours(one.train_h),
+                "evaluate": format_hours(one.score_h),
+                "measure": format_hours(one.probe_h),
                 "memory GiB": MISSING if one.memory_mib is None else f"{one.memory_mib / 2**10:,.1f}",
                 "disk MiB": f"{one.disk.kept / 2**20:,.1f}",
                 "at most": f"{one.disk.most / 2**20:,.1f}",
@@ -150,27 +156,29 @@ def table(costs: list[VariantCost]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def totals(costs: list[VariantCost], device: Device) -> list[str]:
+def summary(costs: list[VariantCost], device: Device) -> list[str]:
     """The sums over all runs, and what fits side by side."""
     macs = sum(one.runs * sum(vars(one.work).values()) for one in costs)
     trained = sum(one.runs * one.work.training for one in costs)
     kept = sum(one.runs * one.disk.kept for one in costs)
-    lines = [f"All runs: {quantity(macs)} MACs, {quantity(trained)} of them training; {kept / GIB:,.2f} GiB of disk"]
+    lines = [
+        f"All runs: {with_prefix(macs)} MACs, {with_prefix(trained)} of them training; {kept / GIB:,.2f} GiB of disk"
+    ]
     train, score, probe = (
-        total(costs, [getattr(one, name) for one in costs]) for name in ("train_h", "score_h", "probe_h")
+        sum_over_runs(costs, [getattr(one, name) for one in costs]) for name in ("train_h", "score_h", "probe_h")
     )
     lines[0] += f", and {max(one.disk.most - one.disk.kept for one in costs) / 2**20:,.0f} MiB for each that trains."
     if train is None or score is None:
         return lines
     unit = "GPU-hours" if device.kind == "cuda" else "hours"
-    parts = [f"{duration(train)} training", f"{duration(score)} test clips"]
-    parts.append("without the probe" if probe is None else f"{duration(probe)} the probe")
+    parts = [f"{format_hours(train)} training", f"{format_hours(score)} test clips"]
+    parts.append("without the probe" if probe is None else f"{format_hours(probe)} the probe")
     hours = train + score + (probe or 0)
     lines.append(f"On {device.name}, one run after the other: {hours:,.2f} {unit} ({', '.join(parts)}).")
     return [*lines, *side_by_side(costs, device)]
 
 
-def total(costs: list[VariantCost], one_run: list[float | None]) -> float | None:
+def sum_over_runs(costs: list[VariantCost], one_run: list[float | None]) -> float | None:
     """The sum over all runs of what one run of each variant takes; None where it is not known."""
     known = [value for value in one_run if value is not None]
     if len(known) < len(one_run):
@@ -197,11 +205,11 @@ def side_by_side(costs: list[VariantCost], device: Device) -> list[str]:
     return [f"Side by side: {room}, {cores}: snakemake --cores {device.cores} makes {max(fit, 1)} at a time."]
 
 
-def notes(protocol: Protocol, costs: list[VariantCost], device: Device) -> list[str]:
+def explanations(protocol: Protocol, costs: list[VariantCost], device: Device) -> list[str]:
     """How each figure was got, and what is left out."""
-    found = [how_counted(costs[0].run), DISK]
+    found = [macs_note(costs[0].run), DISK]
     if any(one.speed is None for one in costs):
-        return [*found, missing(device, costs)]
+        return [*found, how_to_measure(device, costs)]
     unknown = f" The probe is left out: no file of `speed --what probe` is of {device.name}."
     process = ", and 0.9 GiB for a process with its libraries" if device.kind == "cpu" else ", as PyTorch counts it"
     data = protocol.data
@@ -209,11 +217,11 @@ def notes(protocol: Protocol, costs: list[VariantCost], device: Device) -> list[
     scored = f"; to be scored, the test clips take {clips:,.0f} MiB of the machine's memory."
     if not kind_of(data).in_memory:
         scored = "; the test clips are read from disk."
-    found += [f"{HOURS}{'' if costs[0].probe_speed else unknown}", *rates(costs), f"{MEMORY}{process}{scored}"]
+    found += [f"{HOURS}{'' if costs[0].probe_speed else unknown}", *speed_notes(costs), f"{MEMORY}{process}{scored}"]
     if protocol.training.device == "cuda" and device.kind == "cpu":
         found.append(
             "The protocol asks for cuda, and no CUDA device is visible here: hours and memory are those of"
-            f" {device.name}. Name a GPU's file with --speed, or measure on one: {measuring(costs[0].run, 'cuda')}"
+            f" {device.name}. Name a GPU's file with --speed, or measure on one: {speed_command(costs[0].run, 'cuda')}"
         )
     return found
 
@@ -221,7 +229,7 @@ def notes(protocol: Protocol, costs: list[VariantCost], device: Device) -> list[
 DISK = (
     "Disk of a run: bytes of its arrays (weights twice and once more for each of probe.steps; scores and gradient norms"
     " in 8 bytes a number; curves), with LPIPS. At most: with two checkpoints of weights and Adam's moments, which go"
-    " when the run ends. Left out: the data folder, films and figures (a few MiB at most), MLflow's copy."
+    " when the run ends. Left out: the data folder, animations and figures (a few MiB at most), MLflow's copy."
 )
 HOURS = (
     "Time: MACs x 2 over the FLOP/s that a measured training step reached; evaluation at the same rate. An estimate:"
@@ -229,12 +237,12 @@ HOURS = (
     " starts of processes, tables and figures."
 )
 MEMORY = (
-    "Memory of a run: the measured peak of that file, scaled by what the plain path keeps for the way back (counted),"
-    " with weights and Adam's moments"
+    "Memory of a run: the measured peak of that file, scaled by what the reference path keeps for the backward pass"
+    " (counted), with weights and Adam's moments"
 )
 
 
-def how_counted(run: RunConfig) -> str:
+def macs_note(run: RunConfig) -> str:
     """How the MACs of a protocol were counted, with the numbers of `run`."""
     training, data = run.training, run.data
     tested = f"{data.test_clips:,} test clips" if data.test_clips else "left out, as only the data tell how many"
@@ -243,12 +251,12 @@ def how_counted(run: RunConfig) -> str:
         "MACs: multiply-accumulates of the convolutions, counted by torch's FLOP counter without running them; a clip"
         f" is one forward pass over {data.context} + {data.horizon} frames. Training: {training.steps:,} steps x batch"
         f" {training.batch_size}{twice} = {clips_trained(run):,} clips x 3 passes (1 forward, 2 backward). Validation:"
-        f" {data.validation_clips:,} clips at every look. Evaluation: {tested}. Probe:"
+        f" {data.validation_clips:,} clips at each validation. Evaluation: {tested}. Probe:"
         f" {run.probe.clips:,} clips, 7 passes a stage, roughly. ({run.variant}; others by their own keys.)"
     )
 
 
-def rates(costs: list[VariantCost]) -> list[str]:
+def speed_notes(costs: list[VariantCost]) -> list[str]:
     """Which measured speeds were taken, for what, and how they differ from it."""
     used: dict[tuple[Speed, tuple[str, ...]], list[VariantCost]] = {}
     for one in costs:
@@ -260,28 +268,30 @@ def rates(costs: list[VariantCost]) -> list[str]:
         ratio = f"{low:.2g}" if f"{low:.2g}" == f"{high:.2g}" else f"{low:.2g} to {high:.2g}"
         other = f"; measured with {', '.join(mismatches)}" if mismatches else ""
         lines.append(
-            f"{speed.name}: {rate(speed):.3g} FLOP/s, {speed.about()}, {ratio} times the MACs in a time step of a"
-            f" batch{other}. For {', '.join(one.run.variant for one in those)}."
+            f"{speed.name}: {flops_per_s(speed):.3g} FLOP/s, {speed.about()}, {ratio} times the MACs in a time step"
+            f" of a batch{other}. For {', '.join(one.run.variant for one in those)}."
         )
     probes = {one.probe_speed.name: one.probe_speed for one in costs if one.probe_speed}
-    return lines + [f"{name}: {rate(one):.3g} FLOP/s, {one.about()}. For the probe." for name, one in probes.items()]
+    return lines + [
+        f"{name}: {flops_per_s(one):.3g} FLOP/s, {one.about()}. For the probe." for name, one in probes.items()
+    ]
 
 
-def missing(device: Device, costs: list[VariantCost]) -> str:
+def how_to_measure(device: Device, costs: list[VariantCost]) -> str:
     """What to do where no speed of the device was measured."""
     return (
         f"Hours, memory and what fits side by side: not known, as no training step was measured on {device.name}"
         f" (results/reference/speed). Measure one, in minutes, and give its file with --speed:"
-        f" {measuring(costs[0].run, device.kind)}"
+        f" {speed_command(costs[0].run, device.kind)}"
     )
 
 
-def measuring(run: RunConfig, kind: str) -> str:
+def speed_command(run: RunConfig, kind: str) -> str:
     """The command that measures the training step of `run`."""
     model, training = run.model, run.training
     options = {
         "device": kind,
-        "variant": variant_like(run),
+        "variant": similar_variant(run),
         "hidden-channels": ",".join(map(str, model.hidden_channels)),
         "norm": model.norm,
         "frame-size": model.frame_size,
@@ -298,19 +308,19 @@ def measuring(run: RunConfig, kind: str) -> str:
     return command_line("python", "-m", "benchmark", "speed", *words)
 
 
-def variant_like(run: RunConfig) -> str:
+def similar_variant(run: RunConfig) -> str:
     """A registered variant of the cell of `run`, with a highway if it has one."""
     wanted = run.model.cell, bool(run.model.highway_slot)
     return next(name for name, one in VARIANTS.items() if (one.cell, bool(one.slot)) == wanted)
 
 
-def quantity(value: int) -> str:
+def with_prefix(value: int) -> str:
     """A large number in three digits and a letter."""
     power = min(max(math.floor(math.log10(value)) // 3, 0), 6) if value else 0
     return f"{value / 1000**power:.4g} {' kMGTPE'[power]}".strip()
 
 
-def duration(hours: float | None) -> str:
+def format_hours(hours: float | None) -> str:
     """Hours in the unit that suits them."""
     if hours is None:
         return MISSING

@@ -21,7 +21,7 @@ WHAT = {
 
 
 def time_paths(options: argparse.Namespace) -> None:
-    """Time the fast path beside the plain one, in turn in one process, against the device's own ceilings.
+    """Time the optimised path and the reference path in turn in one process, beside the device's own ceilings.
 
     Raises:
         UserError: no such variant, or sizes that do not fit together.
@@ -60,7 +60,7 @@ def spec_of(options: argparse.Namespace) -> ModelSpec:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """The result for people."""
+    """The result in lines for people, times in ms."""
     where = f"{result['accelerator']}, {result['threads']} threads, torch {result['torch']}, TF32 {result['tf32']}"
     text = [f"{result['what']}: {WHAT[result['what']]}", where]
     for name in ("plain", "fast"):
@@ -79,7 +79,7 @@ def lines(result: dict[str, Any]) -> list[str]:
 
 
 SHOWN = {
-    "ratio": "fast against plain: {:.2f} times",
+    "ratio": "optimised path compared with the reference path: {:.2f} times",
     "processor_ratio": "by processor time, which other programs disturb less: {:.2f} times",
     "clips_per_s": "{:.1f} clips/s",
     "clips_per_s_apart": "{:.1f} clips/s one after the other",
@@ -88,7 +88,7 @@ SHOWN = {
     "flops_per_s": "{:.3g} FLOP/s, counted as direct convolutions",
     "fraction_of_matmul": "{:.2f} of the rate of a large matrix product",
     "share_of_step": "{:.2%} of a training step",
-    "cost": "the probe takes {:.2f} times as long as a plain backward pass",
+    "cost": "the probe takes {:.2f} times as long as a backward pass to the weights",
     "processor_cost": "by processor time: {:.2f} times",
 }
 """Key of the result -> how it is said."""

@@ -27,7 +27,7 @@ LONGEST_S = 5.0
 """A ceiling is measured no more often than this takes."""
 
 
-def stream_of(options: argparse.Namespace, device: str) -> ClipStream:
+def make_stream(options: argparse.Namespace, device: str) -> ClipStream:
     """Clips of made-up digits: what they show has no part in what they cost."""
     side = max(2, 28 * options.frame_size // 64)
     digits = np.random.default_rng(1).integers(0, 256, (1000, side, side), dtype=np.uint8)
@@ -35,8 +35,10 @@ def stream_of(options: argparse.Namespace, device: str) -> ClipStream:
     return ClipStream(digits, seed=1, frame_size=options.frame_size, num_digits=2, frames=frames, device=device)
 
 
-def step_of(options: argparse.Namespace, spec: ModelSpec, device: str, plain: bool) -> Callable[[Tensor], Any]:
-    """A training step of its own network; the plain one is eager and in single precision."""
+def make_training_step(
+    options: argparse.Namespace, spec: ModelSpec, device: str, plain: bool
+) -> Callable[[Tensor], Any]:
+    """A training step of its own network; the reference path (`plain`) is eager and in single precision."""
     training = TrainingConfig(  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
         steps=1,
         batch_size=options.batch_size,
@@ -59,14 +61,25 @@ def step_of(options: argparse.Namespace, spec: ModelSpec, device: str, plain: bo
     return one
 
 
-def beside(
+def time_in_turn(
     paths: dict[str, Callable[[Any], Any]],
     labels: dict[str, str],
     device: str,
     repeats: int,
     given: Callable[[int], Any] = lambda repeat: repeat,
 ) -> dict[str, Any]:
-    """Times of two paths, warmed up and then taken in turn on what `given` makes, so that both see the same machine."""
+    """Time two paths in turn, after two calls each that warm them up, so that both see the same machine.
+
+    Args:
+        paths: `plain`, the reference path, and `fast`, the optimised one, or any two ways that are compared.
+        labels: what people are told of each.
+        repeats: timed calls of each.
+        given: makes the input of both paths from the number of the repeat.
+
+    Returns:
+        Of each path in `paths`: median, quartiles and sum of its times in s, median processor time in s, peak memory in
+        MiB; of both: the median ratio of their times, plain over fast, by the clock and by processor time.
+    """
     start_with = given(0)
     peaks = {}
     for name, path in paths.items():
@@ -78,12 +91,12 @@ def beside(
     for repeat in range(repeats):
         work_on = given(repeat)
         for name, path in paths.items():
-            wait(device)
-            start, start_busy = time.perf_counter(), processor_s()
+            synchronise(device)
+            start, start_busy = time.perf_counter(), processor_time_s()
             path(work_on)
-            wait(device)
+            synchronise(device)
             times[name].append(time.perf_counter() - start)
-            busy[name].append(processor_s() - start_busy)
+            busy[name].append(processor_time_s() - start_busy)
     found = {}
     for name, taken in times.items():
         q1, median, q3 = np.quantile(taken, [0.25, 0.5, 0.75]).tolist()
@@ -99,14 +112,14 @@ def beside(
     }
 
 
-def processor_s() -> float:
-    """Processor time of this process and those that take parts of its batches, in seconds."""
+def processor_time_s() -> float:
+    """Processor time of this process and those that share its batches, in seconds."""
     _, *others = worker_pids()
     return time.process_time() + sum(sum(psutil.Process(one).cpu_times()[:2]) for one in others)
 
 
-def wait(device: str) -> None:
-    """Until the device has done all that was asked of it."""
+def synchronise(device: str) -> None:
+    """Wait until the device has done all that was asked of it."""
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -118,7 +131,7 @@ def peak_memory(work: Callable[[], Any], device: str) -> float | None:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()
-        wait(device)
+        synchronise(device)
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)  # else what the path before has freed would be used again and not be counted
@@ -139,19 +152,19 @@ def ceilings(device: str, dtype: torch.dtype) -> dict[str, float]:
     matrix = torch.randn(side, side, device=device).to(dtype)
     source = torch.zeros(length, device=device)
     target = torch.empty_like(source)
-    product_s = best(lambda: matrix @ matrix, device)
-    copy_s = best(lambda: target.copy_(source), device)
+    product_s = shortest_s(lambda: matrix @ matrix, device)
+    copy_s = shortest_s(lambda: target.copy_(source), device)
     return {"matrix_product_flops": 2 * side**3 / product_s, "copy_bytes": 8 * length / copy_s}
 
 
-def best(work: Callable[[], Any], device: str, repeats: int = 5) -> float:
+def shortest_s(work: Callable[[], Any], device: str, repeats: int = 5) -> float:
     """The shortest of a few times: a ceiling is what the device can do, not what it did on average."""
     times = []
     for _ in range(repeats + 1):
-        wait(device)
+        synchronise(device)
         start = time.perf_counter()
         work()
-        wait(device)
+        synchronise(device)
         times.append(time.perf_counter() - start)
         if len(times) > 1 and sum(times) > LONGEST_S:
             break

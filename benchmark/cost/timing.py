@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.cost.stopwatch import beside, ceilings, step_of, stream_of
+from benchmark.cost.stopwatch import ceilings, make_stream, make_training_step, time_in_turn
 from benchmark.data.tensors import to_float
 from benchmark.evaluation.metric_functions import score
 from benchmark.system.devices import cpu_model, prepare_device
@@ -48,14 +48,17 @@ def measure(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[s
 
 def train(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str, Any]:
     """The training step."""
-    stream, fast, plain = stream_of(options, device), *(step_of(options, spec, device, p) for p in (False, True))
+    stream, fast, plain = (
+        make_stream(options, device),
+        *(make_training_step(options, spec, device, p) for p in (False, True)),
+    )
     with_batch = {
         "plain": lambda step: plain(stream.batch(step, options.batch_size)),
         "fast": lambda step: fast(stream.batch(step, options.batch_size)),
     }
     macs = count_macs(spec, options.context, options.horizon)
-    labels = {"plain": "plain, fp32", "fast": f"fast, {options.precision}"}
-    found = beside(with_batch, labels, device, options.repeats)
+    labels = {"plain": "reference path, fp32", "fast": f"optimised path, {options.precision}"}
+    found = time_in_turn(with_batch, labels, device, options.repeats)
     found |= {"clips_per_s": options.batch_size / found["step_s"], "macs": macs}
     found["flops_per_s"] = 6 * macs * options.batch_size / found["step_s"]  # backward is twice forward; a MAC is two
     low = device == "cuda" and options.precision == "bf16"  # a CPU rounds to bf16 and computes in fp32
@@ -66,7 +69,7 @@ def train(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str
 
 def inference(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str, Any]:
     """The roll-out."""
-    context = stream_of(options, device).batch(0, options.batch_size)[:, : options.context]
+    context = make_stream(options, device).batch(0, options.batch_size)[:, : options.context]
     networks = {}
     for name in ("plain", "fast"):
         networks[name] = build(spec, 1).to(device)
@@ -76,17 +79,17 @@ def inference(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict
         name: lambda _, name=name: predict(networks[name], context, options.horizon, precisions[name])
         for name in networks
     }
-    labels = {"plain": "plain, fp32", "fast": f"fast, {options.precision}"}
-    found = beside(paths, labels, device, options.repeats)
+    labels = {"plain": "reference path, fp32", "fast": f"optimised path, {options.precision}"}
+    found = time_in_turn(paths, labels, device, options.repeats)
     return found | {"clips_per_s": options.batch_size / found["step_s"]}
 
 
 def data(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str, Any]:
     """The stream, beside a training step of the fast path."""
-    stream, step = stream_of(options, device), step_of(options, spec, device, plain=False)
+    stream, step = make_stream(options, device), make_training_step(options, spec, device, plain=False)
     frames = stream.batch(0, options.batch_size)
     paths = {"plain": lambda _: step(frames), "fast": lambda number: stream.batch(number, options.batch_size)}
-    found = beside(paths, {"plain": "training step", "fast": "its batch of clips"}, device, options.repeats)
+    found = time_in_turn(paths, {"plain": "training step", "fast": "its batch of clips"}, device, options.repeats)
     share = found["step_s"] / found["plain_step_s"]
     found |= {"ratio": None, "processor_ratio": None}  # they are no two ways to one thing
     return found | {"clips_per_s": options.batch_size / found["step_s"], "share_of_step": share}
@@ -94,7 +97,7 @@ def data(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str,
 
 def evaluate(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str, Any]:
     """The metrics, on all clips once in each of two ways; a part of the clips takes the place of a repeat."""
-    stream = stream_of(options, device)
+    stream = make_stream(options, device)
 
     def pair(part: int) -> tuple[Tensor, Tensor]:
         count = min(CLIPS_AT_ONCE, options.clips - part * CLIPS_AT_ONCE)
@@ -104,7 +107,7 @@ def evaluate(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[
 
     paths = {"plain": lambda frames: by_frame(*frames), "fast": lambda frames: score(*frames)}
     labels = {"plain": "scikit-image, frame by frame", "fast": "benchmark.evaluation.metric_functions.score"}
-    found = beside(paths, labels, device, -(-options.clips // CLIPS_AT_ONCE), given=pair)
+    found = time_in_turn(paths, labels, device, -(-options.clips // CLIPS_AT_ONCE), given=pair)
     totals = {name: path["total_s"] for name, path in found["paths"].items()}
     found["ratio"] = totals["plain"] / totals["fast"]
     return found | {"clips": options.clips, "clips_per_s": options.clips / totals["fast"]}
@@ -113,11 +116,11 @@ def evaluate(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[
 def probe(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str, Any]:
     """All that the probe does for one measure, beside the gradient of the same scalar for the weights; batch by batch.
 
-    Both are in float64 and on the plain path. A batch takes the place of a repeat, the last one may be smaller.
+    Both are in float64 and on the reference path. A batch takes the place of a repeat, the last one may be smaller.
     """
     from benchmark.evaluation.gradient_probe import measure, scalar_of
 
-    stream, network = stream_of(options, device), build(spec, 1).double().to(device)
+    stream, network = make_stream(options, device), build(spec, 1).double().to(device)
     network.reference_path = True
 
     def clips(part: int) -> Tensor:
@@ -134,7 +137,7 @@ def probe(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str
 
     labels = {"plain": "forward and backward to the weights", "fast": "the probe, one measure"}
     paths = {"plain": to_weights, "fast": to_states}
-    found = beside(paths, labels, device, -(-options.clips // options.batch_size), given=clips)
+    found = time_in_turn(paths, labels, device, -(-options.clips // options.batch_size), given=clips)
     plain, ours = (found["paths"][name]["total_s"] for name in ("plain", "fast"))
     found |= {"cost": ours / plain, "processor_cost": 1 / found["processor_ratio"], "clips_per_s": options.clips / ours}
     found |= {"ratio": None, "processor_ratio": None}  # they are no two ways to one thing

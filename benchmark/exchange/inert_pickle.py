@@ -1,25 +1,28 @@
 """A stand-in for `pickle` that builds tensors, numbers and texts, and makes nothing of all else: no code is run.
 
-`torch.load(..., pickle_module=...)` takes it. Every class or function that a file names and that does not build a
-tensor becomes `Inert`, which takes any arguments and any state and does nothing with them.
+`torch.load(..., pickle_module=...)` takes it: its `load` for the head of an old file, its `Unpickler` for what the file
+holds. Every class or function that a file names and that does not build a tensor becomes `Inert`, which takes any
+arguments and any state and does nothing with them.
 """
 
 import collections
 import pickle
-from typing import Any
+from collections.abc import Callable
+from typing import IO, Any
 
 import torch
 import torch._utils
 
-load, dumps, dump, HIGHEST_PROTOCOL = pickle.load, pickle.dumps, pickle.dump, pickle.HIGHEST_PROTOCOL
-BUILDS: dict[tuple[str, str], Any] = {
+TYPES: dict[tuple[str, str], type] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch", "Size"): torch.Size,
-} | {
-    ("torch._utils", name): getattr(torch._utils, name)
-    for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
 }
-"""(module, name) of what builds tensors and the dictionaries that hold them."""
+"""(module, name) of the types that hold tensors and their shapes."""
+BUILDERS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch._utils", name): getattr(torch._utils, name)
+    for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter")
+}
+"""(module, name) of the functions that build tensors."""
 
 
 class Inert:
@@ -57,4 +60,13 @@ class Unpickler(pickle.Unpickler):
         """The class or function of that name, if it is let in."""
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
-        return BUILDS.get((module, name), Inert)
+        if (module, name) in BUILDERS:
+            # A pickle may set attributes of a function that it names: it gets one that nobody else has.
+            builder = BUILDERS[module, name]
+            return lambda *arguments: builder(*arguments)
+        return TYPES.get((module, name), Inert)
+
+
+def load(file: IO[bytes], **options: Any) -> Any:
+    """The next object in `file`, as `pickle.load` gives it, by `Unpickler`."""
+    return Unpickler(file, **options).load()

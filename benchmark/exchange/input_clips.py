@@ -1,4 +1,4 @@
-"""Clips that a person hands to `predict`: what may be read and written, and frames made to fit. Imports no torch."""
+"""Clips that a person hands to `predict` and `evaluate`: how they are read, and made to fit. Imports no torch."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,8 @@ from benchmark.system.errors import UserError
 from benchmark.system.storage import check_output
 from models.spec import ModelSpec
 
-OUTPUTS = {".npy": "values", ".gif": "an animation", ".png": "a prediction strip"}
+OUTPUTS = {".npy": "values", ".gif": "an animation", ".mp4": "a video", ".png": "a prediction strip"}
+"""Ending of what `predict` writes -> what it is."""
 READABLE = (".gif", ".npy", ".npz", *ENDINGS)
 
 
@@ -34,35 +35,70 @@ def check_paths(weights: Path, source: Path, output: Path) -> None:
     for flag, path in {"--weights": weights, "--input": source}.items():
         if not path.exists():
             raise UserError(f"{flag}: {path}: no such file")
-    if output.resolve() in (weights.resolve(), source.resolve()) or source.resolve() in output.resolve().parents:
-        raise UserError(f"--output: {output} would lie in what is read; name another file")
-    check_output(output)
+    check_apart(output, weights, source)
     if source.is_file() and source.suffix.lower() not in READABLE:
         raise UserError(
             f"--input: {source} is no {', '.join(READABLE)} and no folder; of anything else make one of these first"
         )
 
 
-def open_input(path: Path, given: int, layout: str | None) -> ClipFiles:
+def check_apart(output: Path, *sources: Path) -> None:
+    """Refuse an output that cannot be written or would harm what is read, before anything is computed.
+
+    Raises:
+        UserError: `output` is one of `sources`, lies in one that is a folder, or cannot be written.
+    """
+    for source in (source.resolve() for source in sources):
+        if source == output.resolve() or source in output.resolve().parents:
+            raise UserError(f"--output: {output} would lie in what is read; name another file")
+    check_output(output)
+
+
+def open_input(path: Path, given: int, layout: str | None, white: int | None = None) -> ClipFiles:
     """The clips at `path`: one video, one folder of PNG frames, or what `open_clips` knows.
 
     Args:
         given: frames that every clip must have.
         layout: of arrays, see `open_clips`.
+        white: the value of a white pixel, see `scale_values`.
 
     Raises:
         UserError: as `open_clips`.
     """
     of_png = path.is_dir() and {entry.suffix.lower() for entry in entries_of(path)} == {".png"}
     if not of_png and not (path.is_file() and path.suffix.lower() in (".gif", *ENDINGS)):
-        return open_clips(path, given, layout)
+        return scale_values(open_clips(path, given, layout, white), path, white)
     clip = open_single(path, layout)
     if clip.lengths[0] < given:
         raise UserError(f"{path}: has {clip.lengths[0]} frames, but {given} are to be given; say fewer with --context")
-    return clip
+    return scale_values(clip, path, white)
 
 
-def fitted(clips: ClipFiles, spec: ModelSpec) -> ClipFiles:
+def scale_values(clips: ClipFiles, path: Path, white: int | None) -> ClipFiles:
+    """The same clips, whose value `white` is white.
+
+    Args:
+        path: of the clips, for messages.
+        white: 1 or 255; None for what the type says: 255 in uint8, 1 in floats.
+
+    Returns:
+        Clips whose `read` gives uint8 from 0 to 255, or float32.
+    """
+
+    def read(numbers: range, frames: int) -> Frames:
+        values = clips.read(numbers, frames)
+        if values.dtype != np.uint8:
+            return as_float(values) / np.float32(white)
+        if white == 255:
+            return values
+        if values.max() > 1:
+            raise UserError(f"{path}: has {values.dtype} values up to {values.max()}, but --white 1 says 1 is white")
+        return values * np.uint8(255)
+
+    return clips if white is None else replace(clips, read=read)
+
+
+def fit_clips(clips: ClipFiles, spec: ModelSpec) -> ClipFiles:
     """The same clips with frames as a network of `spec` takes them, see `fit_frames`."""
     side = spec.frame_size
     if clips.frame == (spec.channels, side, side):

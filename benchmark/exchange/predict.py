@@ -8,8 +8,8 @@ from jaxtyping import Float
 
 from benchmark.data.videos.layouts import Frames
 from benchmark.evaluation.clip_images import film_animation, film_strip
-from benchmark.exchange.input_clips import as_float, fitted, how_to_fit, open_input
-from benchmark.exchange.score import check_taken, clips_note, forecast_of, given_frames, split_note
+from benchmark.exchange.input_clips import as_float, fit_clips, how_to_fit, open_input
+from benchmark.exchange.score import check_accepts, clips_note, context_frames, forecast_of, split_note
 from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
 from benchmark.system.files import atomic_buffer
@@ -18,7 +18,7 @@ from models.predictor import Predictor
 from models.spec import ModelSpec
 
 MOST_CLIPS = 8
-"""Clips in one film or film strip."""
+"""Clips in one animation, video or prediction strip."""
 LONGEST_NAME = 40
 
 
@@ -30,6 +30,7 @@ def predict(
     layout: str | None,
     context: int | None,
     horizon: int | None,
+    white: int | None,
     fit: bool,
     batch_size: int,
     device: str,
@@ -38,11 +39,12 @@ def predict(
 
     Args:
         source, layout: see `benchmark.exchange.input_clips.open_input`.
-        output: .npy: float32 in [0, 1], (T, H, W, C) for one clip and (N, T, H, W, C) for several; .gif and .png: to
-            look at, beside the frames that the input has after the context.
+        output: .npy: float32 in [0, 1], (T, H, W, C) for one clip and (N, T, H, W, C) for several; .gif, .mp4 and
+            .png: to look at, beside the frames that the input has after the context.
         context: frames given; None for as many as the weights were trained with.
         horizon: frames predicted; None for what the shortest clip leaves, or where it leaves none for as many as are
             given.
+        white: the value of a white pixel, see `benchmark.exchange.input_clips.scale_values`.
         fit: crop, scale and convert frames to what the weights are for.
 
     Returns:
@@ -54,16 +56,17 @@ def predict(
     """
     prepare_device(device, torch.get_num_threads())
     network = load_weights(weights).to(device)
-    given = given_frames(weights, context)
-    clips = open_input(source, given, layout)
+    given = context_frames(weights, context)
+    clips = open_input(source, given, layout, white)
     rest = min(clips.lengths) - given
     predicted = horizon or rest or given
     true = min(rest, predicted)
-    notes = [f"{source}: {clips_note(clips, given + true)}; {clips.check_values(source, given + true)}."]
+    values = clips.check_values(source, given + true, white)
+    notes = [f"{source}: {clips_note(clips, given + true)}; {values}."]
     if fit:
-        clips = fitted(clips, network.spec)
+        clips = fit_clips(clips, network.spec)
     try:
-        check_taken(network.spec, clips.frame, f"{source}: its clips")
+        check_accepts(network.spec, clips.frame, f"{source}: its clips")
     except UserError as error:
         raise UserError(f"{error}; {how_to_fit(source, network.spec)}") from None
     notes += [size_note(network.spec, clips.frame, fit), split_note(weights, given, predicted)]
@@ -96,12 +99,21 @@ def draw(
     output: Path,
     name: str,
 ) -> None:
-    """Write a film or a film strip of the clips in file `name`, whose first `context` frames were given."""
+    """Write an animation, a video or a prediction strip of the clips in `name`, whose first `context` frames are given.
+
+    Raises:
+        UserError: PyAV has no encoder for a video.
+    """
     true = as_pixels(frames)
     examples = {"clip": np.arange(1, len(true) + 1), "context": true[:, :context], "truth": true[:, context:]}
     examples["prediction"] = as_pixels(prediction)
     if output.suffix.lower() == ".gif":
         film_animation(examples, output)
+        return
+    if output.suffix.lower() == ".mp4":
+        from benchmark.exchange.prediction_video import write_video
+
+        write_video(examples, output)
         return
     name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
     film_strip(examples, f"{name}: {context} frames given, {prediction.shape[1]} predicted", output, "clip")

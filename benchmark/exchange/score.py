@@ -1,5 +1,6 @@
 """Scores of a file of weights, trained here or imported: on the test clips of a protocol or on a person's own clips."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,20 +13,21 @@ from torch import Tensor
 from benchmark.config.lpips_backbones import BACKBONES
 from benchmark.config.metrics import METRICS, columns
 from benchmark.config.protocol import Protocol
+from benchmark.config.variants import BASELINES
 from benchmark.data.clips import load_clips
 from benchmark.data.tensors import to_float
 from benchmark.data.videos.clip_files import ClipFiles, open_clips
 from benchmark.evaluation.evaluate import recorded_lpips, score_clips
-from benchmark.evaluation.forecasts import Forecast
+from benchmark.evaluation.forecasts import Forecast, baseline
 from benchmark.evaluation.lpips_backbone import load_lpips, look_for
 from benchmark.evaluation.mean_scores import mean_scores
 from benchmark.evaluation.metric_functions import score
+from benchmark.exchange.input_clips import check_apart, scale_values
 from benchmark.reporting.tables.notes import definition_note
 from benchmark.reporting.tables.rendering import Table, number
 from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
 from benchmark.system.parquet import write_parquet
-from benchmark.system.storage import check_output
 from benchmark.training.weight_files import load_weights, trained_context
 from models.predictor import Predictor
 from models.spec import ModelSpec
@@ -47,7 +49,7 @@ def score_weights(path: Path, protocol: Protocol, results_dir: Path, data_dir: P
     notes = [f"{len(clips)} test clips of protocol {protocol.name}.", split_note(path, given, predicted)]
     if lpips is None:
         notes.append(f"LPIPS was not measured: no {protocol.evaluation.lpips_backbone} backbone.")
-    return table_of("Scores on the test clips", path, frames, notes)
+    return score_table("Scores on the test clips", {path.name: frames}, notes)
 
 
 def score_files(
@@ -56,6 +58,7 @@ def score_files(
     *,
     output: Path,
     layout: str | None,
+    white: int | None,
     context: int | None,
     horizon: int | None,
     lpips_backbone: str | None,
@@ -64,10 +67,13 @@ def score_files(
     batch_size: int,
     device: str,
 ) -> Table:
-    """Score the weights at `path` on the clips at `data` in fp32, and write the scores of every frame to `output`.
+    """Score the weights at `path` and the baselines on the clips at `data`, in fp32.
+
+    The scores of every frame predicted by the weights go to `output`.
 
     Args:
         data, layout: see `open_clips`.
+        white: the value of a white pixel, see `benchmark.exchange.input_clips.scale_values`.
         context: frames given; None for as many as the weights were trained with.
         horizon: frames predicted; None for what the shortest clip leaves.
         lpips_backbone: looked for in `data_dir`/lpips and torch's cache, into which `download` fetches it; None to
@@ -77,25 +83,31 @@ def score_files(
         UserError: a file is missing, damaged, of another kind or cannot be written, clips are too short, or the
             network takes no frames like those.
     """
-    check_output(output)
+    check_apart(output, path, data)
     prepare_device(device, torch.get_num_threads())
     network = load_weights(path).to(device)
-    given = given_frames(path, context)
-    clips = open_clips(data, given + (horizon or 1), layout)
+    given = context_frames(path, context)
+    clips = scale_values(open_clips(data, given + (horizon or 1), layout, white), data, white)
     check_frames(network.spec, clips.frame, f"{data}: its clips")
     predicted = horizon or min(clips.lengths) - given
     record = look_for(lpips_backbone, data_dir, bool(download)) if lpips_backbone else None
     lpips = load_lpips(record, data_dir, device) if record else None
-    values = clips.check_values(data, given + predicted)
+    values = clips.check_values(data, given + predicted, white)
+    forecasts = {path.name: forecast_of(network, predicted)}
+    forecasts |= {label: baseline(name, predicted) for name, label in BASELINES.items()}
     try:
-        frames = score_batches(forecast_of(network, predicted), clips, given, predicted, batch_size, lpips, device)
+        frames = {
+            name: score_batches(forecast, clips, given, predicted, batch_size, lpips, device)
+            for name, forecast in forecasts.items()
+        }
     except UserError as error:  # what a metric cannot score is in this file, which it does not know
         raise UserError(str(error) if str(data) in str(error) else f"{data}: {error}") from None
-    write_parquet(output, frames)
+    write_parquet(output, frames[path.name])
     notes = [f"{data.name}: {clips_note(clips, given + predicted)}; {values}.", split_note(path, given, predicted)]
     if lpips is None:
         notes.append(lpips_note(lpips_backbone))
-    return table_of("Scores on clips of your own", path, frames, [*notes, f"Scores of every frame: {output}."])
+    notes += [f"Scores of every frame: {output}.", *reading_notes(frames)]
+    return score_table("Scores on clips of your own", frames, notes)
 
 
 def score_batches(
@@ -139,23 +151,53 @@ def forecast_of(network: Predictor, horizon: int) -> Forecast:
     return forecast
 
 
-def table_of(title: str, path: Path, frames: pd.DataFrame, notes: list[str]) -> Table:
-    """The means of `frames`, one row a metric, with `notes`, what each metric is and what its mean leaves out."""
-    means = mean_scores(frames.assign(weights=path.name), by=["weights"])
-    rows = [
-        {"Metric": METRICS[row.metric].head, path.name: number(row.mean, METRICS[row.metric].decimals)}  # pyright: ignore[reportArgumentType]  # a row of `mean_scores`
-        for row in means.itertuples()
-    ]
-    notes = notes + [definition_note(name, "clips and frames") for name in means["metric"]]
-    infinite, undefined = int(means["infinite"].max()), int(frames["mse"].isna().sum())
+def score_table(title: str, frames: dict[str, pd.DataFrame], notes: list[str]) -> Table:
+    """The mean scores of each forecast, one row a metric, with `notes`, what each metric is and what its mean omits.
+
+    Args:
+        frames: head of a column -> the scores of every frame; the first is of the weights.
+    """
+    means = mean_scores(pd.concat(scores.assign(weights=name) for name, scores in frames.items()), by=["weights"])
+    cells = []
+    for metric, rows in means.groupby("metric", sort=False):
+        of = METRICS[str(metric)]
+        values = rows.set_index("weights")["mean"]
+        cells.append({"Metric": of.head} | {name: number(values[name], of.decimals) for name in frames})
+    weights, scores = next(iter(frames.items()))
+    own = means[means["weights"] == weights]
+    notes = notes + [definition_note(name, "clips and frames") for name in own["metric"]]
+    infinite, undefined = int(own["infinite"].max()), int(scores["mse"].isna().sum())
     if infinite:
         notes.append(f"Frames with infinite PSNR (prediction identical to truth), left out of its mean: {infinite}.")
     if undefined:
         notes.append(f"Frames with a prediction that is not finite, which leave no mean: {undefined}.")
-    return Table(title, means, pd.DataFrame(rows), notes)
+    return Table(title, means, pd.DataFrame(cells), notes)
 
 
-def given_frames(path: Path, context: int | None) -> int:
+def reading_notes(frames: dict[str, pd.DataFrame]) -> list[str]:
+    """What the numbers mean: what the baselines are, and how the weights compare with the best of them.
+
+    Args:
+        frames: as in `score_table`: the weights first, then the baselines.
+    """
+    (weights, ours), *baselines = ((name, float(scores["mse"].mean())) for name, scores in frames.items())
+    notes = [
+        f"{', '.join(name for name, _ in baselines)}: predictions without training, from the same context frames."
+        " A network that is no better than all of them has not learnt how these clips move."
+        " ↓ lower is better, ↑ higher is better; numbers of other clips cannot be compared with these."
+    ]
+    name, least = min(baselines, key=lambda one: one[1])
+    if math.isfinite(ours) and least > 0:
+        change = ours / least - 1
+        verdict = f"{abs(change):.1%} {'below' if change < 0 else 'above'}"
+        notes.append(
+            f"MSE of {weights} is {verdict} that of the best baseline ({name}): it is"
+            f" {'better than' if change < 0 else 'no better than'} a prediction without training."
+        )
+    return notes
+
+
+def context_frames(path: Path, context: int | None) -> int:
     """The frames that are given: `context`, or as many as the weights at `path` were trained with.
 
     Raises:
@@ -194,12 +236,12 @@ def lpips_note(net: str | None) -> str:
 
 def check_frames(spec: ModelSpec, frame: Sequence[int], where: str) -> None:
     """Raise UserError if a network of `spec` cannot take frames of (C, H, W), or if those cannot be scored."""
-    check_taken(spec, frame, where)
+    check_accepts(spec, frame, where)
     if frame[0] != 1:
         raise UserError(f"{where} have {frame[0]} channels; the metrics are defined for frames of one")
 
 
-def check_taken(spec: ModelSpec, frame: Sequence[int], where: str) -> None:
+def check_accepts(spec: ModelSpec, frame: Sequence[int], where: str) -> None:
     """Raise UserError if a network of `spec` cannot take frames of (C, H, W).
 
     A norm per element fixes the size of a frame; without one both sides may be any multiple of the patches.

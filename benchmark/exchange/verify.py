@@ -1,4 +1,4 @@
-"""Our cells, networks, probe, clips and metrics held against numbers that other code computed.
+"""Our cells, networks, probe, clips and metrics compared with numbers that other code computed.
 
 A case is one `.npz` file: what it is follows from the names of its arrays, every size from their shapes. Cells and
 networks run in float64 on the CPU with the weights of the other code base (`models.foreign_weights`).
@@ -91,11 +91,11 @@ def _outcomes(path: Path, data_dir: Path | None) -> Iterator[Outcome]:
         if {"pred", "true"} <= names:
             yield from _metric_outcomes(path.stem, dict(stored), data_dir)
         elif {"x0", "y0", "theta"} <= names:
-            yield _judge(path.stem, trajectories, dict(stored), names & {"top", "left"}, EXACT)
+            yield _compare(path.stem, trajectories, dict(stored), names & {"top", "left"}, EXACT)
         elif any(name.startswith("param.") for name in names):
             compute = network if "input.frames" in names else cell_step
             results = {name for name in names if name.startswith(("output.", "grad.", "probe."))}
-            yield _judge(path.stem, compute, dict(stored), results, FLOAT64_BOUND)
+            yield _compare(path.stem, compute, dict(stored), results, FLOAT64_BOUND)
         else:
             yield Outcome(path.stem, "skipped", "the names of its arrays are of no kind of case")
 
@@ -103,7 +103,7 @@ def _outcomes(path: Path, data_dir: Path | None) -> Iterator[Outcome]:
 def _metric_outcomes(case: str, arrays: Arrays, data_dir: Path | None) -> Iterator[Outcome]:
     names = {name for name in arrays if METRIC_OF.get(name, name) in METRICS}
     perceptual = {name for name in names if name.startswith("lpips_")}
-    yield _judge(case, metrics, arrays, names - perceptual, METRIC_BOUND)
+    yield _compare(case, metrics, arrays, names - perceptual, METRIC_BOUND)
     for net, backbone in BACKBONES.items():
         results = {name for name in perceptual if name.startswith(f"lpips_{net}")}
         if not results:
@@ -117,14 +117,14 @@ def _metric_outcomes(case: str, arrays: Arrays, data_dir: Path | None) -> Iterat
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         record = {"net": net, "status": "found", "file": path.name, "sha256": sha256}
         compute = partial(metrics, lpips=load_lpips(record, data_dir, "cpu"))
-        yield _judge(f"{case}: LPIPS ({net})", compute, arrays, results, LPIPS_BOUND)
+        yield _compare(f"{case}: LPIPS ({net})", compute, arrays, results, LPIPS_BOUND)
     others = arrays.keys() - names - {"pred", "true"}
     if others:
         yield Outcome(f"{case}: {', '.join(sorted(others))}", "skipped", "no metric of ours")
 
 
-def _judge(case: str, compute: Compute, arrays: Arrays, results: set[str], bound: float) -> Outcome:
-    """Hold what `compute` makes against the arrays `results` of the case."""
+def _compare(case: str, compute: Compute, arrays: Arrays, results: set[str], bound: float) -> Outcome:
+    """Compare what `compute` makes with the arrays `results` of the case."""
     if not results:
         return Outcome(case, "skipped", "holds no results")
     try:

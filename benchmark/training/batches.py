@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from benchmark.config.protocol import RunConfig
 from benchmark.data.clip_source import Clips, ClipSource, Stream

@@ -36,7 +36,7 @@ def test_training_is_timed_on_both_paths_beside_the_ceilings(tmp_path, capsys, p
     assert {"ratio", "peak_memory_mib", "tf32"} <= set(found)
     for path in found["paths"].values():
         assert path["q1_s"] <= path["median_s"] <= path["q3_s"]
-    assert f"fast against plain: {found['ratio']:.2f} times" in capsys.readouterr().out
+    assert f"optimised path compared with the reference path: {found['ratio']:.2f} times" in capsys.readouterr().out
 
 
 @pytest.mark.gpu

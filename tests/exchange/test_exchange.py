@@ -3,13 +3,17 @@
 import argparse
 import dataclasses
 import os
+import pickle
 import re
+import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -255,10 +259,15 @@ def test_weights_of_predrnn_v2_come_without_the_adapter_of_its_loss(bring_in, ca
     ("spoilt", "told"),
     [
         (lambda tensor: (tensor * 127).to(torch.int8), "holds torch.int8, not floating-point weights"),
-        (lambda tensor: torch.full_like(tensor, float("nan")), "values that are NaN or infinite"),
-        (lambda tensor: torch.full_like(tensor, float("inf")), "values that are NaN or infinite"),
+        (lambda tensor: torch.full_like(tensor, float("nan")), "values that are NaN, infinite or too large"),
+        (lambda tensor: torch.full_like(tensor, float("inf")), "values that are NaN, infinite or too large"),
+        (lambda tensor: tensor.to(torch.float8_e4m3fn), "holds torch.float8_e4m3fn, not floating-point weights"),
+        (lambda tensor: tensor.double() + 1e200, "values that are NaN, infinite or too large for float32"),
+        (lambda tensor: tensor.to_sparse(), "is a tensor of layout torch.sparse_coo, not an array of numbers"),
+        (lambda tensor: tensor.to("meta"), "is a tensor without values (meta), not an array of numbers"),
+        (lambda tensor: torch.ones(1).expand(10**10), "is (10000000000,) by repeating fewer numbers"),
     ],
-    ids=["int8", "nan", "inf"],
+    ids=["int8", "nan", "inf", "float8", "too large", "sparse", "meta", "repeated"],
 )
 def test_weights_that_are_no_numbers_of_a_network_are_refused_by_name(bring_in, weights, spoilt, told, capsys):
     status, path = bring_in(weights | {"conv_last.weight": spoilt(weights["conv_last.weight"])}, "openstl")
@@ -287,3 +296,131 @@ def test_a_checkpoint_given_to_predict_is_told_of_import_weights_and_never_to_be
     with pytest.raises(UserError, match=r"best.ckpt: is a file of torch.save.*`import-weights`") as told:
         load_weights(tmp_path / "best.ckpt")
     assert "remove" not in str(told.value)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_come_in_as_float32(bring_in, weights, tmp_path, zipped, dtype):
+    stored = {name: tensor.to(dtype) for name, tensor in weights.items()}
+    torch.save(stored, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    for tensors_only in (True, False):
+        found = read_state_dict(tmp_path / "w.pt", tensors_only=tensors_only)
+        assert all(torch.equal(found[name], tensor) for name, tensor in stored.items())
+    status, path = bring_in(stored, "openstl", "--patch-size", "2")
+    assert status == 0
+    assert torch.equal(load_weights(path).to_frame.weight, stored["conv_last.weight"].float())
+
+
+def test_the_option_reads_the_tensors_of_a_file_that_is_else_refused(bring_in, weights, tmp_path, capsys):
+    stored = {"state_dict": weights, "hyper_parameters": argparse.Namespace(lr=1), "trap": Trap(tmp_path / "trapped")}
+    assert bring_in(stored, "openstl", "--patch-size", "2")[0] == 2
+    status, path = bring_in(stored, "openstl", "--patch-size", "2", "--tensors-only")
+    assert status == 0, capsys.readouterr().err
+    assert torch.equal(load_weights(path).to_frame.weight, weights["conv_last.weight"])
+    assert not (tmp_path / "trapped").exists()
+
+
+OLD_FORM = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True, "protocol_version": 1001, "type_sizes": {}})
+"""The three objects before what is stored, in a file of torch.save that is no zip archive."""
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_no_part_of_a_file_of_the_old_form_is_run(tmp_path, place):
+    parts = [*OLD_FORM, {"w": torch.Size([1])}, []]
+    parts[place] = Trap(tmp_path / "trapped")
+    (tmp_path / "old.pt").write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in parts))
+    with pytest.raises(UserError):
+        read_state_dict(tmp_path / "old.pt", tensors_only=True)
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_a_tar_archive_as_torch_once_wrote_them_is_refused_and_not_run(tmp_path):
+    with tarfile.open(tmp_path / "old.pt", "w") as archive:
+        for name in ("storages", "tensors", "pickle"):
+            (tmp_path / name).write_bytes(pickle.dumps(Trap(tmp_path / "trapped")))
+            archive.add(tmp_path / name, name)
+    for tensors_only in (True, False):
+        with pytest.raises(UserError, match="is a tar archive"):
+            read_state_dict(tmp_path / "old.pt", tensors_only=tensors_only)
+    assert not (tmp_path / "trapped").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_compiled_network_is_refused_before_torch_loads_it(tmp_path, monkeypatch):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
+    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("torch.jit.load was called"))
+    for tensors_only in (True, False):
+        with pytest.raises(UserError, match=r"script.pt: is a network compiled by torch.jit"):
+            read_state_dict(tmp_path / "script.pt", tensors_only=tensors_only)
+
+
+def test_a_compressed_archive_which_could_fill_the_memory_is_refused_unread(tmp_path):
+    torch.save({"w": torch.zeros(2**20)}, tmp_path / "w.pt")
+    with zipfile.ZipFile(tmp_path / "w.pt") as whole, zipfile.ZipFile(tmp_path / "small.pt", "w") as small:
+        for part in whole.infolist():
+            small.writestr(part.filename, whole.read(part), zipfile.ZIP_DEFLATED)
+    with pytest.raises(UserError, match="is a compressed archive"):
+        read_state_dict(tmp_path / "small.pt")
+
+
+def test_a_file_cannot_change_what_builds_tensors(tmp_path):
+    before = torch._utils._rebuild_tensor_v2.__defaults__
+    # BUILD on the function itself: GLOBAL, state, BUILD.
+    program = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}X\x0c\x00\x00\x00__defaults__K\x01\x85s\x86b."
+    (tmp_path / "old.pt").write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in OLD_FORM) + program)
+    with pytest.raises(UserError):
+        read_state_dict(tmp_path / "old.pt", tensors_only=True)
+    assert torch._utils._rebuild_tensor_v2.__defaults__ is before
+
+
+def test_a_dictionary_that_holds_itself_is_no_state_dict(tmp_path):
+    stored: dict = {"epoch": 1}
+    stored["state_dict"] = {"model": stored}
+    torch.save(stored, tmp_path / "w.pt")
+    with pytest.raises(UserError, match=r"holds no state dict.*; its keys are epoch, state_dict"):
+        read_state_dict(tmp_path / "w.pt")
+
+
+def test_a_layer_far_out_is_refused_without_counting_up_to_it(bring_in, weights, capsys):
+    assert bring_in(weights | {"cell_list.99999999999.conv_x.0.weight": torch.ones(1)})[0] == 2
+    assert "keys of layer 99999999999" in capsys.readouterr().err
+
+
+def test_shapes_of_a_network_that_no_memory_holds_are_refused_before_it_is_made(bring_in, weights, capsys):
+    weights["cell_list.0.conv_h.0.weight"] = torch.ones(0, 2**14, 3, 3)
+    weights |= {f"cell_list.{layer}.conv_h.0.weight": torch.ones(0, 2**14, 3, 3) for layer in range(3)}
+    assert bring_in(weights)[0] == 2
+    assert "shapes that do not fit one causal_lstm network" in capsys.readouterr().err
+
+
+def test_a_file_is_never_written_over_the_one_that_is_read(bring_in, weights, tmp_path, capsys):
+    assert bring_in(weights, "openstl", "--output", str(tmp_path / "theirs.pt"))[0] == 2
+    assert "theirs.pt would lie in what is read; name another" in capsys.readouterr().err
+    assert read_state_dict(tmp_path / "theirs.pt").keys() == weights.keys()
+
+
+@pytest.mark.parametrize(
+    ("fields", "entry"),
+    [
+        ({}, "- {id: predrnn-openstl, base: predrnn, conv_bias: false}"),
+        ({"cell": "convlstm"}, "- {id: convlstm-openstl, base: convlstm, conv_bias: false, forget_bias: 0.0}"),
+        (
+            {"cell": "causal_lstm", "o_sees_h": False, "w3_kernel": 1, "norm": "channel", "hidden_channels": (3, 2)},
+            "conv_bias: false, o_sees_h: true, w3_kernel: 3, highway_channels: 3, norm: none, hidden_channels: [3, 3]}",
+        ),
+    ],
+)
+def test_a_network_that_cannot_be_exported_comes_with_the_variant_that_can(
+    tmp_path, write_protocol, capsys, fields, entry
+):
+    save_weights(tmp_path / "mine.safetensors", build(dataclasses.replace(SPEC, conv_bias=True, **fields), seed=1))
+    files = ["--input", str(tmp_path / "mine.safetensors"), "--output", str(tmp_path / "out.pt")]
+    assert main(["export-weights", "--to", "openstl", *files]) == 2
+    told, pasted = capsys.readouterr().err.rstrip("\n").split("\n")
+    assert "conv_bias True (there False)" in told
+    assert pasted.endswith(entry)
+    (variant,) = yaml.safe_load(pasted)
+    protocol = load_protocol(str(write_protocol(variants=[variant])))
+    network = build(protocol.first_run(variant["id"]).model, seed=1)
+    save_weights(tmp_path / "mine.safetensors", network)
+    assert main(["export-weights", "--to", "openstl", *files]) == 0

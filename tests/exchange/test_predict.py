@@ -2,10 +2,12 @@
 
 import dataclasses
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,10 @@ from PIL import Image
 
 from benchmark.__main__ import main
 from benchmark.data.pixels import to_grey
-from benchmark.exchange.input_clips import fit_frames
+from benchmark.data.videos.video_files import read_video
+from benchmark.evaluation.clip_images import animation_frame
+from benchmark.exchange import prediction_video
+from benchmark.exchange.input_clips import fit_frames, how_to_fit
 from benchmark.training.weight_files import save_weights
 from models.predictor import build
 from models.spec import ModelSpec
@@ -43,7 +48,7 @@ def weights(tmp_path):
     return write
 
 
-def film(frames=FRAMES, height=SIDE, width=SIDE, channels=(), seed=1):
+def random_clip(frames=FRAMES, height=SIDE, width=SIDE, channels=(), seed=1):
     """A clip of random frames (T, H, W, *channels), uint8."""
     return np.random.default_rng(seed).integers(0, 256, (frames, height, width, *channels), dtype=np.uint8)
 
@@ -73,7 +78,7 @@ def expected(frames, horizon=FRAMES - CONTEXT, context=CONTEXT, spec=SPEC):
 
 
 def test_every_kind_of_input_gives_the_prediction_of_the_network(weights, tmp_path):
-    frames = film()
+    frames = random_clip()
     np.save(tmp_path / "grey.npy", frames)
     np.save(tmp_path / "channel.npy", frames[:, None])
     np.save(tmp_path / "float.npy", frames[..., None] / 255)
@@ -92,7 +97,7 @@ def test_every_kind_of_input_gives_the_prediction_of_the_network(weights, tmp_pa
 
 
 def test_the_command_in_a_process_of_its_own_says_what_it_did(weights, tmp_path):
-    source = write_gif(tmp_path / "clip.gif", film())
+    source = write_gif(tmp_path / "clip.gif", random_clip())
     command = [sys.executable, "-m", "benchmark", "predict", "--weights", weights(), "--input", source]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([*command, "--output", "y.npy"], env=environment, capture_output=True, text=True)
@@ -106,7 +111,7 @@ def test_the_command_in_a_process_of_its_own_says_what_it_did(weights, tmp_path)
 
 
 def test_the_horizon_is_what_the_input_leaves_or_as_many_as_are_given_and_may_be_longer(weights, tmp_path):
-    frames, path = film(), weights()
+    frames, path = random_clip(), weights()
     whole, short = write_gif(tmp_path / "whole.gif", frames), write_gif(tmp_path / "short.gif", frames[:CONTEXT])
     for source, options, horizon in [(whole, (), 2), (short, (), 3), (whole, ("--horizon", 7), 7)]:
         assert predict(path, source, "y.npy", *options) == 0
@@ -116,7 +121,7 @@ def test_the_horizon_is_what_the_input_leaves_or_as_many_as_are_given_and_may_be
 
 
 def test_several_clips_are_predicted_one_by_one_whatever_the_batch(weights, tmp_path):
-    clips = np.stack([film(seed=seed) for seed in range(3)])
+    clips = np.stack([random_clip(seed=seed) for seed in range(3)])
     np.save(tmp_path / "clips.npy", clips[:, :, None])
     assert predict(weights(), tmp_path / "clips.npy", "y.npy", "--batch-size", 2) == 0
     truth = np.stack([expected(clip[..., None]) for clip in clips])
@@ -124,7 +129,7 @@ def test_several_clips_are_predicted_one_by_one_whatever_the_batch(weights, tmp_
 
 
 def test_colour_is_predicted_in_colour(weights, tmp_path):
-    frames = film(channels=(3,))
+    frames = random_clip(channels=(3,))
     path = weights(channels=3)
     for output in ("y.npy", "y.gif", "y.png"):
         assert predict(path, write_pngs(tmp_path / output, frames), output) == 0
@@ -148,8 +153,8 @@ def pixels(prediction):
     return np.round(255 * prediction).astype(np.uint8)
 
 
-def test_a_film_plays_the_input_and_frames_the_prediction_beside_what_truth_there_is(weights, tmp_path):
-    frames, horizon = film(), 4
+def test_an_animation_plays_the_input_and_frames_the_prediction_beside_what_truth_there_is(weights, tmp_path):
+    frames, horizon = random_clip(), 4
     assert predict(weights(), write_gif(tmp_path / "clip.gif", frames), "y.gif", "--horizon", horizon) == 0
     predicted = pixels(expected(frames[..., None], horizon))
     scale = round(128 / SIDE)
@@ -172,8 +177,8 @@ def test_a_film_plays_the_input_and_frames_the_prediction_beside_what_truth_ther
                 assert np.abs(beside - predicted[t - CONTEXT, ..., 0]).max() <= 1
 
 
-def test_without_truth_a_film_has_one_panel_which_plays_the_input_and_then_the_prediction(weights, tmp_path):
-    frames = film(CONTEXT)
+def test_without_truth_an_animation_has_one_panel_which_plays_the_input_and_then_the_prediction(weights, tmp_path):
+    frames = random_clip(CONTEXT)
     assert predict(weights(), write_gif(tmp_path / "clip.gif", frames), "y.gif") == 0
     played = np.concatenate([frames, pixels(expected(frames[..., None], CONTEXT))[..., 0]])
     with Image.open("y.gif") as shown:
@@ -187,7 +192,7 @@ def test_without_truth_a_film_has_one_panel_which_plays_the_input_and_then_the_p
 
 
 def test_a_strip_shows_input_and_prediction_and_errors_only_where_there_is_truth(weights, tmp_path):
-    frames, path = film(), weights()
+    frames, path = random_clip(), weights()
     predicted = pixels(expected(frames[..., None], 4))
     heights = []
     for number, given in enumerate((FRAMES, CONTEXT)):
@@ -206,8 +211,116 @@ def test_a_strip_shows_input_and_prediction_and_errors_only_where_there_is_truth
     assert heights[0] > heights[1]
 
 
-def test_of_many_clips_a_film_shows_the_first_and_says_so(weights, tmp_path, capsys):
-    clips = np.stack([film(seed=seed)[:, None] for seed in range(9)])
+@pytest.mark.parametrize("encoder", prediction_video.ENCODERS)
+@pytest.mark.parametrize("given", [FRAMES, CONTEXT])
+def test_a_video_plays_what_the_animation_plays_five_frames_a_second(weights, tmp_path, monkeypatch, encoder, given):
+    monkeypatch.setattr(prediction_video, "ENCODERS", {encoder: prediction_video.ENCODERS[encoder]})
+    frames, horizon = random_clip(height=8, width=SIDE), 4
+    np.save(tmp_path / "clip.npy", frames[:given])
+    path = weights()
+    assert predict(path, tmp_path / "clip.npy", "y.mp4", "--horizon", horizon, "--layout", "THW") == 0
+    given_frames = torch.from_numpy(frames[None, :CONTEXT, None] / np.float32(255))
+    with torch.no_grad():
+        predicted = pixels(build(SPEC, 1).predict(given_frames, horizon).clamp(0, 1).movedim(2, -1).numpy())
+    examples = {"clip": np.array([1]), "context": frames[None, :CONTEXT, :, :, None], "prediction": predicted}
+    examples["truth"] = frames[None, CONTEXT:given, :, :, None]
+    with av.open("y.mp4") as video:
+        stream = video.streams.video[0]
+        assert stream.average_rate == 5
+        shown = [frame.to_ndarray(format="rgb24") for frame in video.decode(stream)]
+    assert len(shown) == CONTEXT + horizon
+    for t, picture in enumerate(shown, start=1):
+        height, width = np.asarray(animation_frame(examples, t)).shape[:2]
+        assert picture.shape[:2] == (height + height % 2, width + width % 2)
+        difference = picture[:height, :width].astype(int) - np.asarray(animation_frame(examples, t))
+        assert np.abs(difference).mean() < 4, t
+        assert (picture[height:] > 240).all()
+        assert (picture[:, width:] > 240).all()
+    assert len(read_video(Path("y.mp4"), CONTEXT + horizon)) == CONTEXT + horizon
+
+
+def test_a_picture_of_odd_sides_becomes_a_video_of_even_ones(tmp_path, monkeypatch):
+    odd = Image.fromarray(random_clip(1, 31, 45, (3,))[0])
+    monkeypatch.setattr(prediction_video, "animation_frame", lambda examples, t: odd)
+    examples = {name: np.zeros((1, 2, 4, 4, 1), np.uint8) for name in ("context", "prediction")}
+    prediction_video.write_video(examples, tmp_path / "y.mp4")
+    with av.open(str(tmp_path / "y.mp4")) as video:
+        assert [(frame.height, frame.width) for frame in video.decode(video=0)] == [(32, 46)] * 4
+
+
+def test_without_an_encoder_a_video_is_refused_with_what_to_write_instead(weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(prediction_video, "ENCODERS", {"nothing": {}})
+    assert predict(weights(), write_gif(tmp_path / "clip.gif", random_clip()), "y.mp4") == 2
+    assert "y.mp4: PyAV has no encoder of nothing here; write .gif instead" in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
+MASK = random_clip() > 127
+WHITE = {
+    "bool": (MASK, ("--white", 1), MASK),
+    "uint8 mask": (MASK.astype(np.uint8), ("--white", 1), MASK),
+    "float mask": (MASK.astype(np.float32), (), MASK),
+    "almost black": (MASK.astype(np.uint8), ("--white", 255), MASK / 255),
+    "floats to 255": (random_clip().astype(np.float64), ("--white", 255), random_clip() / 255),
+    "floats to 1": (random_clip() / 255, ("--white", 1), random_clip() / 255),
+    "bytes": (random_clip(), ("--white", 255), random_clip() / 255),
+}
+
+
+@pytest.mark.parametrize("case", WHITE)
+@pytest.mark.parametrize("form", ["array", "archive", "folder"])
+def test_what_white_is_may_be_said(weights, tmp_path, case, form):
+    values, options, truth = WHITE[case]
+    source = {"array": tmp_path / "clip.npy", "archive": tmp_path / "clip.npz", "folder": tmp_path / "clips"}[form]
+    if form == "folder":
+        source.mkdir()
+        np.save(source / "1.npy", values)
+    else:
+        (np.save if form == "array" else np.savez)(source, values)
+    assert predict(weights(), source, "y.npy", "--layout", "THW", *options) == 0
+    np.testing.assert_allclose(np.load("y.npy"), expected((255 * truth)[..., None]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "told"),
+    [
+        (
+            MASK,
+            (),
+            "floats (0 to 1); `predict` and `evaluate` read bool with --white 1",
+        ),
+        (MASK.astype(np.uint8), (), "all uint8 values are 0 or 1; add --white 1 where 1 is white (a mask), or --white"),
+        (random_clip(), ("--white", 1), "has uint8 values up to 255, but --white 1 says 1 is white"),
+        (random_clip().astype(float), (), "those from 0 to 255 are read with --white 255"),
+        (random_clip().astype(float) * 2, ("--white", 255), "floats must lie in [0, 1]"),
+    ],
+)
+def test_values_whose_white_is_not_known_are_refused_with_the_flag_that_says_it(
+    weights, tmp_path, capsys, values, options, told
+):
+    np.save(tmp_path / "clip.npy", values)
+    assert predict(weights(), tmp_path / "clip.npy", "y.npy", "--layout", "THW", *options) == 2
+    assert told in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a b", "$(touch owned)", "it's", "50%d", "-y", "a:b", "semi;touch owned"])
+def test_the_command_that_a_message_suggests_runs_as_it_is_whatever_the_path(tmp_path, name):
+    Path(f"{name}.gif").touch()
+    command = how_to_fit(Path(f"{name}.gif"), SPEC).partition("do it yourself: ")[2]
+    (tmp_path / "ffmpeg").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {shlex.quote(str(tmp_path / "told"))}\n')
+    (tmp_path / "ffmpeg").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", command], env=environment, check=True)
+    assert sorted(path.name for path in Path().iterdir()) == sorted([name, f"{name}.gif"])
+    here = Path().absolute()
+    images = f"{here}/{name}".replace("%", "%%") + "/%04d.png"
+    told = (tmp_path / "told").read_text().splitlines()
+    assert told == ["-i", f"{here}/{name}.gif", "-vf", "scale=12:12,format=gray", images]
+
+
+def test_of_many_clips_a_strip_shows_the_first_and_says_so(weights, tmp_path, capsys):
+    clips = np.stack([random_clip(seed=seed)[:, None] for seed in range(9)])
     np.save(tmp_path / "clips.npy", clips)
     assert predict(weights(), tmp_path / "clips.npy", "y.png") == 0
     assert capsys.readouterr().out.endswith("y.png: the first 8 of 9 clips.\n")
@@ -216,7 +329,7 @@ def test_of_many_clips_a_film_shows_the_first_and_says_so(weights, tmp_path, cap
 def test_fit_takes_the_middle_square_in_grey_at_the_size_of_the_weights(weights, tmp_path):
     frames = np.zeros((FRAMES, 24, 60, 3), np.uint8)
     frames[:, :, 18:42] = [[[255, 0, 0]]]
-    frames[:, :, :18] = film(width=18, height=24)[..., None]  # cut off; writers of GIF merge equal frames
+    frames[:, :, :18] = random_clip(width=18, height=24)[..., None]  # cut off; writers of GIF merge equal frames
     assert predict(weights(), write_gif(tmp_path / "wide.gif", frames), "y.npy", "--fit", "--horizon", 2) == 0
     red = np.full((FRAMES, SIDE, SIDE, 1), 0.299 * 255, np.float32)
     np.testing.assert_allclose(np.load("y.npy"), expected(red), atol=0.005)  # the palette of a GIF rounds
@@ -241,7 +354,7 @@ MISTAKES = {
     "size": (("odd.gif",), ["10x14 pixels, which patches of 4 do not divide", "--fit", "ffmpeg -i", "scale=12:12"]),
     "short": (("clip.gif", "--context", 6), ["has 5 frames, but 6 are to be given", "--context"]),
     "short array": (("clip.npy", "--context", 6), ["THW", "needed are 6"]),
-    "layout of a film": (("clip.gif", "--layout", "THW"), ["--layout THW", "leave --layout out"]),
+    "layout of an animation": (("clip.gif", "--layout", "THW"), ["--layout THW", "leave --layout out"]),
     "torn": (("torn.gif",), ["cannot be read as a video"]),
     "range": (("range.npy", "--layout", "THW"), ["values from", "must lie in [0, 1]"]),
 }
@@ -249,10 +362,10 @@ MISTAKES = {
 
 @pytest.mark.parametrize("case", MISTAKES)
 def test_clips_that_do_not_fit_are_refused_with_a_line_and_the_output_of_before_stays(weights, tmp_path, capsys, case):
-    frames, (words, told) = film(), MISTAKES[case]
+    frames, (words, told) = random_clip(), MISTAKES[case]
     write_gif(tmp_path / "clip.gif", frames)
-    write_gif(tmp_path / "colour.gif", film(channels=(3,)))
-    write_gif(tmp_path / "odd.gif", film(height=10, width=14))
+    write_gif(tmp_path / "colour.gif", random_clip(channels=(3,)))
+    write_gif(tmp_path / "odd.gif", random_clip(height=10, width=14))
     (tmp_path / "torn.gif").write_bytes((tmp_path / "clip.gif").read_bytes()[:90])
     np.save(tmp_path / "clip.npy", frames)
     np.save(tmp_path / "range.npy", frames.astype(np.float32))
@@ -265,7 +378,7 @@ def test_clips_that_do_not_fit_are_refused_with_a_line_and_the_output_of_before_
 
 
 def test_weights_that_know_no_context_and_values_that_are_not_finite_are_said(weights, tmp_path, capsys):
-    source = write_gif(tmp_path / "clip.gif", film())
+    source = write_gif(tmp_path / "clip.gif", random_clip())
     assert predict(weights(context=None), source, "y.gif") == 2
     assert "say how many with --context" in capsys.readouterr().err
     for value in ("nan", "inf"):
@@ -281,7 +394,12 @@ def test_weights_that_know_no_context_and_values_that_are_not_finite_are_said(we
 @pytest.mark.parametrize(
     ("weights_name", "source", "output", "told"),
     [
-        ("w", "clip.gif", "y.txt", ["y.txt says not what to write", ".npy (values), .gif (an animation)"]),
+        (
+            "w",
+            "clip.gif",
+            "y.txt",
+            ["y.txt says not what to write", ".npy (values), .gif (an animation), .mp4 (a video)"],
+        ),
         ("missing", "clip.gif", "y.npy", ["--weights: ", "missing: no such file"]),
         ("w", "missing.gif", "y.npy", ["--input: ", "missing.gif: no such file"]),
         ("w", "clip.txt", "y.npy", ["clip.txt is no .gif, .npy, .npz, .avi, .mp4", "and no folder"]),

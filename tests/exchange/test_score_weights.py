@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from benchmark.__main__ import main
-from benchmark.config.lpips_backbones import BACKBONES
 from benchmark.config.metrics import METRICS, columns
+from benchmark.config.variants import BASELINES
 from benchmark.data.tensors import to_float
 from benchmark.evaluation import lpips_backbone as backbone
+from benchmark.evaluation.forecasts import baseline
 from benchmark.evaluation.metric_functions import score as score_frames
+from benchmark.reporting.tables.rendering import number as format_number
 from benchmark.training.train import train
 from benchmark.training.weight_files import save_weights, trained_context
 from models.predictor import build
@@ -68,10 +70,6 @@ def expected(clips, network=None, context=CONTEXT, horizon=HORIZON, lpips=None):
     return pd.DataFrame({name: values.numpy().ravel() for name, values in scores.items()})
 
 
-def test_the_command_line_knows_the_backbones():
-    assert tuple(BACKBONES) == BACKBONES
-
-
 def test_the_command_scores_a_file_in_a_process_of_its_own(clips, weights, tmp_path):
     np.save(tmp_path / "clips.npy", clips.transpose(1, 0, 2, 3))
     command = [sys.executable, "-m", "benchmark", "evaluate", "--weights", str(weights()), "--device", "cpu"]
@@ -92,6 +90,46 @@ def test_the_command_scores_a_file_in_a_process_of_its_own(clips, weights, tmp_p
     assert "* clips.npy: read as T,N,H,W: 7 clips of 5 frames of 12x12 pixels; uint8 from 0 to 255.\n" in said
     assert "* 3 frames given, 2 predicted.\n" in said
     assert "* Scores of every frame: scores.parquet.\n" in said
+
+
+def test_the_baselines_stand_beside_the_weights_and_a_line_says_which_is_better(clips, weights, tmp_path, capsys):
+    np.save(tmp_path / "clips.npy", clips[:, :, None])
+    assert evaluate(weights(), tmp_path / "clips.npy") == 0
+    said = capsys.readouterr().out
+    heads, _, *rows = [line.split("|")[1:-1] for line in said.splitlines() if line.startswith("|")]
+    assert [head.strip() for head in heads] == ["Metric", "ours.safetensors", *BASELINES.values()]
+    frames = to_float(torch.from_numpy(clips))[:, :, None]
+    truth, least = frames[:, CONTEXT:], {}
+    for name, label in BASELINES.items():
+        found = score_frames(baseline(name, HORIZON)(frames[:, :CONTEXT]), truth, None, conventions=True)
+        column = [head.strip() for head in heads].index(label)
+        for metric, row in zip(columns(None, conventions=True), rows, strict=True):
+            assert row[0].strip() == METRICS[metric].head
+            assert row[column].strip() == format_number(found[metric].mean().item(), METRICS[metric].decimals)
+        least[label] = found["mse"].mean().item()
+    ours, best = expected(clips)["mse"].mean(), min(least, key=least.get)
+    change = ours / least[best] - 1
+    verdict = f"{abs(change):.1%} {'below' if change < 0 else 'above'} that of the best baseline ({best})"
+    assert f"MSE of ours.safetensors is {verdict}" in said
+    assert "A network that is no better than all of them has not learnt how these clips move." in said
+    assert len(pd.read_parquet("scores.parquet")) == 7 * HORIZON
+
+
+@pytest.mark.parametrize(("dtype", "option"), [(bool, "1"), (np.uint8, "1"), (np.float32, "255")])
+def test_clips_score_the_same_in_whatever_type_they_are_once_white_is_said(weights, tmp_path, dtype, option):
+    mask = np.random.default_rng(1).random((2, 5, 1, 12, 12)) > 0.5
+    path = weights()
+    np.save(tmp_path / "bytes.npy", np.uint8(255) * mask)
+    np.save(tmp_path / "other.npy", (mask * (255 if option == "255" else 1)).astype(dtype))
+    assert evaluate(path, tmp_path / "bytes.npy", "--output", "a.parquet") == 0
+    assert evaluate(path, tmp_path / "other.npy", "--output", "b.parquet", "--white", option) == 0
+    pd.testing.assert_frame_equal(pd.read_parquet("a.parquet"), pd.read_parquet("b.parquet"))
+
+
+def test_a_mask_of_0_and_1_is_not_scored_as_black(weights, tmp_path, capsys):
+    np.save(tmp_path / "mask.npy", np.random.default_rng(1).integers(0, 2, (2, 5, 1, 12, 12), dtype=np.uint8))
+    assert evaluate(weights(), tmp_path / "mask.npy") == 2
+    assert "mask.npy: all uint8 values are 0 or 1; add --white 1" in capsys.readouterr().err
 
 
 def predrnn_arrays(clips):
@@ -229,6 +267,19 @@ def test_an_output_that_cannot_be_written_is_named_before_anything_is_read(weigh
     said = capsys.readouterr().err
     assert f"--output: {output} cannot be written ({why}" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("output", ["clips.npy", "ours.safetensors", "folder/scores.parquet"])
+def test_scores_are_never_written_over_what_is_read(clips, weights, tmp_path, capsys, output):
+    path, data = weights(), tmp_path / "clips.npy"
+    if output.startswith("folder"):
+        data = tmp_path / "folder"
+        data.mkdir()
+    np.save(tmp_path / "folder" / "1.npy" if data.is_dir() else data, clips[0, :, None])
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert evaluate(path, data, "--output", tmp_path / output, "--layout", "TCHW") == 2
+    assert "would lie in what is read; name another file" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
 def test_a_mistake_leaves_the_scores_of_before(clips, weights, tmp_path):

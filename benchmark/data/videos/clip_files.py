@@ -62,14 +62,15 @@ class ClipFiles:
             return self.luma(numbers, frames)
         return np.stack([to_grey(clip)[:, None] for clip in self.read(numbers, frames)])
 
-    def check_values(self, path: Path, frames: int) -> str:
+    def check_values(self, path: Path, frames: int, white: int | None = None) -> str:
         """Read the first `frames` frames of all clips once, before anything is computed from them.
 
         Returns:
             The type and the range of the values, in words.
 
         Raises:
-            UserError: a file is damaged or unlike the others, or float values are not in [0, 1].
+            UserError: a file is damaged or unlike the others, float values are not in [0, 1], or all uint8 values are
+                0 or 1 and no `white` says what 1 means.
         """
         at_once = max(1, _PIXELS_AT_ONCE // (frames * int(np.prod(self.frame))))
         lows, highs = [], []
@@ -84,14 +85,22 @@ class ClipFiles:
                 span = f"{pixels.dtype} values from {low[place]:g} to {high[place]:g}"
                 raise UserError(
                     f"{path}: clip {first + place + 1} has {span};"
-                    " floats must lie in [0, 1] without NaN (uint8 may be 0 to 255)"
+                    " floats must lie in [0, 1] without NaN (uint8 may be 0 to 255); those from 0 to 255 are read with"
+                    " --white 255"
                 )
             lows.append(low.min())
             highs.append(high.max())
-        return f"{pixels.dtype} from {min(lows):g} to {max(highs):g}"
+        if white is None and pixels.dtype == np.uint8 and max(highs) == 1:
+            raise UserError(
+                f"{path}: all uint8 values are 0 or 1; add --white 1 where 1 is white (a mask), or --white 255 where it"
+                " is almost black"
+            )
+        return f"{pixels.dtype} from {min(lows):g} to {max(highs):g}" + (
+            f", read with --white {white}" if white else ""
+        )
 
 
-def open_clips(path: Path, needed: int, layout: str | None = None) -> ClipFiles:
+def open_clips(path: Path, needed: int, layout: str | None = None, white: int | None = None) -> ClipFiles:
     """Find out how the clips at `path` are stored; pixels are not read yet.
 
     Args:
@@ -101,6 +110,7 @@ def open_clips(path: Path, needed: int, layout: str | None = None) -> ClipFiles:
         needed: frames that every clip must have.
         layout: one of `LAYOUTS`, or of `CLIP_LAYOUTS` for a folder of .npy. Without it a layout is taken only where
             no other fits: 1 or 3 channels, square frames, and at least `needed` of them in a clip.
+        white: the value of a white pixel, where a person named it; only then arrays may be of bool.
 
     Raises:
         UserError: no or several layouts fit, or the files are missing, damaged or of another kind.
@@ -108,13 +118,13 @@ def open_clips(path: Path, needed: int, layout: str | None = None) -> ClipFiles:
     if layout is not None and layout not in LAYOUTS:
         raise UserError(f"--layout: {unknown('layout', layout, LAYOUTS)}")
     if path.is_dir():
-        clips = _open_folder(path, needed, layout)
+        clips = _open_folder(path, needed, layout, white)
     elif not path.exists():
         raise UserError(f"{path}: no such file or folder")
     elif path.suffix.lower() == ".npy":
-        clips = _open_array(path, map_array(path), needed, layout)
+        clips = _open_array(path, map_array(path), needed, layout, white)
     elif path.suffix.lower() == ".npz":
-        clips = _open_npz(path, needed, layout)
+        clips = _open_npz(path, needed, layout, white)
     elif path.suffix.lower() in (".gif", *ENDINGS):
         clips = open_single(path, layout)
     else:
@@ -160,8 +170,8 @@ def open_single(path: Path, layout: str | None) -> ClipFiles:
     return _open_images([path], kind, names.get(kind, f"{kind[1:].upper()} video"))
 
 
-def _open_array(path: Path, array: np.ndarray, needed: int, layout: str | None) -> ClipFiles:
-    check_dtype(path, array.dtype)
+def _open_array(path: Path, array: np.ndarray, needed: int, layout: str | None, white: int | None = None) -> ClipFiles:
+    check_dtype(path, array.dtype, white)
     note = ""
     if layout is None and path.name == PUBLIC_TEST.name and _md5(path) == PUBLIC_TEST.md5:
         layout, note = "TNHW", " (the published Moving MNIST test clips, by checksum)"
@@ -190,7 +200,7 @@ def _open_array(path: Path, array: np.ndarray, needed: int, layout: str | None) 
     )
 
 
-def _open_npz(path: Path, needed: int, layout: str | None) -> ClipFiles:
+def _open_npz(path: Path, needed: int, layout: str | None, white: int | None) -> ClipFiles:
     names = names_in(path)
     if set(PREDRNN) <= set(names):
         if layout is not None:
@@ -200,7 +210,7 @@ def _open_npz(path: Path, needed: int, layout: str | None) -> ClipFiles:
         raise UserError(
             f"{path}: holds {', '.join(names) or 'no array'}; allowed are one array of clips, or {', '.join(PREDRNN)}"
         )
-    return _open_array(path, map_member(path, names[0]), needed, layout)
+    return _open_array(path, map_member(path, names[0]), needed, layout, white)
 
 
 def _open_predrnn(path: Path, clips: np.ndarray, dims: np.ndarray, frames: np.ndarray) -> ClipFiles:
@@ -239,7 +249,7 @@ def _open_predrnn(path: Path, clips: np.ndarray, dims: np.ndarray, frames: np.nd
     )
 
 
-def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
+def _open_folder(path: Path, needed: int, layout: str | None, white: int | None) -> ClipFiles:
     entries = entries_of(path)
     kinds = sorted({"folder" if entry.is_dir() else entry.suffix.lower() or entry.name for entry in entries})
     if len(kinds) != 1 or kinds[0] not in ("folder", ".npy", ".gif", *ENDINGS):
@@ -255,7 +265,7 @@ def _open_folder(path: Path, needed: int, layout: str | None) -> ClipFiles:
         return _open_images(entries, kind, names.get(kind, f"{kind[1:].upper()} videos"))
     named = layout_of(entries[0], map_array(entries[0]).shape, needed, layout, CLIP_LAYOUTS)
     lengths = [npy_length(named, entry) for entry in entries]
-    return _stored_alone(entries, lengths, partial(read_npy, named), f"files of {','.join(named)}")
+    return _stored_alone(entries, lengths, partial(read_npy, named, white=white), f"files of {','.join(named)}")
 
 
 def _open_images(entries: list[Path], kind: str, read_as: str) -> ClipFiles:

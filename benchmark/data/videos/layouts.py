@@ -58,12 +58,15 @@ def _counts(layout: str, shape: tuple[int, ...]) -> str:
 
 
 def to_ntchw(part: Shaped[np.ndarray, "..."], layout: str) -> Frames:
-    """A copy of `part` with its axes, named by `layout` with N, in our order."""
+    """A copy of `part` with its axes, named by `layout` with N, in our order; bool becomes 0 and 1 in uint8."""
+    part = part.view(np.uint8) if part.dtype == np.bool_ else part
     part = part.transpose([layout.index(axis) for axis in "NTCHW" if axis in layout])
     return np.array(part if "C" in layout else part[:, :, None], order="C")
 
 
-def check_dtype(path: Path, dtype: np.dtype) -> None:
-    """Raise UserError for values whose range is not known."""
-    if dtype != np.uint8 and not np.issubdtype(dtype, np.floating):
-        raise UserError(f"{path}: holds {dtype}; allowed are uint8 (0 to 255) and floats (0 to 1)")
+def check_dtype(path: Path, dtype: np.dtype, white: int | None = None) -> None:
+    """Raise UserError for values whose range is not known; that of bool is where `white` says what True is."""
+    if dtype == np.uint8 or np.issubdtype(dtype, np.floating) or (dtype == np.bool_ and white is not None):
+        return
+    how = "; `predict` and `evaluate` read bool with --white 1" if dtype == np.bool_ else ""
+    raise UserError(f"{path}: holds {dtype}; allowed are uint8 (0 to 255) and floats (0 to 1){how}")

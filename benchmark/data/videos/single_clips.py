@@ -57,10 +57,10 @@ def npy_length(layout: str, path: Path) -> int:
     return array.shape[layout.index("T")]
 
 
-def read_npy(layout: str, path: Path, frames: int) -> Shaped[np.ndarray, "T C H W"]:
-    """The first `frames` frames of a clip in `layout`."""
+def read_npy(layout: str, path: Path, frames: int, white: int | None = None) -> Shaped[np.ndarray, "T C H W"]:
+    """The first `frames` frames of a clip in `layout`; `white` as in `check_dtype`."""
     array = map_array(path)
-    check_dtype(path, array.dtype)
+    check_dtype(path, array.dtype, white)
     return to_ntchw(array[None, :frames], f"N{layout}")[0]  # T stands first in every layout of one clip
 
 

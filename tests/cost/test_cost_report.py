@@ -1,4 +1,4 @@
-"""The verb `plan` says what a protocol will cost; each figure is held against a count, a file or a measured run."""
+"""The command `plan` says what a protocol will cost; each figure is compared with a count, a file or a measured run."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from benchmark.__main__ import main
 from benchmark.config.protocol import load_protocol
 from benchmark.cost import estimate
 from benchmark.cost import measured_speeds as speed_files
-from benchmark.cost.estimate import Disk, Work, hours, memory_mib, nearest
+from benchmark.cost.estimate import Disk, Work, hours, memory_mib, nearest_speed
 from benchmark.cost.measured_speeds import read_speed, speeds_of
 from benchmark.reporting.published_records import FOLDER
 from benchmark.system.devices import cpu_model
@@ -57,7 +57,7 @@ def measured(speeds):
 
 
 def planned(capsys, *arguments):
-    """Exit status and all that the verb says."""
+    """Exit status and all that the command says."""
     status = main(["plan", *map(str, arguments)])
     said = capsys.readouterr()
     return status, said.out + said.err
@@ -118,10 +118,10 @@ def test_the_nearest_speed_has_the_fewest_mismatches_and_then_the_nearest_step(m
     measured("f-inference", run, what="inference")
     found = speeds_of(cpu_model(), "train")
     assert [speed.name for speed in found] == ["a-wide", "b-long", "c-low", "d-threads"]
-    assert nearest(found, run).name == "b-long"  # its time step is the same
-    assert nearest([found[0], *found[2:]], run).name == "a-wide"
+    assert nearest_speed(found, run).name == "b-long"  # its time step is the same
+    assert nearest_speed([found[0], *found[2:]], run).name == "a-wide"
     assert found[2].mismatches(run) == ["precision bf16 for fp32"]
-    assert nearest([], run) is None
+    assert nearest_speed([], run) is None
 
 
 def test_estimate_for_quick_is_near_what_its_published_runs_took():
@@ -130,7 +130,7 @@ def test_estimate_for_quick_is_near_what_its_published_runs_took():
     speeds, protocol = speeds_of("AMD EPYC", "train"), load_protocol("quick")
     for variant in ("convlstm-ghu", "predrnn", "predrnnpp-top"):  # the furthest to both sides, and one of nine between
         run = protocol.first_run(variant)
-        speed = nearest(speeds, run)
+        speed = nearest_speed(speeds, run)
         estimated = estimate.clips_trained(run) / (3600 * hours(Work.of(run).training, speed))
         assert estimated / table["clips_per_s"][variant] == pytest.approx(1, abs=0.3), variant
         assert memory_mib(run, speed) / table["peak_memory_mib"][variant] == pytest.approx(1, abs=0.1), variant
