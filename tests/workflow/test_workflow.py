@@ -25,6 +25,7 @@ from benchmark.system.files import read_json
 from benchmark.system.locks import hold
 from tests.helpers.agreement import BY_HAND, hold_against_each_other
 from tests.helpers.checkout import copy_checkout
+from tests.helpers.forked import snakemake_forker
 from tests.helpers.opened_report import went_through
 
 ROOT = Path(__file__).parents[2]
@@ -57,10 +58,8 @@ def start(checkout, *arguments):
 
 
 def snakemake(checkout, *arguments):
-    """Exit status and output of Snakemake in `checkout`."""
-    process = start(checkout, *arguments)
-    output, _ = process.communicate()
-    return process.returncode, output
+    """Exit status and output of Snakemake in `checkout`, in a process that does not wait for its imports."""
+    return snakemake_forker().run(checkout, environment(), "--cores", "2", *arguments)
 
 
 def planned(checkout, *arguments):
