@@ -10,7 +10,8 @@ BY_HAND = """
 import sys
 from benchmark.__main__ import main
 
-results, data_dir, variants, baselines = sys.argv[1], sys.argv[2], sys.argv[3].split(","), sys.argv[4].split(",")
+results, data_dir = sys.argv[1:3]
+variants, baselines, seeds = (words.split(",") for words in sys.argv[3:])
 common = ["--protocol", "smoke", "--results-dir", results]
 
 def call(verb, *arguments):
@@ -18,14 +19,14 @@ def call(verb, *arguments):
 
 for verb in ("backbone", "data"):
     call(verb, "--data-dir", data_dir)
-for seed in ("2", "1"):
+for seed in reversed(seeds):
     call("train", "--variant", ",".join(reversed(variants)), "--seed", seed)
     for variant in reversed(variants):
         call("probe", "--variant", variant, "--seed", seed)
         call("evaluate", "--variant", variant, "--seed", seed, "--data-dir", data_dir)
 for baseline in reversed(baselines):
     call("evaluate", "--variant", baseline, "--seed", "0", "--data-dir", data_dir)
-for variant, seed in [*((v, s) for v in variants for s in ("1", "2")), *((b, "0") for b in baselines)]:
+for variant, seed in [*((v, s) for v in variants for s in seeds), *((b, "0") for b in baselines)]:
     call("record", "--variant", variant, "--seed", seed)
 for verb in ("plan", "figures", "tables"):
     call(verb)

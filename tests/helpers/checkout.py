@@ -23,7 +23,13 @@ def copy_checkout(folder: Path, records: bool = False) -> Path:
         if (ROOT / name).is_file() and (records or "/records/" not in name):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "copy"]):
-        git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
-        subprocess.run([*git, *command], cwd=folder, check=True)
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    commit(folder)
     return folder
+
+
+def commit(folder: Path) -> None:
+    """Commit all that lies in the copy."""
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
+    for command in (["add", "."], ["commit", "--quiet", "--message", "copy"]):
+        subprocess.run([*git, *command], cwd=folder, check=True)

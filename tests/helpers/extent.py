@@ -1,4 +1,4 @@
-"""How far the tests go: `make test` tries each claim in small, `make test-all` in full, with the tests marked `slow`."""
+"""How far the tests go: `make test` tries each claim in small, `make test-all` in full, with tests marked `slow`."""
 
 from typing import TypeVar
 

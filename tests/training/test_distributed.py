@@ -131,7 +131,7 @@ def shared(tmp_path_factory):
             if name in ("mean", "gaps"):
                 tasks.append({"arguments": ["evaluate", *options, "--data-dir", str(top)]})
     (top / "tasks.json").write_text(json.dumps(tasks))
-    command = [*TORCHRUN, str(ROOT / "tests" / "benchmark" / "shared_runs.py"), str(top)]
+    command = [*TORCHRUN, str(ROOT / "tests" / "helpers" / "shared_runs.py"), str(top)]
     done = subprocess.run(command, cwd=top, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     left = {}
@@ -262,6 +262,7 @@ def process_of(torchrun, rank):
     raise AssertionError(f"torchrun has no process of rank {rank}")
 
 
+@pytest.mark.slow
 def test_training_survives_a_killed_process_and_term_and_ends_in_one_process(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", ENVIRONMENT["MLFLOW_TRACKING_URI"])
     protocol, file, results = write(tmp_path / "killed", training=FOUR | {"steps": 150, "checkpoint_every": 20})
