@@ -2,9 +2,19 @@
 
 LONG = (
     "tests/workflow/test_workflow.py",
-    "tests/workflow/test_cohorts.py",
     "tests/reporting/tracking/test_mirroring.py",
+    "tests/workflow/test_cohorts.py",
+    "tests/reporting/figures/test_figures.py",
+    "tests/cost/test_speed.py",
+    "tests/training/test_resume.py",
+    "tests/reporting/tracking/test_tracking.py",
+    "tests/training/test_train.py",
+    "tests/reporting/tables/test_tables.py",
+    "tests/training/test_guard.py",
+    "tests/reporting/figures/test_score_figures.py",
+    "tests/training/test_cohort.py",
     "tests/training/test_distributed.py",
+    "tests/system/test_disk.py",
 )
 
 
