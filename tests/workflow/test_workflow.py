@@ -20,6 +20,7 @@ import yaml
 from PIL import Image, ImageSequence
 from safetensors.torch import load_file
 
+from benchmark.config.protocol import load_protocol
 from benchmark.reporting.outputs import FIGURE_FORMATS, TABLE_FORMATS, figures_of, tables_of
 from benchmark.system.files import read_json
 from benchmark.system.locks import hold
