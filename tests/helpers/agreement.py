@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from benchmark.reporting.outputs import TABLES
 from benchmark.reporting.record import RECORD
+from benchmark.reporting.registry import TABLES
 from tests.helpers.recorded import decided
 
 BY_HAND = """
