@@ -155,21 +155,6 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_whole_protocol_is_said_in_few_lines_and_ends_with_its_table_and_its_places(said, smoke):
-    assert len(said) < 40
-    assert re.search(r"^smoke: \d+ jobs \(", "\n".join(said), re.MULTILINE)
-    assert not [line for line in said if line.startswith(("rule ", "localrule ", "Job stats", "[")) or "jobid:" in line]
-    jobs = [line for line in said if line.startswith("train ")]
-    assert len(RUNS) - 2 <= len(jobs) <= len(RUNS)
-    assert all(re.search(r" \d+:\d\d( .*)?  \| \d+ of \d+ jobs", line) for line in jobs)
-    table = [line.partition("|")[0].strip() for line in said if "|" in line and "jobs" not in line]
-    assert table[:4] == ["Model", "ConvLSTM", "PredRNN", "PredRNN++"]
-    last = {line.partition(" ")[0]: line for line in said[-5:]}
-    assert list(last) == ["Results", "MLflow", "Log", "Report", "Next"]
-    assert re.search(r"/#/experiments/\d+/runs\?workflowType=machine_learning", last["MLflow"])
-    assert "Finished jobid:" in (smoke.parents[1] / last["Log"].split()[1]).read_text()
-
-
 @pytest.mark.parametrize(
     "name",
     [name if name in ("smoke", "study-init") else pytest.param(name, marks=pytest.mark.slow) for name in PROTOCOLS],
@@ -246,6 +231,21 @@ def test_missing_digits_end_the_run_with_the_message_of_the_verb(checkout, tmp_p
     assert f"error: data_dir: {tmp_path}/mnist/t10k-images-idx3-ubyte.gz not found" in output
     assert "Traceback" not in output
     assert list((tmp_path / "results").rglob("data/*")) == []
+
+
+def test_whole_protocol_is_said_in_few_lines_and_ends_with_its_table_and_its_places(said, smoke):
+    assert len(said) < 40
+    assert re.search(r"^smoke: \d+ jobs \(", "\n".join(said), re.MULTILINE)
+    assert not [line for line in said if line.startswith(("rule ", "localrule ", "Job stats", "[")) or "jobid:" in line]
+    jobs = [line for line in said if line.startswith("train ")]
+    assert len(RUNS) - 2 <= len(jobs) <= len(RUNS)
+    assert all(re.search(r" \d+:\d\d( .*)?  \| \d+ of \d+ jobs", line) for line in jobs)
+    table = [line.partition("|")[0].strip() for line in said if "|" in line and "jobs" not in line]
+    assert table[:4] == ["Model", "ConvLSTM", "PredRNN", "PredRNN++"]
+    last = {line.partition(" ")[0]: line for line in said[-5:]}
+    assert list(last) == ["Results", "MLflow", "Log", "Report", "Next"]
+    assert re.search(r"/#/experiments/\d+/runs\?workflowType=machine_learning", last["MLflow"])
+    assert "Finished jobid:" in (smoke.parents[1] / last["Log"].split()[1]).read_text()
 
 
 def test_every_run_left_whole_files(smoke):
