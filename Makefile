@@ -29,8 +29,8 @@ ENVIRONMENT := $(or $(ACTIVE),$(CURDIR)/.venv)
 LINKED := $(shell test -L .venv && echo linked)
 READY := $(if $(filter-out $(CURDIR)/.venv,$(ACTIVE)),,$(if $(LINKED),linked,.venv/installed))
 IN_VENV := PATH="$(ENVIRONMENT)/bin:$$PATH"
-# A file of tests shares what is costly to make, so that all of it goes to one worker.
-PYTEST := pytest -n $(WORKERS) --dist loadfile
+# A file of tests shares what is costly to make, so that all of it goes to one worker; long files first.
+PYTEST := pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 SUITABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
 .PHONY: all test test-all lint gpu-check ui linked

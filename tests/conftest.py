@@ -1,11 +1,14 @@
 """What holds for all tests."""
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
-import torch
 from jaxtyping import install_import_hook
+
+from tests.helpers import extent
+from tests.helpers.order import long_first
 
 ROOT = Path(__file__).parents[1]
 pytest_plugins = ["tests.helpers.fixtures"]
@@ -23,11 +26,26 @@ install_import_hook(SHAPED, "beartype.beartype")
 # A shell's background jobs ignore Ctrl-C, and so would what the tests start to see it end at one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# On tiny tensors more threads only wait for each other: many times slower where cores are shared.
-torch.set_num_threads(1)
+# On tiny tensors more threads only wait for each other: many times slower where cores are shared. Of all libraries, and
+# in the processes that tests start, too; it has to be said before PyTorch and NumPy are imported.
+for library in ("OMP", "MKL", "OPENBLAS"):
+    os.environ[f"{library}_NUM_THREADS"] = "1"
+
+
+def pytest_configure(config):
+    """Claims are tried in full where the tests marked `slow` are asked for, too."""
+    extent.full = config.option.markexpr in ("", "slow")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take long; within a file nothing changes."""
+    items.sort(key=lambda item: long_first(item.nodeid))
 
 
 def pytest_runtest_setup(item):
     """Tests marked `gpu` skip where there is none."""
-    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("needs a GPU; `make gpu-check` runs it")
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU; `make gpu-check` runs it")

@@ -27,8 +27,10 @@ COPIED = (
     "tests/conftest.py",
     "tests/reference",
     "tests/models",
+    "tests/helpers/extent.py",
     "tests/helpers/fixtures.py",
     "tests/helpers/forked.py",
+    "tests/helpers/order.py",
     "tests/training/test_guard.py",
     "tests/training/test_checkpoint.py",
 )

@@ -88,7 +88,7 @@ COMMANDS = list({(each.text, each.whole): each for each in (*commands(), *EXAMPL
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     """A copy of the checkout, with the files of a person's own that the pages name."""
-    folder = copy_checkout(tmp_path_factory.mktemp("docs"))
+    folder = copy_checkout(tmp_path_factory.mktemp("docs"), records=True)
     sizes = {"hidden_channels": (2, 2), "frame_size": 64, "kernel_size": 3}
     spec = ModelSpec(cell="convlstm", **sizes, conv_bias=False, forget_bias=0.0)  # as OpenSTL has it
     for name in ("model", "convlstm"):

@@ -1,4 +1,4 @@
-"""The mutation check in short; `python tests/mutation_check.py` is the whole of it."""
+"""The mutation check in short, and, in `make test-all`, the whole of `python tests/mutation_check.py`."""
 
 import re
 import subprocess
@@ -16,11 +16,18 @@ A_FEW = """
 import sys
 import torch  # before the processes are forked
 import mutation_check
-mutants = [mutant for mutant in mutation_check.ALL if mutant.equation in ("1f", "2j", "4e", "5b")]
+mutants = [mutant for mutant in mutation_check.ALL if mutant.equation in ("1f", "4e")]
 harmless = mutation_check.Mutant("models/convlstm.py", "1e", "nothing", "f * c + i * g", "i * g + f * c")
 unfit = mutation_check.Mutant("models/convlstm.py", "1e", "not Python", "f * c + i * g", "f * * c")
 sys.exit(mutation_check.check([None, *mutants, harmless, unfit], suite=[mutation_check.NETWORK]))
 """
+
+
+@pytest.mark.slow
+def test_every_mutant_is_caught():
+    command = [sys.executable, ROOT / "tests" / "mutation_check.py"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, "\n".join(line for line in run.stdout.splitlines() if not line.startswith("caught"))
 
 
 def test_a_few_mutants_are_caught_and_survivors_and_unfit_ones_are_named():
@@ -28,14 +35,11 @@ def test_a_few_mutants_are_caught_and_survivors_and_unfit_ones_are_named():
     assert re.findall(r"^\w+ +Eq. \w+|^passes", run.stdout, re.MULTILINE) == [
         "passes",
         "caught   Eq. 1f",
-        "caught   Eq. 2j",
-        "caught   Eq. 2j",
         "caught   Eq. 4e",
-        "caught   Eq. 5b",
         "SURVIVED Eq. 1e",
         "BROKEN   Eq. 1e",
     ], run.stdout + run.stderr
-    assert run.stdout.splitlines()[-1].startswith("6 of 8 ")
+    assert run.stdout.splitlines()[-1].startswith("3 of 5 ")
     assert run.returncode == 1
 
 

@@ -14,6 +14,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from tests.helpers.order import LONG
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK_LINES = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
@@ -235,6 +237,10 @@ def test_what_the_type_check_passes_over_is_one_rule_with_a_reason():
     assert marked
     reasoned = re.compile(r"# pyright: ignore\[report\w+(, report\w+)*\]  # \w")
     assert [line for line in marked if not reasoned.search(line)] == []
+
+
+def test_files_of_tests_that_begin_exist():
+    assert [file for file in LONG if not (ROOT / file).is_file()] == []
 
 
 def test_version_and_licence_are_one_in_all_files():

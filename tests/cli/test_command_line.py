@@ -114,7 +114,9 @@ def test_a_process_ends_with_the_documented_status(status, arguments, tmp_path):
     assert status in EXIT_STATUS
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_stopped_training_ends_with_the_documented_status(forker, write_protocol, results, number, status):
     file = write_protocol(training={"steps": 2000, "checkpoint_every": 2, "validate_every": 1000})
     run = ["--protocol", file, "--variant", "convlstm", "--seed", "1", "--results-dir", results]

@@ -11,11 +11,16 @@ from hypothesis import strategies as st
 
 from benchmark.config.protocol import PROTOCOLS, Protocol, load_protocol
 from benchmark.system.errors import UserError
+from tests.helpers import extent
 
 TEXTS = {path.stem: path.read_bytes() for path in sorted(PROTOCOLS.glob("*.yaml"))}
 VALUES = {name: yaml.safe_load(text) for name, text in TEXTS.items()}
 FUZZED = settings(
-    derandomize=True, database=None, deadline=5000, suppress_health_check=list(HealthCheck), max_examples=1000
+    derandomize=True,
+    database=None,
+    deadline=5000,
+    suppress_health_check=list(HealthCheck),
+    max_examples=extent.of(100, 1000),
 )
 """The same examples every time; none may take longer than 5 s."""
 

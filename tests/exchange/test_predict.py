@@ -96,13 +96,11 @@ def test_every_kind_of_input_gives_the_prediction_of_the_network(weights, tmp_pa
         Path("y.npy").unlink()
 
 
-def test_the_command_in_a_process_of_its_own_says_what_it_did(weights, tmp_path):
+def test_the_command_in_a_process_of_its_own_says_what_it_did(weights, forker, tmp_path):
     source = write_gif(tmp_path / "clip.gif", random_clip())
-    command = [sys.executable, "-m", "benchmark", "predict", "--weights", weights(), "--input", source]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*command, "--output", "y.npy"], env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == [
+    code, said = forker.run("predict", "--weights", weights(), "--input", source, "--output", "y.npy")
+    assert code == 0, said
+    assert said.splitlines() == [
         f"{source}: read as GIF video: 1 clip of 5 frames of 12x12 pixels; uint8 from 0 to 255.",
         "3 frames given, 2 predicted.",
         "y.npy: float32 from 0 to 1, 2 frames, 12 height, 12 width, 1 channels.",

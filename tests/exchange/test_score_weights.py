@@ -70,19 +70,16 @@ def expected(clips, network=None, context=CONTEXT, horizon=HORIZON, lpips=None):
     return pd.DataFrame({name: values.numpy().ravel() for name, values in scores.items()})
 
 
-def test_the_command_scores_a_file_in_a_process_of_its_own(clips, weights, tmp_path):
+def test_the_command_scores_a_file_in_a_process_of_its_own(clips, weights, forker, tmp_path):
     np.save(tmp_path / "clips.npy", clips.transpose(1, 0, 2, 3))
-    command = [sys.executable, "-m", "benchmark", "evaluate", "--weights", str(weights()), "--device", "cpu"]
-    options = ["--data", str(tmp_path / "clips.npy"), "--layout", "TNHW", "--batch-size", "3"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    options = ["--data", tmp_path / "clips.npy", "--layout", "TNHW", "--batch-size", "3", "--device", "cpu"]
+    code, said = forker.run("evaluate", "--weights", weights(), *options)
+    assert code == 0, said
     found = pd.read_parquet("scores.parquet")
     assert list(found.columns) == ["clip", "frame", *columns(None, conventions=True)]
     assert list(zip(found["clip"], found["frame"], strict=True)) == [(c, f) for c in range(1, 8) for f in (1, 2)]
     truth = expected(clips)
     pd.testing.assert_frame_equal(found.drop(columns=["clip", "frame"]), truth, rtol=1e-5)
-    said = done.stdout
     assert said.startswith("### Scores on clips of your own\n\n| Metric ")
     rows = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in said.splitlines() if "|" in line}
     assert rows[METRICS["mse"].head] == f"{truth['mse'].mean():.1f}"

@@ -140,8 +140,9 @@ def one_forker(tmp_path_factory):
 
 
 @pytest.fixture
-def forker(one_forker, tmp_path):
-    """What starts verbs in processes of their own; outputs and MLflow's store lie in the folder of the test."""
+def forker(one_forker, empty_database, tmp_path):
+    """What starts verbs in processes of their own; outputs and MLflow's store, empty, lie in the folder of the test."""
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     one_forker.folder = tmp_path
     return one_forker
 

@@ -16,7 +16,7 @@ from tests.helpers.agreement import BY_HAND, hold_against_each_other
 from tests.helpers.servers import Server
 from tests.slurm import cluster
 from tests.workflow import test_workflow
-from tests.workflow.test_workflow import BASELINES, DATA_DIR, ROOT, RUNS, SMOKE, VARIANTS, environment
+from tests.workflow.test_workflow import BASELINES, DATA_DIR, ROOT, RUNS, SEEDS, SMOKE, VARIANTS, environment
 
 ABSENT = cluster.missing()
 pytestmark = pytest.mark.skipif(
@@ -181,7 +181,8 @@ def test_smoke_through_slurm_with_a_job_cancelled_gives_the_bytes_of_smoke_by_ha
         assert_on_server(server.uri)
     finally:
         server.kill()
-    command = [sys.executable, "-c", BY_HAND, "by-hand", str(DATA_DIR), ",".join(VARIANTS), ",".join(BASELINES)]
+    names = (",".join(map(str, each)) for each in (VARIANTS, BASELINES, SEEDS))
+    command = [sys.executable, "-c", BY_HAND, "by-hand", str(DATA_DIR), *names]
     surroundings = environment() | {"PYTHONPATH": str(checkout), "MLFLOW_TRACKING_URI": "off"}
     done = subprocess.run(command, cwd=checkout, env=surroundings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

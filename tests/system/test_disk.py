@@ -236,7 +236,10 @@ sys.exit(main(sys.argv[4:]))
 """
 
 
-@pytest.mark.parametrize(("checkpoint_every", "file", "kept"), [(100, "metrics.jsonl", 0), (8, "checkpoint.pt", 8)])
+@pytest.mark.parametrize(
+    ("checkpoint_every", "file", "kept"),
+    [pytest.param(100, "metrics.jsonl", 0, marks=pytest.mark.slow), (8, "checkpoint.pt", 8)],
+)
 def test_training_whose_disk_fills_on_the_way_ends_as_if_there_had_been_room(
     disk, folder, write_protocol, tmp_path, prepared_data, checkpoint_every, file, kept
 ):

@@ -262,6 +262,7 @@ def process_of(torchrun, rank):
     raise AssertionError(f"torchrun has no process of rank {rank}")
 
 
+@pytest.mark.slow
 def test_training_survives_a_killed_process_and_term_and_ends_in_one_process(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", ENVIRONMENT["MLFLOW_TRACKING_URI"])
     protocol, file, results = write(tmp_path / "killed", training=FOUR | {"steps": 150, "checkpoint_every": 20})

@@ -46,7 +46,7 @@ def trained(steps=20, **keys):
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()]), losses
 
 
-@pytest.mark.parametrize("reduction", ["mean", "half-sum"])
+@pytest.mark.parametrize("reduction", ["mean", pytest.param("half-sum", marks=pytest.mark.slow)])
 def test_parts_of_a_batch_train_what_the_whole_batch_trains(threads, reduction):
     keys = {"loss_reduction": reduction, "clip_norm": 0.5}
     weights, losses = trained(**keys)
@@ -106,6 +106,7 @@ def family(job):
     pytest.fail(job.wait()[1])
 
 
+@pytest.mark.slow
 def test_a_training_in_parts_is_killed_and_told_to_end_as_any_other(write_protocol, results, forker):
     keys = {"threads": 2, "steps": 60, "checkpoint_every": 5, "validate_every": 60}
     options = ["--protocol", write_protocol(training=keys), "--variant", "predrnnpp", "--seed", "1"]

@@ -30,7 +30,9 @@ def curve(cell: str, precision: str, seed: int) -> np.ndarray:
     return np.array(losses).reshape(-1, WINDOW).mean(axis=1)
 
 
-@pytest.mark.parametrize("cell", ["convlstm", "st_lstm", "causal_lstm"])
+@pytest.mark.parametrize(
+    "cell", ["convlstm", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("st_lstm", "causal_lstm"))]
+)
 def test_loss_curves_in_bf16_lie_within_the_spread_of_seeds(cell):
     seeds = 1, 2, 3, 4
     fp32, bf16 = (np.array([curve(cell, precision, seed) for seed in seeds]) for precision in ("fp32", "bf16"))

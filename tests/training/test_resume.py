@@ -11,6 +11,7 @@ import time
 import pytest
 
 from benchmark.system.files import read_json, read_json_lines
+from tests.helpers import extent
 from tests.helpers.forked import ROOT
 
 RESULTS = ("model.safetensors", "metrics.jsonl", "frames.parquet", "probe.parquet", "probe.json", "run.yaml")
@@ -54,14 +55,12 @@ def scored(forker, file, results):
     return {name: (folder / name).read_bytes() for name in RESULTS} | {"status": read_json(folder / "status.json")}
 
 
-def test_run_killed_at_least_twenty_times_is_the_run_that_was_never_interrupted(
-    write_protocol, results, forker, tmp_path
-):
+def test_run_killed_again_and_again_is_the_run_that_was_never_interrupted(write_protocol, results, forker, tmp_path):
     file = write_protocol(training={"steps": 100, "checkpoint_every": 2, "validate_every": 10})
     folder, chance = results / "tiny" / "runs" / "predrnnpp" / "seed=1", random.Random(6)
     kills, cut_writes = [], 0
     plan = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, WRITING]
-    while len(kills) < 20 or cut_writes < 3:
+    while len(kills) < extent.of(4, 20) or cut_writes < extent.of(1, 3):
         known, kind = points(folder), plan[len(kills) % 4]
         job = forker.start("train", *options(file, results))
         if kind == WRITING:
@@ -158,7 +157,9 @@ def test_all_runs_of_a_cohort_are_left_with_a_checkpoint(write_protocol, results
             assert (folder / name).read_bytes() == theirs.read_bytes()
 
 
-@pytest.mark.parametrize(("number", "listens"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
+@pytest.mark.parametrize(
+    ("number", "listens"), [pytest.param(signal.SIGTERM, True, marks=pytest.mark.slow), (signal.SIGINT, False)]
+)
 def test_command_line_ends_at_a_signal_with_its_status_even_if_nobody_reads_its_output_any_more(
     write_protocol, results, number, listens
 ):

@@ -6,8 +6,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -154,16 +152,17 @@ def test_resumed_run_is_bit_identical_to_the_uninterrupted_one(make_protocol, re
     assert [line["step"] for line in read_json_lines(folder / "timing.jsonl")] == list(range(1, 9))
 
 
-def test_killed_process_is_resumed_bit_for_bit(write_protocol, make_protocol, results):
+def test_killed_process_is_resumed_bit_for_bit(write_protocol, make_protocol, results, forker):
     file = write_protocol(training={"steps": 30})
     run = make_protocol(training={"steps": 30}).run("predrnn", 1)
     folder = run.path(results)
-    command = [sys.executable, "-m", "benchmark", "train", "--protocol", file, "--variant", "predrnn", "--seed", "1"]
-    with subprocess.Popen([*command, "--results-dir", results], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
-        while len(read_json_lines(folder / "metrics.jsonl")) < 5:
-            assert process.poll() is None
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
+    command = ["train", "--protocol", file, "--variant", "predrnn", "--seed", "1", "--results-dir", results]
+    job = forker.start(*command)
+    while len(read_json_lines(folder / "metrics.jsonl")) < 5:
+        assert job.running(), job.wait()
+        time.sleep(0.001)
+    job.send(signal.SIGKILL)
+    assert job.wait()[0] == -signal.SIGKILL
     assert read_json(folder / "status.json")["state"] == "running"
     with (folder / "metrics.jsonl").open("a") as log:
         log.write('{"step": 6, "train/lo')

@@ -1,4 +1,4 @@
-"""Real Snakemake runs of a protocol whose variants are trained two a job, killed and broken on the way."""
+"""Real Snakemake runs of a protocol whose variants are trained two a job; in `make test-all` killed and broken, too."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from benchmark.system.files import read_json
+from tests.helpers import extent
 from tests.workflow import test_workflow
 from tests.workflow.test_workflow import changed, lines, planned, snakemake, start
 
@@ -34,10 +35,18 @@ def timings(checkout):
 
 @pytest.fixture(scope="module")
 def trained(checkout):
-    """A checkout with all runs trained, the first cohort killed on its way; and the lines of times it had by then."""
+    """A checkout with all runs trained, in full after a kill; and the lines of times that the first cohort had then."""
     values = yaml.safe_load((checkout / "workflows" / "protocols" / "smoke.yaml").read_text())
     values |= {"cohort": 2, "seeds": [1], "training": values["training"] | {"steps": 60}}
     (checkout / "workflows" / "protocols" / "cohorts.yaml").write_text(yaml.safe_dump(values))
+    before = killed_on_its_way(checkout) if extent.full else {}
+    code, output = snakemake(checkout, *CALL)
+    assert code == 0, output
+    return checkout, before
+
+
+def killed_on_its_way(checkout):
+    """Kill Snakemake with all its jobs while the first cohort trains; the lines of times of its runs by then."""
     process = start(checkout, *CALL)
     status = folder_of(checkout, "predrnn") / "status.json"
     while not status.exists() or json.loads(status.read_text())["step"] < 8:
@@ -47,22 +56,21 @@ def trained(checkout):
     process.communicate()
     before = {variant: lines(folder_of(checkout, variant) / "timing.jsonl") for variant in ("convlstm", "predrnn")}
     assert not (folder_of(checkout, "predrnn") / "model.safetensors").exists()
-    code, output = snakemake(checkout, *CALL)
-    assert code == 0, output
-    return checkout, before
+    return before
 
 
+@pytest.mark.slow
 def test_killed_cohort_goes_on_from_the_checkpoints_of_its_runs(trained):
     checkout, before = trained
-    for variant in VARIANTS:
-        status = read_json(folder_of(checkout, variant) / "status.json")
-        assert status == {"state": "finished", "step": 60, "steps": 60}
     for variant, known in before.items():
         assert lines(folder_of(checkout, variant) / "timing.jsonl")[:4] == known[:4]  # of the steps 2 to 8
 
 
-def test_every_cohort_left_a_log_and_its_cost(trained):
+def test_every_cohort_trained_its_runs_and_left_a_log_and_its_cost(trained):
     checkout, _ = trained
+    for variant in VARIANTS:
+        status = read_json(folder_of(checkout, variant) / "status.json")
+        assert status == {"state": "finished", "step": 60, "steps": 60}
     assert "predrnn seed=1 | step 60/60" in log_of(checkout, 1)
     assert "predrnnpp seed=1 | step 60/60" in log_of(checkout, 2)
     costs = checkout / "results" / "cohorts" / "benchmarks" / "train"
@@ -86,6 +94,7 @@ def test_variants_with_seeds_of_their_own_are_in_cohorts_of_their_own(trained):
     assert trainings == {"train_cohort_1", "train_cohort_2"}
 
 
+@pytest.mark.slow
 def test_cohort_that_fails_loses_nothing_and_trains_its_stale_run_alone(trained):
     checkout, _ = trained
     before = timings(checkout)

@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+import pytest
 import yaml
 
 from tests.helpers.made_films import write_kth
@@ -33,6 +34,7 @@ PROTOCOL = {
 CALL = ["results/videos/tables/main.md", "--config", "protocol=videos", "data_dir=videos"]
 
 
+@pytest.mark.slow
 def test_folder_of_avi_files_becomes_a_row_of_a_table_and_other_videos_other_rows(checkout):
     folder = checkout / "videos" / "kth"
     write_kth(folder, (1, 15, 17), actions=("walking", "running"), height=15, width=20, codec="mpeg4", pixels="yuv420p")

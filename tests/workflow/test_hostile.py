@@ -35,6 +35,7 @@ def config(folder):
     return ["--config", f"protocol={folder / 'short.yaml'}", f"results_dir={folder}/out", f"data_dir={folder}"]
 
 
+@pytest.mark.slow
 def test_run_in_folders_with_hostile_names_works_and_executes_nothing(checkout, hostile):
     results = hostile / "out" / "short"
     run = results / "runs" / "convlstm" / "seed=1"

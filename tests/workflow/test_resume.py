@@ -73,6 +73,7 @@ def state(folder):
     return read_json(folder / "status.json")
 
 
+@pytest.mark.slow
 def test_run_killed_in_every_way_is_the_run_that_was_never_interrupted(checkout, folder, tmp_path):
     killed(checkout, folder, signal.SIGKILL)
     assert state(folder)["state"] == "running"
@@ -88,11 +89,13 @@ def test_run_killed_in_every_way_is_the_run_that_was_never_interrupted(checkout,
     process.wait()
     orphan = training_pid(folder)
     assert b"train" in Path(f"/proc/{orphan}/cmdline").read_bytes().split(b"\0")
+    os.kill(orphan, signal.SIGSTOP)  # or it may be through before the second Snakemake comes to its training
     status, output = snakemake(checkout, *CALL)
     assert status != 0
     assert f"seed=1: in use by pid {orphan}" in output
     assert Path(f"/proc/{orphan}").exists()
     os.kill(orphan, signal.SIGTERM)
+    os.kill(orphan, signal.SIGCONT)
     wait_for_end_of(orphan)
     process.stdout.close()
 

@@ -17,6 +17,7 @@ from benchmark.reporting.tracking.store import TrackingUnavailable, create_store
 from benchmark.system.console import Stopwatch
 from benchmark.system.files import read_json, write_json
 from benchmark.training.train import train
+from tests.helpers import extent
 from tests.helpers.run_folders import STEPS, begin_run, client_of, content, points, runs_in, train_to
 from tests.helpers.servers import Gate, Server, find_postgres, free_port, postgres
 
@@ -182,7 +183,7 @@ def test_answer_lost_at_any_request_leaves_one_whole_run(server, tmp_path, monke
         requests = len(gate.requests) - len(asked)
     assert requests > 10
     expected = the_run(server.uri, 100)
-    for lost in range(1, requests + 1):
+    for lost in range(1, requests + 1, extent.of(4, 1)):
         folder = ended_training(tmp_path, seed=lost)
         with Gate(server.uri, lambda number, *_, lost=lost: "unanswered" if number == lost else None) as gate:
             with pytest.raises(TrackingUnavailable):
@@ -191,6 +192,9 @@ def test_answer_lost_at_any_request_leaves_one_whole_run(server, tmp_path, monke
         assert the_run(server.uri, lost) == expected, asked[lost - 1]
 
 
+@pytest.mark.parametrize(
+    "server", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True, scope="module"
+)
 def test_server_killed_and_started_again_in_the_middle_has_every_point_once(server, tmp_path, impatient, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     monkeypatch.setattr(mirroring, "PATIENCE_S", 60)
@@ -258,14 +262,15 @@ sys.exit(sum(os.wait()[1] != 0 for _ in folders))
 """
 
 
-def sixteen_at_once(store, results):
-    folders = [begin_run(results, "sixteen", seed) for seed in range(1, 17)]
+def all_at_once(store, results):
+    seeds = range(1, extent.of(4, 16) + 1)
+    folders = [begin_run(results, "sixteen", seed) for seed in seeds]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-c", SIXTEEN, store, *map(str, folders)]
     done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert (done.stderr, done.returncode) == ("", 0)
     runs = runs_of(store, "sixteen")
-    assert sorted(int(run.data.tags["seed"]) for run in runs) == list(range(1, 17))
+    assert sorted(int(run.data.tags["seed"]) for run in runs) == list(seeds)
     for run in runs:
         found = points(store, run.info.run_id)
         assert len(found) == 5
@@ -273,12 +278,12 @@ def sixteen_at_once(store, results):
 
 
 def test_sixteen_processes_share_a_sqlite_store_that_none_has_created_yet(tmp_path):
-    sixteen_at_once(f"sqlite:///{tmp_path}/fresh/mlflow.db", tmp_path / "results")
+    all_at_once(f"sqlite:///{tmp_path}/fresh/mlflow.db", tmp_path / "results")
 
 
 @pytest.mark.parametrize("server", ["postgresql"], indirect=True)
 def test_sixteen_processes_share_a_server(server, tmp_path):
-    sixteen_at_once(server.uri, tmp_path / "results")
+    all_at_once(server.uri, tmp_path / "results")
 
 
 def test_password_of_a_database_is_in_no_message(tmp_path, monkeypatch):

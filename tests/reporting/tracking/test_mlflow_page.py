@@ -18,6 +18,7 @@ from tests.helpers.fixtures import TINY
 from tests.helpers.run_folders import runs_in
 from tests.helpers.servers import Server
 
+pytestmark = pytest.mark.slow
 SIZES = {
     "data": {"digits": "optdigits", "digit_size": 8, "frame_size": 16, "context": 4, "horizon": 4},
     "model": {"hidden_channels": 8, "kernel_size": 3, "patch_size": 4},
