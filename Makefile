@@ -119,13 +119,15 @@ linked:
 	fi; \
 	echo "Installing requirements.lock into .venv with $$found: about 4 minutes and 6 GB."; \
 	"$$found" -m venv --clear .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@touch $@
 
 .venv/installed: .venv/locked pyproject.toml
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-environment.yml: requirements.lock
-	{ sed '/pip:$$/q' $@; sed -n "s/^[^#].*/      - '&'/p" requirements.lock; } > $@.new
-	mv $@.new $@
+# Needs uv (`pip install uv`); keeps the versions that are locked where pyproject.toml allows them.
+.PHONY: lock
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
+	    --custom-compile-command "make lock" --output-file requirements.lock

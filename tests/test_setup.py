@@ -18,7 +18,8 @@ from tests.helpers.order import LONG
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCK_LINES = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+LOCK_TEXT = (ROOT / "requirements.lock").read_text()
+LOCK_LINES = [line.rstrip("\\ ") for line in LOCK_TEXT.splitlines() if line[0] not in "# "]
 LOCK = {canonicalize_name(pin.name): pin for pin in map(Requirement, LOCK_LINES)}
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -69,10 +70,18 @@ def test_torch_and_torchvision_are_of_one_build():
     assert (locked_version("torch"), locked_version("torchvision")) == ("2.15.0", "0.29.2")
 
 
+def test_every_package_of_the_lock_has_the_checksums_of_its_files():
+    without_comments = "".join(line for line in LOCK_TEXT.splitlines(keepends=True) if not line.startswith("#"))
+    packages = re.split(r"\n(?=[a-z])", without_comments)
+    assert len(packages) == len(LOCK)
+    assert [one for one in packages if not re.search(r" \\\n    --hash=sha256:[0-9a-f]{64}", one)] == []
+    assert "--require-hashes" in (ROOT / "Makefile").read_text()
+
+
 def test_conda_environment_has_the_versions_of_the_lock():
     packages = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     conda, pip = packages[:-1], packages[-1]["pip"]
-    assert pip == LOCK_LINES
+    assert pip == ["-r requirements.lock"]
     (python,) = (name.removeprefix("python=") for name in conda if name.startswith("python="))
     assert f"{python}.0" in SpecifierSet(PROJECT["requires-python"])
 
@@ -98,7 +107,7 @@ def test_make_all_installs_the_lock_then_the_project_then_runs_the_workflow(bare
     plan = make(bare_clone, "--dry-run", "all", "CONFIG=protocol=smoke data_dir=d").stdout
     steps = (
         "-m venv --clear .venv",
-        "--requirement requirements.lock",
+        "--require-hashes --requirement requirements.lock",
         "--no-deps --no-build-isolation --editable .",
         "snakemake --cores all all --config protocol=smoke data_dir=d\n",
     )

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmark.training.cpu_parallel import DataParallelCpu
 
 from benchmark.__main__ import main
 from benchmark.cli.doctor import report, system_checks
 from benchmark.cli.doctor.finding import Question
 from benchmark.config.lpips_backbones import BACKBONES
+from benchmark.training.acceleration.cpu_parallel import DataParallelCpu
 from models.predictor import build
 from tests.helpers.disks import small_disk
 from tests.helpers.made_films import moving_square, write_video

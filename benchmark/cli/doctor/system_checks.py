@@ -33,7 +33,8 @@ def python_version(question: Question) -> Finding:
 
 def packages(question: Question) -> Finding:
     """Whether the packages are those of the lock."""
-    pins = [Requirement(line) for line in LOCK.read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line.rstrip("\\ ") for line in LOCK.read_text().splitlines()]
+    pins = [Requirement(line) for line in lines if line and line[0] not in "# "]  # below stand the checksums
     wanted = [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]
     missing, other = [], []
     for pin in wanted:
