@@ -49,6 +49,7 @@ NOT_HERE = {
     "python -m benchmark evaluate --protocol quick": "needs a finished training; tests/workflow has some",
     "python -m benchmark.reporting.statistics_check": "takes 10 minutes; tests/reporting/test_coverage.py has fewer",
     "python tests/mutation_check.py": "takes minutes; `make test-all` runs it",
+    "cp -r": "a checkout to a checkout; tests/workflow/test_workflow.py copies results",
     "conda env create": "needs conda; tests/test_setup.py holds environment.yml against the lock",
     "pre-commit install": "needs pre-commit, which is not of this environment",
     'eval "$(activate-global-python-argcomplete --dest=-)"': "for a shell; tests/cli/test_completion.py runs it",

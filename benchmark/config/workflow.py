@@ -4,7 +4,6 @@ What needs Snakemake itself stays in `workflows/rules/`.
 """
 
 import os
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -105,9 +104,9 @@ class Options(NamedTuple):
 
 def options_of(config: WorkflowConfig) -> Options:
     """The options of the rules' commands."""
-    protocol = f"--protocol={shlex.quote(config.protocol)}"
-    place = f"{protocol} --results-dir={shlex.quote(str(config.results_dir))}"
-    data = f"{place} --data-dir={shlex.quote(str(config.data_dir))}"
+    protocol = f"--protocol={command_line(config.protocol)}"
+    place = f"{protocol} --results-dir={command_line(config.results_dir)}"
+    data = f"{place} --data-dir={command_line(config.data_dir)}"
     run = f"{data} --device={config.device}" if config.device else data
     reuse = " --reuse" * config.reuse
     return Options(protocol, place, data, run, f"{data}{' --download' * config.download}", place + reuse, run + reuse)

@@ -11,6 +11,7 @@ from benchmark.cli.doctor import report, system_checks
 from benchmark.cli.doctor.finding import Question
 from benchmark.config.lpips_backbones import BACKBONES
 from benchmark.training.acceleration.cpu_parallel import DataParallelCpu
+from benchmark.training.step import Batch, make_optimizer, train_one_step
 from models.predictor import build
 from tests.helpers.disks import small_disk
 from tests.helpers.made_films import moving_square, write_video
@@ -203,8 +204,9 @@ def test_shared_memory_that_a_part_takes_is_what_its_process_shares(make_protoco
     parts = DataParallelCpu(2)
     frames, mask = torch.rand(2, 5, 1, 12, 12), torch.rand(2, 4)
     try:
-        parts(network, run.training, frames, mask, frames.clone())
-        ((shared, _),) = parts._others
+        batch = Batch(frames, frames.clone(), mask)
+        train_one_step(network, make_optimizer(network, run.training), batch, run.training, parts)
+        ((shared, _),) = parts._workers
         tensors = [shared.weights, shared.found, *shared.batch]
         taken = sum(tensor.untyped_storage().nbytes() for tensor in tensors if tensor is not None)
     finally:

@@ -245,7 +245,6 @@ def test_summary_is_that_of_the_table(probed):
             assert summary[stage][name]["reach"] == pytest.approx(expected)
         assert len(found["openness"]) == 4
     assert summary["init"]["residual"] != summary["trained"]["residual"]
-    assert Image.open(probed / "probe.png").width > 100
 
 
 def test_stage_while_training_is_measured_on_the_weights_kept_then(probed, results, make_protocol):

@@ -61,4 +61,4 @@ def test_record_of_what_nobody_has_trained_has_one_stage_and_no_film(make_protoc
     found = make_record(protocol, "predrnnpp", 2, results_dir)
     assert "film" not in found
     assert list(found["probe"]) == list(found["norms"]) == ["init"]
-    assert read_runs(protocol, results_dir)[0].film == {}
+    assert read_runs(protocol, results_dir)[0].shown_clip == {}

@@ -28,7 +28,7 @@ from benchmark.system.errors import UserError
 from benchmark.system.files import append_json_line, read_json, read_json_lines, write_json
 from benchmark.system.parquet import read_parquet, write_parquet
 from benchmark.training.checkpoint import read_checkpoint, save_checkpoint
-from benchmark.training.weight_files import load_weights, save_weights
+from benchmark.training.weight_files import load_weights, name_in_files, save_weights
 from models.predictor import build
 from models.spec import ModelSpec
 
@@ -313,10 +313,14 @@ def test_gzip_bomb_is_read_no_further_than_digits_reach(tmp_path):
         read_original(Original("bomb.gz", ("mnist",), "", "", ()), tmp_path)
 
 
+def named_as_in_files(network):
+    return {name_in_files(name): tensor for name, tensor in network.state_dict().items()}
+
+
 def forged(path, about, tensors=None):
     """A file of weights with a right checksum and `about` in place of what ours say."""
     text = json.dumps(about | {"checksum": BLANK}) if isinstance(about, dict) else f"{about}{BLANK}"
-    path.write_bytes(add_checksum(save(tensors or build(SPEC, 1).state_dict(), {"benchmark": text})))
+    path.write_bytes(add_checksum(save(tensors or named_as_in_files(build(SPEC, 1)), {"benchmark": text})))
     return path
 
 

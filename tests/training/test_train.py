@@ -145,7 +145,7 @@ def test_resumed_run_is_bit_identical_to_the_uninterrupted_one(make_protocol, re
     for step in (5, 7):  # the checkpoints are of steps 3 and 6
         with interrupted_at(monkeypatch, step):
             train(run, results, "cpu")
-        assert read_json(folder / "status.json")["state"] == "running"
+        assert read_json(folder / "status.json")["state"] == "interrupted"
         assert read_json_lines(folder / "metrics.jsonl")[-1]["step"] == step  # past the checkpoint
     train(run, results, "cpu", resume_only=True)
     assert outcome(folder) == expected
@@ -235,7 +235,7 @@ def test_training_appears_in_a_real_store_while_it_runs_and_when_it_ends(make_pr
     with interrupted_at(monkeypatch, 5):
         train(run, results, "cpu", beside=BackgroundMirror)
     (begun,) = runs()
-    assert (begun.info.status, begun.data.tags["state"]) == ("RUNNING", "running")
+    assert (begun.info.status, begun.data.tags["state"]) == ("KILLED", "interrupted")
     folder = trained(run, results, beside=BackgroundMirror)
     (ended,) = runs()
     assert (ended.info.run_id, ended.info.status) == (begun.info.run_id, "FINISHED")

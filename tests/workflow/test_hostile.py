@@ -85,7 +85,7 @@ def test_every_command_gets_the_paths_as_single_words(checkout, hostile, tmp_pat
         ("results_dir={a: 1}", "--config: results_dir: "),
         ("results_dir=/dev/null", "--config: results_dir: /dev/null is a file; name a folder"),
         ("results_dir=Makefile", "--config: results_dir: Makefile is a file; name a folder"),
-        ("results_dir=Makefile/inner", "--config: Makefile is a file; name a folder"),
+        ("results_dir=Makefile/inner", "/Makefile is a file; name a folder"),
         ("results_dir=1e3", "--config: results_dir: is read as 1000.0, not as a name; put ./ before it (./NAME)"),
         ("results_dir=0777", "--config: results_dir: 0777 is read as 777; put ./ before it (./0777)"),
         ("results_dir=", "--config: results_dir: is read as nothing, not as a name"),
