@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from benchmark.data.clips import load_clips
 from benchmark.evaluation.gate_saturation import share

@@ -121,6 +121,7 @@ DIRECT = {
     ("benchmark/system/files.py", "truncate"): "takes a line back that did not fit",
     ("benchmark/data/published_files.py", "open"): "a temporary file of `atomic_path`",
     ("benchmark/data/videos/frame_bank.py", "open"): "a temporary file of `atomic_path`",
+    ("benchmark/exchange/prediction_video.py", "open"): "a buffer of `atomic_buffer`",
     ("benchmark/training/checkpoint.py", "write_bytes"): "the temporary file of `atomic_path`",
     ("benchmark/data/npz.py", "open"): "a temporary folder, gone before anybody could take what lies there for whole",
     ("benchmark/system/console.py", "open"): "nowhere, in place of an output that is gone",
