@@ -164,4 +164,18 @@ MUTANTS = {
         ("13", "wrong sign", "-1.0 / fit.slope", "1.0 / fit.slope"),
         ("13", "the other end of the interval", "if high < 0 else", "if low < 0 else"),
     ],
+    "benchmark/data/moving_digits/starts.py": [
+        ("F2", "the other wall is met", "np.where(self.step > 0, unit, 0)", "np.where(self.step < 0, unit, 0)"),
+        ("F2", "what follows a wall is not seen", "& (straight | (", "& (True | ("),
+        ("F2", "all directions alike", "return top[self", "return (top > 0)[self"),
+        ("F2", "the first start alone", "starts.low[interval] + number - upto[interval]", "starts.low[interval]"),
+    ],
+    "benchmark/evaluation/floor.py": [
+        ("F1", "variance of a whole population", "var(axis=1, ddof=1)", "var(axis=1, ddof=0)"),
+        ("F1", "the context is scored", "drawn[:, :, :, parts.context :]", "drawn[:, :, :, : -parts.context]"),
+        ("F1", "overlaps add up", "reduce(np.maximum,", "reduce(np.add,"),
+    ],
+    "benchmark/evaluation/ideal_line.py": [
+        ("F3", "the place in the last context frame", "((context - 1) / 2 + horizon)", "((context - 1) / 2)"),
+    ],
 }

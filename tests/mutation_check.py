@@ -30,14 +30,16 @@ COPIED = (
     "tests/helpers/extent.py",
     "tests/helpers/fixtures.py",
     "tests/helpers/forked.py",
+    "tests/helpers/tiny.py",
     "tests/helpers/order.py",
     "tests/training/test_guard.py",
     "tests/training/test_checkpoint.py",
 )
-CELLS, NETWORK, MEASURES, INITIAL = SUITE = (
+CELLS, NETWORK, MEASURES, FLOOR, INITIAL = SUITE = (
     "tests/reference/test_cells.py",
     "tests/reference/test_network.py",
     "tests/reference/test_measures.py",
+    "tests/reference/test_floor.py",
     "tests/models/test_initialisation.py",
 )
 FIRST = {
@@ -48,6 +50,9 @@ FIRST = {
     "benchmark/evaluation/gradient_probe.py": MEASURES,
     "benchmark/evaluation/gradient_decay.py": MEASURES,
     "benchmark/evaluation/gate_saturation.py": MEASURES,
+    "benchmark/data/moving_digits/starts.py": FLOOR,
+    "benchmark/evaluation/floor.py": FLOOR,
+    "benchmark/evaluation/ideal_line.py": FLOOR,
 }
 """The tests to begin with if not those of the cells: it saves time and changes no verdict."""
 OWN = {

@@ -26,6 +26,7 @@ from benchmark.cli.options import (
     WEIGHTS,
     WHITE,
     file,
+    number,
     switch,
 )
 from benchmark.cli.registry import RUNS, Option, command
@@ -102,6 +103,19 @@ def data(options: argparse.Namespace) -> None:
     kind, folder = kind_of(options.protocol.data), protocol_folder(options) / "data"
     with within_memory(f"protocol {options.protocol.name}: data", kind.memory_needs()):
         kind.prepare(options.protocol, options.data_dir, folder, options.download)
+
+
+CLIP_COUNT = number("--clips", "clips of the estimate; default: 2000")
+
+
+@command(RUNS, options=[PROTOCOL, RESULTS_DIR, CLIP_COUNT], examples=["--protocol study-main"])
+def floor(options: argparse.Namespace) -> None:
+    """Estimate the error of the best predictors that see only the last context frames; `data` goes before it."""
+    from benchmark.evaluation.floor import CLIPS, write_floor
+
+    if options.clips == 1:
+        raise UserError("--clips: 1 is too few: one clip gives no standard error")
+    print(write_floor(options.protocol, options.results_dir, options.clips or CLIPS))
 
 
 @command(

@@ -80,6 +80,12 @@ STAGES = {
         "benchmark/evaluation/gate_saturation.py",
         "benchmark/system/devices.py:prepare_device",
     ),
+    "floor": (
+        "benchmark/evaluation/floor.py",
+        "benchmark/data/moving_digits/starts.py",
+        "benchmark/data/counter_rng.py",
+        "benchmark/data/moving_digits/stream.py",
+    ),
     "record": (
         "benchmark/reporting/record.py",
         "benchmark/evaluation/mean_scores.py",
@@ -92,6 +98,7 @@ STAGES = {
         "benchmark/reporting/tables/write_tables.py",
         "benchmark/reporting/tables/scores.py",
         "benchmark/reporting/tables/differences.py",
+        "benchmark/reporting/tables/floor.py",
         "benchmark/reporting/tables/cost.py",
         "benchmark/reporting/tables/gradients.py",
         "benchmark/reporting/tables/occlusion.py",
@@ -115,6 +122,8 @@ STAGES = {
     "figures": (
         "benchmark/reporting/registry.py",
         "benchmark/reporting/figures/gates.py",
+        "benchmark/reporting/protocol_results.py",
+        "benchmark/evaluation/ideal_line.py",
         "benchmark/reporting/figures/write_figures.py",
         "benchmark/reporting/figures/figure_data.py",
         "benchmark/reporting/figures/scores.py",

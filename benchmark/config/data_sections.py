@@ -26,6 +26,8 @@ class DigitsConfig(Strict):
     """Moving digits: what a clip is and how many there are."""
 
     kind: ClassVar[str] = "digits"
+    known_motion: ClassVar[bool] = True
+    """Whether the law is known by which places in the context go on."""
     digits: Literal["mnist", "mnist-t10k", "optdigits"] = Field(description="Where the digits come from.")
     digit_size: int = Field(ge=2, le=LARGEST["frame_size"], description="Side of a digit in pixels.")
     frame_size: int = Field(ge=4, le=LARGEST["frame_size"], description="Side of a frame in pixels.")
@@ -75,6 +77,7 @@ class VideosConfig(Strict):
     """Videos: a clip is a window of their frames. Whole videos, and so the people in them, go to one split."""
 
     kind: ClassVar[str] = "videos"
+    known_motion: ClassVar[bool] = False
     videos: str = Field(
         pattern=BELOW_DATA_DIR, max_length=200, description="kth, or the folder or file of clips below data_dir."
     )

@@ -129,6 +129,15 @@ class Protocol(Strict):
             raise ValueError(f"evaluation.beyond: {beyond} does not go with data.{key}, whose clips {why}")
         return self
 
+    @model_validator(mode="after")
+    def _floor_fits(self) -> "Protocol":
+        seen, data = self.evaluation.floor, self.data
+        if seen and not data.known_motion:
+            raise ValueError(f"evaluation.floor: does not go with data.{data.kind}: how they move is not known")
+        if seen and max(seen) > data.context:
+            raise ValueError(f"evaluation.floor: {max(seen)} is more than data.context {data.context}")
+        return self
+
     def shown_clips(self) -> dict[str, int]:
         """Key -> how many test clips there must be for it."""
         return {"evaluation.film_clips": max(self.evaluation.film_clips), "probe.clips": self.probe.clips}

@@ -137,6 +137,14 @@ class EvaluationConfig(Strict):
         exclude_if=lambda beyond: beyond is None,
         description="Frames predicted by the same weights beyond the horizon; null = none.",
     )
+    floor: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=MOST_FRAMES)], ...], Field(strict=False), AfterValidator(no_repeats)
+    ] = Field(
+        (),
+        exclude=True,
+        description="Moving digits: for these numbers of last context frames, the error of the best predictor that sees"
+        " no more; [] = none. Decides nothing of a run.",
+    )
 
 
 class ProbeConfig(Strict):

@@ -10,6 +10,7 @@ import pandas as pd
 from benchmark.config.protocol import Protocol
 from benchmark.data.kinds import kind_of
 from benchmark.reporting.finished_runs import FinishedRun, read_runs
+from benchmark.system.errors import UserError
 from benchmark.system.files import read_json
 
 
@@ -29,6 +30,11 @@ class ProtocolResults:
         return pd.read_csv(self.folder / "plan.csv").set_index("variant")
 
     @cached_property
+    def floor(self) -> pd.DataFrame:
+        """`floor.csv`, see `read_floor`."""
+        return read_floor(self.folder)
+
+    @cached_property
     def lpips(self) -> dict[str, Any]:
         """`lpips_backbone.json`: `net`, `status`, and `how` to get it where it is missing."""
         return read_json(self.folder / "lpips_backbone.json")
@@ -37,6 +43,18 @@ class ProtocolResults:
     def test_set(self) -> str:
         """Where the test clips are from: `generated`, held out from videos, or a public set as in `data.json`."""
         return kind_of(self.protocol.data).test_set(self.folder / "data")
+
+
+def read_floor(folder: Path) -> pd.DataFrame:
+    """`floor.csv` in the folder of a protocol: a row for each number of frames seen, which is text.
+
+    Raises:
+        UserError: it is missing.
+    """
+    path = folder / "floor.csv"
+    if not path.exists():
+        raise UserError(f"{path}: is missing; the command `floor` makes it")
+    return pd.read_csv(path, dtype={"frames_seen": str})
 
 
 def read_results(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> ProtocolResults:

@@ -98,6 +98,17 @@ TABLES = {
         " of a frame, mean over clips and seeds. It grows to the right, since every prediction is fed to the network as"
         " its next input. The CSV beside it in ``tables/`` has all metrics and their intervals.",
     ),
+    "floor": Output(
+        title="What memory is worth",
+        made_by="tables.floor:floor_table",
+        question=SCORES,
+        caption="The least error that any predictor can have on these clips if it sees only the last k context frames,"
+        " for each k: a network above a row leaves on the table what k frames allow, and the step from one row to the"
+        " next is what one frame further back can buy. The last column counts the variants below a row, whose networks"
+        " must use more than k frames. *Digits not known* is the same for a predictor that sees where digits are and"
+        " never how they look.",
+        applies=lambda protocol: trains(protocol) and protocol.evaluation.floor,
+    ),
     "conventions": Output(
         title="Scores under other conventions",
         made_by="tables.scores:conventions_table",
@@ -192,7 +203,9 @@ FIGURES = {
         caption="One panel a metric, one row a variant: small dots are seeds, the large one their mean, the bar the"
         " 95 % t interval over seeds (from three seeds on). Means over the test clips and predicted frames; the arrow"
         " says which way is better. Rows below the line are predictions without training; where one lies far off, an"
-        " arrow gives its value. Overlapping bars do not say that two variants are equal: see the paired differences.",
+        " arrow gives its value. Last, where it is asked for, the least error possible from the last k context frames,"
+        " with the interval of its estimate. Overlapping bars do not say that two variants are equal: see the paired"
+        " differences.",
     ),
     "differences": Output(
         title="Paired differences to the reference",
@@ -211,7 +224,9 @@ FIGURES = {
         " squared error with respect to that state at time t, over the norm at the last context frame; geometric mean"
         " over clips and, for H, C and M, over layers. A line that falls to the left loses the past; a flat one keeps"
         " it. The axis is logarithmic; grey is the horizon, where the network is fed its own predictions; bands are"
-        " 95 % t intervals over seeds. Where a protocol trains, compare the rows: before and after training.",
+        " 95 % t intervals over seeds. Where a protocol trains, compare the rows: before and after training. Dotted on"
+        " the frames of moving digits: the weights that a straight line through the context gives each position. An"
+        " ideal extrapolator has such a bowl, which is therefore no evidence of a highway.",
         applies=readable,
     ),
     "gradient_norm_layers": Output(
@@ -263,7 +278,8 @@ FIGURES = {
         caption="Error of each predicted frame against time, left with the predictions that need no training, right the"
         " variants alone on their own scale. Squared error summed over the pixels of a frame, of predictions clipped to"
         " [0, 1]; lines are means over test clips and seeds, bands 95 % t intervals. The steeper a line, the faster"
-        " errors pile up.",
+        " errors pile up. Thin dotted lines, where they are asked for, are the least error possible from the last k"
+        " context frames, digits known.",
         applies=trained_and_readable,
     ),
     "film": Output(

@@ -112,6 +112,9 @@ def test_unknown_key_is_named_with_the_nearest_and_the_allowed(write_protocol, p
         ("evaluation.film_clips", [1, 6], ["evaluation.film_clips: 6 is more than data.test_clips 5"]),
         ("evaluation.beyond", 2, ["evaluation.beyond: 2 must lie above data.horizon 2", "null = none"]),
         ("evaluation.beyond", 1, ["evaluation.beyond: 1", "greater than or equal to 2"]),
+        ("evaluation.floor", [1, 4], ["evaluation.floor: 4 is more than data.context 3"]),
+        ("evaluation.floor", [0], ["evaluation.floor.0: 0", "greater than or equal to 1"]),
+        ("evaluation.floor", [2, 2], ["evaluation.floor: [2, 2] names one twice"]),
         ("evaluation.film_clips", [0], ["evaluation.film_clips.0: 0", "greater than or equal to 1"]),
         ("probe.clips", 6, ["probe.clips: 6 is more than data.test_clips 5"]),
         ("variants", [], ["variants: []", "at least 1"]),
@@ -286,6 +289,7 @@ def identity(make_protocol, section=None, changes=None, parts=(), seed=1):
         ("training", {"checkpoint_every": 2}),
         ("data", {"test_clips": 7}),
         ("evaluation", {"batch_size": 3}),
+        ("evaluation", {"floor": [1, 2]}),
         ("probe", {"batch_size": 2}),
         ("variant", {"label": "Another name"}),
         ("name", "another"),
@@ -346,6 +350,14 @@ def test_what_changes_the_weights_changes_the_identity(make_protocol, section, c
 
 def test_seeds_have_identities_of_their_own(make_protocol):
     assert identity(make_protocol, seed=1) != identity(make_protocol, seed=2)
+
+
+@pytest.mark.parametrize("parts", [["evaluation"], ["evaluation", "probe"]])
+def test_the_floor_decides_nothing_of_a_run(make_protocol, parts):
+    asked = make_protocol(evaluation={"floor": [1, 2]})
+    assert asked.evaluation.floor == (1, 2)
+    assert asked.runs()[0].to_dict() == make_protocol().runs()[0].to_dict()
+    assert identity(make_protocol, "evaluation", {"floor": [1, 2]}, parts) == identity(make_protocol, parts=parts)
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,14 @@ def test_dry_run_plans_a_training_for_every_variant_and_seed(checkout, name):
         assert sum(job[0] == "sync" for job in jobs) == len(wanted)
 
 
+def test_the_floor_is_estimated_from_the_data_alone_and_only_where_a_protocol_asks(checkout):
+    asked = planned(checkout, "results/study-main/floor.csv", "--config", "protocol=study-main")
+    assert asked == of_protocol("data", "floor")
+    status, output = snakemake(checkout, "--dry-run", "results/smoke/floor.csv", "--config", "protocol=smoke")
+    assert status != 0
+    assert "results/smoke/floor.csv" in output
+
+
 @pytest.mark.parametrize(
     ("config", "told"),
     [

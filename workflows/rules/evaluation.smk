@@ -1,4 +1,4 @@
-"""The scores and the gradients of one run."""
+"""The scores and the gradients of one run, and the error that the best predictor would have."""
 
 
 rule evaluate:
@@ -27,6 +27,31 @@ rule evaluate:
         identity=identity("evaluation"),
     shell:
         "python -m benchmark evaluate {params.options} --variant {wildcards.variant} --seed {wildcards.seed} > {log:q} 2>&1"
+
+
+if PROTOCOL.evaluation.floor:
+
+    rule floor:
+        input:
+            rule_parts.stage_sources(PROTOCOL, "floor"),
+            data_files(),
+        output:
+            floor_files(),
+        log:
+            f"{FOLDER}/logs/floor.log",
+        benchmark:
+            f"{FOLDER}/benchmarks/floor.tsv"
+        conda:
+            "../../environment.yml"
+        resources:
+            mem_mb=PROTOCOL.job.memory_mb,
+            runtime=PROTOCOL.job.minutes,
+        params:
+            options=untracked(OPTIONS.place),
+            data=PROTOCOL.data.model_dump(mode="json"),
+            frames_seen=PROTOCOL.evaluation.floor,
+        shell:
+            "python -m benchmark floor {params.options} > {log:q} 2>&1"
 
 
 if TRAINS:

@@ -72,6 +72,11 @@ def data_files():
     return [f"{FOLDER}/data/{name}" for name in kind_of(PROTOCOL.data).files]
 
 
+def floor_files():
+    """The error of the best predictors, where the protocol asks for it."""
+    return [f"{FOLDER}/floor.csv"] if PROTOCOL.evaluation.floor else []
+
+
 def data_origin():
     """What decides the clips besides the protocol's data section: files of videos, for instance."""
     return kind_of(PROTOCOL.data).origin(PROTOCOL, CONFIG.data_dir, CONFIG.download)

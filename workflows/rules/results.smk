@@ -47,6 +47,7 @@ rule tables:
     input:
         rule_parts.stage_sources(PROTOCOL, "tables"),
         records(),
+        floor_files(),
         f"{FOLDER}/plan.csv",
     output:
         tables(),
@@ -72,6 +73,7 @@ rule figures:
     input:
         rule_parts.stage_sources(PROTOCOL, "figures"),
         records(),
+        floor_files(),
     output:
         figures(),
         expand(

@@ -24,6 +24,8 @@ class FigureData:
     """Of figures with a row a variant: all variants of which a run did not diverge."""
     readable: Setting
     """Of figures with a line or a panel a variant: those of `every` that can be told apart."""
+    floor: pd.DataFrame | None = None
+    """`floor.csv`, where the protocol asks for it."""
 
     @property
     def kept(self) -> list[FinishedRun]:
@@ -35,13 +37,21 @@ class FigureData:
         """The runs that did not diverge of the variants of `readable`."""
         return [run for run in self.kept if run.config and run.variant in self.readable.looks]
 
+    @property
+    def best_predictors(self) -> dict[int, pd.Series]:
+        """Number of context frames seen -> row of `floor`; empty where there is none."""
+        if self.floor is None:
+            return {}
+        rows = self.floor[self.floor["frames_seen"] != "all"]
+        return {int(row["frames_seen"]): row for _, row in rows.iterrows()}
+
     @cached_property
     def norms(self) -> pd.DataFrame:
         """`norms_of` the `shown` runs: the gradient of the last predicted frame's squared error."""
         return norms_of(self.shown, "residual")
 
 
-def figure_data(protocol: Protocol, runs: Sequence[FinishedRun]) -> FigureData:
+def figure_data(protocol: Protocol, runs: Sequence[FinishedRun], floor: pd.DataFrame | None = None) -> FigureData:
     """The data of the figures of `protocol`."""
     every = Setting(
         looks=looks(protocol),
@@ -54,7 +64,7 @@ def figure_data(protocol: Protocol, runs: Sequence[FinishedRun]) -> FigureData:
     sentences = f"{every.left_out} {shown_variants_note(protocol)}".strip()
     readable = replace(every, looks=looks(protocol, readable_variants(protocol)), left_out=sentences)
     drawn = {run.variant for run in runs if run.config and not run.diverged}
-    return FigureData(protocol, runs, every.only(drawn), readable.only(drawn))
+    return FigureData(protocol, runs, every.only(drawn), readable.only(drawn), floor)
 
 
 def shown_variants_note(protocol: Protocol) -> str:

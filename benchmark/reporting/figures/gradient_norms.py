@@ -12,7 +12,8 @@ from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
 from benchmark.config.probe_stages import ENDS
-from benchmark.config.protocol import RunConfig
+from benchmark.config.protocol import Protocol, RunConfig
+from benchmark.evaluation.ideal_line import line_weights
 from benchmark.reporting.figures.figure_data import FigureData
 from benchmark.reporting.figures.style import (
     MARKERS,
@@ -32,13 +33,14 @@ from benchmark.reporting.figures.style import (
 from benchmark.system.parquet import read_parquet
 
 STATES = {"X": "frame X", "H": "hidden H", "C": "memory C", "M": "zigzag M", "Z": "highway Z"}
+IDEAL = {"color": "black", "linewidth": 0.8, "linestyle": (0, (1, 1)), "label": "ideal line (see caption)"}
 UNTRAINED_LINE = (0, (3, 1.2))
 
 
 def gradient_norm(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Every variant in one panel a state, before and after training, relative to the last context frame."""
     if data.readable.looks:
-        draw_states(data.norms, data.readable, title, paths)
+        draw_states(data.norms, data.readable, title, paths, ideal_line=has_ideal_line(data.protocol))
     else:
         empty_figure(title, "Every run diverged.", data.readable, paths)
 
@@ -50,14 +52,18 @@ def state_gradient(data: FigureData, state: str, highway: bool, paths: Sequence[
         with_highway = set(norms.loc[norms["state"] == "Z", "variant"])
         norms = norms[(norms["state"] == state) & (norms["variant"].isin(with_highway) == highway)]
     if len(norms):
-        draw_states(norms, setting.only(norms["variant"].unique()), title, paths)
+        shown = setting.only(norms["variant"].unique())
+        draw_states(norms, shown, title, paths, ideal_line=has_ideal_line(data.protocol) and state == "X")
     else:
         words = "with" if highway else "without"
         empty_figure(title, f"No variant shown here {words} highway has this state.", setting, paths)
 
 
-def draw_states(norms: pd.DataFrame, setting: Setting, title: str, paths: Sequence[Path]) -> None:
-    """A panel a state and probe stage, a line a variant of `setting`; `norms` as `norms_of` gives them."""
+def draw_states(norms: pd.DataFrame, setting: Setting, title: str, paths: Sequence[Path], *, ideal_line: bool) -> None:
+    """A panel a state and probe stage, a line a variant of `setting`; `norms` as `norms_of` gives them.
+
+    Args: `ideal_line`: draw the weights of an ideal extrapolator beside the gradients of the frames X.
+    """
     states = [state for state in STATES if state in set(norms["state"])]
     last = {state: int(norms.loc[norms["state"] == state, "t"].max()) for state in states}
     with page(paths, height=0.3 + 2.0 * len(setting.stages)) as figure:
@@ -73,6 +79,8 @@ def draw_states(norms: pd.DataFrame, setting: Setting, title: str, paths: Sequen
                         means += draw_seeds(axes, relative, style, number, log=True)
                 axes.set_yscale("log", nonpositive="mask")
                 time_axis(axes, 1, last[state], setting.context)
+                if ideal_line and state == "X":
+                    axes.plot(range(1, setting.context + 1), relative_weights(setting), **IDEAL)
             cut |= limit_to_lines(row[0], means)
             row[0].set_ylabel(f"{words}\nnorm at t / norm at t = {setting.context}")
         for axes, state in zip(grid[0], states, strict=True):
@@ -80,7 +88,18 @@ def draw_states(norms: pd.DataFrame, setting: Setting, title: str, paths: Sequen
         for axes in grid[-1]:
             axes.set_xlabel("frame t")
         facts = [setting.seed_note("geometric mean", interval="band"), cut_note(cut, setting)]
-        finish(figure, title, facts, handles(setting.looks))
+        finish(figure, title, facts, handles(setting.looks) + [Line2D([], [], **IDEAL)] * ideal_line)
+
+
+def has_ideal_line(protocol: Protocol) -> bool:
+    """Whether positions are what has to be continued, of which a straight line needs two."""
+    return protocol.data.known_motion and protocol.data.context > 1
+
+
+def relative_weights(setting: Setting) -> np.ndarray:
+    """Size of the weights of a straight line through the context in its place in the last predicted frame."""
+    weights = np.abs(line_weights(setting.context, setting.frames - setting.context))
+    return weights / weights[-1]
 
 
 def relative_to(context: int, rows: pd.DataFrame) -> pd.DataFrame:

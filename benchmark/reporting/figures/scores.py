@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from benchmark.config.metrics import METRICS, columns
@@ -39,6 +40,11 @@ BELOW = 0.055
 """Inches from the mean of a row down to its single seeds."""
 LABEL_WIDTH = 28
 """Characters of a line of a row's label."""
+BEST_LINE = (0, (1, 1))
+LABEL_SHARE = 0.05
+"""Of an axis, that a label at the end of a line takes."""
+NORMAL = 1.96
+"""Standard errors from the mean to an end of its 95 % interval, of a mean of many clips."""
 BASELINE = Look("", "#777777", "-", "o", True)
 
 
@@ -68,15 +74,20 @@ def scores(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     names = scored(protocol, runs)
     rows = [score_row(group, names, setting) for group in by_variant(list(runs))]
     trained, baselines = rows[: len(protocol.variants)], rows[len(protocol.variants) :]
+    best = [best_row(k, row) for k, row in data.best_predictors.items()]
+    rows += best
     with page(paths, height=body(rows)) as figure:
         panels, places = dot_plot(figure, rows, len(names))
         for axes, name in zip(panels, names, strict=True):
-            axes.set_xlim(span(trained, name, also=[value for row in baselines for value in drawn_values(row, name)]))
+            others = [value for row in [*baselines, *best] for value in drawn_values(row, name)]
+            axes.set_xlim(span(trained, name, also=others))
             axes.set_xlabel(head(name))
             for y, row in zip(places, rows, strict=True):
                 draw_row(axes, y, row, name)
             if baselines:
                 axes.axhline(sum(row.height for row in trained), color="#666666", linewidth=0.7)
+            if best:
+                axes.axhline(sum(row.height for row in [*trained, *baselines]), color="#666666", linewidth=0.7)
         facts = [unmeasured(protocol, names), setting.seed_note("mean and, small, each seed", interval="line")]
         finish(figure, title, facts)
 
@@ -89,6 +100,14 @@ def score_row(group: VariantRuns, names: Sequence[str], setting: Setting) -> Row
     return Row(
         lines(group.label, group.diverged), look, values, found, frozenset() if look.filled else frozenset(names)
     )
+
+
+def best_row(frames_seen: int, row: pd.Series) -> Row:
+    """The row of the best predictor that sees so many context frames, its digits known; it has an MSE alone."""
+    mean, error = row["known_mse"], NORMAL * row["known_error"]
+    found = Summary(n=1, mean=mean, sd=math.nan, low=mean - error, high=mean + error)
+    frames = "frame" if frames_seen == 1 else f"{frames_seen} frames"
+    return Row(f"Best from the last {frames}", BASELINE, {"mse": [mean]}, {"mse": found})
 
 
 def differences(data: FigureData, title: str, paths: Sequence[Path]) -> None:
@@ -248,6 +267,23 @@ def draw_row(axes: Axes, y: float, row: Row, name: str) -> None:
     )
 
 
+def draw_best(axes: Axes, data: FigureData, setting: Setting) -> None:
+    """Thin lines of the best predictors, with the number of frames that each sees at its end where there is room.
+
+    The axis stays as it is.
+    """
+    low, high = axes.get_ylim()
+    frames = range(setting.context + 1, setting.frames + 1)
+    room, free = LABEL_SHARE * (high - low), high
+    for k, row in data.best_predictors.items():
+        errors = [row[f"known_mse_{number}"] for number in range(1, len(frames) + 1)]
+        axes.plot(frames, errors, color="black", linewidth=0.6, linestyle=BEST_LINE, zorder=1)
+        if low <= errors[-1] <= free:
+            free = errors[-1] - room
+            axes.annotate(f"{k}", (frames[-1], errors[-1]), (3, 0), textcoords="offset points", va="center", fontsize=6)
+    axes.set_ylim(low, high)
+
+
 def mse_per_frame(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """MSE of each predicted frame: all with the baselines, and the variants alone on their own scale."""
     runs, setting = data.kept, data.readable
@@ -268,4 +304,9 @@ def mse_per_frame(data: FigureData, title: str, paths: Sequence[Path]) -> None:
         for axes in (every, alone):
             axes.set_xlabel("frame t")
             time_axis(axes, setting.context + 1, setting.frames)
+            draw_best(axes, data, setting)
+        if data.best_predictors:
+            legend.append(
+                Line2D([], [], color="black", linewidth=0.6, linestyle=BEST_LINE, label="Best from last k frames")
+            )
         finish(figure, title, [setting.seed_note("mean", interval="band")], legend)

@@ -7,6 +7,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.reporting.figures.figure_data import FigureData, figure_data
 from benchmark.reporting.finished_runs import read_runs
 from benchmark.reporting.outputs import FIGURE_FORMATS, caption_file, figures_of, films_of, state_gradients_of
+from benchmark.reporting.protocol_results import read_floor
 from benchmark.reporting.registry import ANIMATION, FIGURES, SETS, STATE_GRADIENT, load
 from benchmark.system.files import write_atomic
 
@@ -21,7 +22,8 @@ def write_figures(protocol: Protocol, results_dir: Path, *, reuse: bool = False)
     """
     load(FIGURES | SETS)
     runs = read_runs(protocol, results_dir, reuse=reuse)
-    folder, data = results_dir / protocol.name, figure_data(protocol, runs)
+    folder = results_dir / protocol.name
+    data = figure_data(protocol, runs, read_floor(folder) if protocol.evaluation.floor else None)
     for name in figures_of(protocol):
         draw_figure(name, data, [folder / "figures" / f"{name}.{ending}" for ending in FIGURE_FORMATS])
         write_atomic(caption_file(folder, name), f"{FIGURES[name].caption}\n")
