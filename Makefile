@@ -91,7 +91,7 @@ ui:
 	         "\`make .venv/installed\` build .venv (about 4 minutes and 6 GB)" >&2; exit 1; \
 	fi
 	@case "$$MLFLOW_TRACKING_URI" in \
-	http*) echo "The runs are on $$(echo "$$MLFLOW_TRACKING_URI" | sed 's,//.*@,//,'): open that in a browser." ;; \
+	http*) echo "The runs are on $$(echo "$$MLFLOW_TRACKING_URI" | sed 's,//.*@,//,; s,[?].*,,'): open that in a browser." ;; \
 	*) export MLFLOW_BACKEND_STORE_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"; \
 	   $(IN_VENV) exec mlflow ui --host 127.0.0.1 --port $(PORT) ;; \
 	esac

@@ -96,6 +96,18 @@ class GuardedAdam(torch.optim.Adam):
         super().__init__(parameters, **settings)
         self.guard = guard
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from `state_dict`, whatever device wrote it: how a step is computed is this optimiser's own."""
+        super().load_state_dict(state_dict)
+        own = {name: self.defaults[name] for name in ("fused", "capturable")}
+        for group in self.param_groups:
+            group.update(own)
+            for parameter in group["params"]:
+                moments = self.state[parameter]
+                if "step" in moments:  # a kernel reads it beside the weights, Python on the host
+                    place = parameter.device if any(own.values()) else "cpu"
+                    moments["step"] = moments["step"].to(place, torch.float32)
+
 
 def take_guarded_step(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""], norm: Float[Tensor, ""]) -> None:
     """`optimizer.step()`, unless its guard, if it has one, leaves the update out: weights and moments stay then."""

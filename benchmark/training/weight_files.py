@@ -16,8 +16,8 @@ from models.spec import ModelSpec
 WEIGHTS = "model.safetensors"
 """What a training ends with, in its run folder."""
 
-OF_TORCH_SAVE = (b"PK\x03\x04", b"\x80\x02")
-"""How files of torch.save begin, in its zip form and the older one."""
+OF_TORCH_SAVE = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""How files of torch.save begin, in its zip form and the older one. A file of ours may begin so, too: by its length."""
 _ABOUT = "benchmark"
 """Key of what a file of weights says about them, as JSON."""
 
@@ -66,16 +66,16 @@ def load_weights(path: Path, config_hash: str | None = None) -> Predictor:
         raise UserError(f"{path}: no trained weights here; run `train` first") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read as weights ({error.strerror})") from None
-    if content.startswith(OF_TORCH_SAVE):
-        raise UserError(
-            f"{path}: is a file of torch.save, of another code base or a checkpoint; `import-weights` brings weights of"
-            " OpenSTL and predrnn-pytorch into a file that this command reads"
-        )
     try:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except Exception as error:  # safetensors raises its own type, which it does not export in all versions
+        if content.startswith(OF_TORCH_SAVE):
+            raise UserError(
+                f"{path}: is a file of torch.save, of another code base or a checkpoint; `import-weights` brings"
+                " weights of OpenSTL and predrnn-pytorch into a file that this command reads"
+            ) from None
         raise UserError(f"{path}: cannot be read as weights ({error}); {again}") from None
     if _ABOUT not in metadata:
         raise UserError(f"{path}: says not which network it is of, so was not written by this benchmark")

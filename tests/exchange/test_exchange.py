@@ -16,6 +16,7 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save as safetensors_save
 
 from benchmark.__main__ import main
 from benchmark.cli.options import CODE_BASES
@@ -424,3 +425,16 @@ def test_a_network_that_cannot_be_exported_comes_with_the_variant_that_can(
     network = build(protocol.first_run(variant["id"]).model, seed=1)
     save_weights(tmp_path / "mine.safetensors", network)
     assert main(["export-weights", "--to", "openstl", *files]) == 0
+
+
+def test_weights_of_ours_whose_header_begins_like_a_pickle_are_still_ours(tmp_path):
+    """The first eight bytes of a file of ours are a length: 640 begins as an old file of torch.save does."""
+    tensors = {"w": torch.ones(1)}
+    for padding in range(400, 700):
+        content = safetensors_save(tensors, {"note": "x" * padding})
+        if content.startswith(b"\x80\x02"):
+            break
+    (tmp_path / "w.safetensors").write_bytes(content)
+    assert content.startswith(b"\x80\x02")
+    with pytest.raises(UserError, match="was not written by this benchmark"):
+        load_weights(tmp_path / "w.safetensors")

@@ -321,3 +321,30 @@ def test_a_gpu_that_is_asked_now_and_then_ends_in_the_same_state(make_protocol, 
         found.append((read_json(folder / "status.json"), (folder / "model.safetensors").read_bytes()))
     assert found[0][0]["state"] == "diverged"
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("wrote", "goes_on"), [(False, True), (True, False)], ids=["unfused to fused", "and back"])
+def test_checkpoint_of_one_form_of_the_optimiser_goes_on_in_another_as_that_form(wrote, goes_on):
+    """As a run does that begins on a CPU and goes on with a GPU: there Adam is fused, here it is not."""
+
+    def make(fused):
+        weights = [torch.nn.Parameter(torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(2, 3))]
+        return weights, GuardedAdam(weights, DivergenceGuard(training(), torch.device("cpu")), lr=0.1, fused=fused)
+
+    def step(weights, optimizer, number):
+        weights[0].grad = torch.full_like(weights[0], 1.0 + number)
+        optimizer.step()
+
+    (weights, optimizer), (others, expected) = make(wrote), make(goes_on)
+    for number in range(3):
+        step(weights, optimizer, number)
+        step(others, expected, number)
+    again, resumed = make(goes_on)
+    again[0].data.copy_(weights[0].data)
+    resumed.load_state_dict(optimizer.state_dict())
+    assert {group["fused"] for group in resumed.param_groups} == {goes_on}
+    assert resumed.state[again[0]]["step"].dtype == torch.float32
+    for number in range(3, 6):
+        step(again, resumed, number)
+        step(others, expected, number)
+    assert torch.allclose(again[0], others[0], rtol=1e-12, atol=0)
