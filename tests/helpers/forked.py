@@ -31,7 +31,7 @@ class Job:
         """Its exit status, negative for the signal that ended it, as `subprocess` has it; and what it printed."""
         if self.code is None:
             self.code = os.waitstatus_to_exitcode(int(self.server.stdout.readline()))
-        return self.code, self.output.read_text()
+        return self.code, self.output.read_text(errors="replace")
 
 
 class Forker:
