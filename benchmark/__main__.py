@@ -15,7 +15,7 @@ from benchmark.cli.parser import parser
 from benchmark.cli.selection import check_results_dir
 from benchmark.config.protocol import load_protocol
 from benchmark.system import processes
-from benchmark.system.console import command_line, echo
+from benchmark.system.console import command_line, echo, printable
 from benchmark.system.errors import ProcessError, UserError
 from benchmark.system.signals import STATUS, Interrupted
 from benchmark.system.storage import is_storage_error
@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(options) or DONE
     except UserError as error:
         if processes.is_first():
-            echo(f"error: {error}", sys.stderr)
+            echo(printable(f"error: {error}"), sys.stderr)
         elif isinstance(error, ProcessError):
-            echo(f"error: process {processes.rank()}: {error}", sys.stderr)
+            echo(printable(f"error: process {processes.rank()}: {error}"), sys.stderr)
         return MISTAKE
     except Interrupted as stop:
         if processes.is_first():

@@ -17,8 +17,8 @@ from models.spec import DEEPEST, ModelSpec
 CODE_BASES = {"openstl": ("convlstm", "st_lstm", "causal_lstm"), "predrnn-pytorch": ("st_lstm",)}
 """Code base -> the cells it has."""
 
-ONLY_TRAINED = ("adapter.weight",)
-"""Weights of a loss, which predictions do without: the decoupling loss of PredRNN-V2."""
+ONLY_TRAINED = {"st_lstm": ("adapter.weight",)}
+"""Cell -> weights of a loss, which predictions do without: the decoupling loss of PredRNN-V2."""
 _RENAMED = (
     (r"^cells\.", "cell_list."),
     (r"^highway\.", "gradient_highway."),
@@ -90,10 +90,10 @@ def import_network(
     Raises:
         ValueError: keys are missing or too many, or shapes do not fit one network.
     """
-    of_training = [name for name in weights if name in ONLY_TRAINED]
-    weights = {name: tensor for name, tensor in weights.items() if name not in ONLY_TRAINED}
-    check_names(weights, network_names(weights))
     cell = recognise(weights)
+    of_training = [name for name in weights if name in ONLY_TRAINED.get(cell, ())]
+    weights = {name: tensor for name, tensor in weights.items() if name not in of_training}
+    check_names(weights, network_names(weights))
     if cell not in CODE_BASES[code_base]:
         raise ValueError(f"the keys are those of {cell}; {code_base} has only {', '.join(CODE_BASES[code_base])}")
     spec = read_spec(weights, patch_size=patch_size, channels=channels, frame_size=frame_size)

@@ -8,6 +8,7 @@ from benchmark.system.devices import resolve_device
 from benchmark.system.errors import UserError
 from benchmark.system.files import write_json
 from benchmark.system.gpu_lock import reserve_gpu
+from benchmark.system.storage import check_output
 from models.spec import ModelSpec
 
 WHAT = {
@@ -24,8 +25,10 @@ def time_paths(options: argparse.Namespace) -> None:
     """Time the optimised path and the reference path in turn in one process, beside the device's own ceilings.
 
     Raises:
-        UserError: no such variant, or sizes that do not fit together.
+        UserError: no such variant, sizes that do not fit together, or `--json` cannot be written.
     """
+    if options.json:
+        check_output(options.json)
     spec = spec_of(options)
     device = resolve_device(options.device, "--device")
     from benchmark.cost.timing import measure

@@ -19,6 +19,11 @@ def echo(line: str, file: Any = None, end: str = "\n") -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def printable(text: str) -> str:
+    """`text` as a terminal may be sent it: signs that would steer it are written out, lines stay lines."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else repr(sign)[1:-1] for sign in text)
+
+
 def command_line(*words: str | os.PathLike[str]) -> str:
     """`words` as one line that a person can paste into a shell, which then reads the very same words.
 

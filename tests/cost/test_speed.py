@@ -119,3 +119,10 @@ def test_help_and_a_mistake_need_no_torch(arguments):
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True).returncode == 0
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("benchmark.cost.timing.measure", lambda *_: pytest.fail("measured"))
+    (tmp_path / "file").touch()
+    assert main(["speed", "--json", str(tmp_path / "file" / "speed.json")]) == 2
+    assert "file/speed.json" in capsys.readouterr().err

@@ -438,3 +438,18 @@ def test_weights_of_ours_whose_header_begins_like_a_pickle_are_still_ours(tmp_pa
     assert content.startswith(b"\x80\x02")
     with pytest.raises(UserError, match="was not written by this benchmark"):
         load_weights(tmp_path / "w.safetensors")
+
+
+def test_names_in_a_file_cannot_steer_the_terminal(bring_in, capsys):
+    assert bring_in({"\x1b[2J\x1b]0;title\x07head": torch.zeros(1)})[0] == 2
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert r"\x1b[2J\x1b]0;title\x07head" in said
+
+
+def test_an_adapter_belongs_to_predrnn_alone(bring_in, capsys):
+    with np.load(GOLDEN / "convlstm_network.npz") as arrays:
+        names = [name for name in arrays if name.startswith("param.")]
+        stored = {name.removeprefix("param."): torch.from_numpy(arrays[name]).float() for name in names}
+    assert bring_in(stored | {"adapter.weight": torch.ones(4, 4, 1, 1)}, "openstl", "--patch-size", "2")[0] == 2
+    assert "surplus keys: adapter.weight" in capsys.readouterr().err
