@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""`python -m benchmark <command>`: every rule of the workflow is one of `benchmark.cli.commands`."""
+"""`python -m benchmark <command>`: every rule of the workflow is one of `benchmark.cli.all_commands`."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from benchmark.cli.commands import COMMANDS
+from benchmark.cli.all_commands import COMMANDS
 from benchmark.cli.environment import prepare_environment, restart_in_utf8
 from benchmark.cli.exit_status import DONE, FAULT, INTERRUPTED, MISTAKE
 from benchmark.cli.fault import fault_message

@@ -24,7 +24,7 @@ from PIL import Image
 from snakemake.cli import parse_args
 
 from benchmark.__main__ import main
-from benchmark.cli.commands import COMMANDS as REGISTERED
+from benchmark.cli.all_commands import COMMANDS as REGISTERED
 from benchmark.cli.parser import parser
 from benchmark.config.protocol import PROTOCOLS, Protocol, load_protocol, merge
 from benchmark.config.workflow import WorkflowConfig

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from benchmark.cli.commands import COMMANDS
+from benchmark.cli.all_commands import COMMANDS
 from benchmark.cli.exit_status import EXIT_STATUS
 from benchmark.cli.registry import GROUPS
 from benchmark.system.errors import unknown

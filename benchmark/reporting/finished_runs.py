@@ -13,7 +13,7 @@ from benchmark.config.metrics import HEADLINE
 from benchmark.config.protocol import Protocol, RunConfig, run_path
 from benchmark.config.variants import BASELINE_SEED, BASELINES
 from benchmark.reporting import published_records as reference
-from benchmark.reporting.record import RECORD, STAGES, from_png, kept_of
+from benchmark.reporting.record import RECORD, RECORDED_STAGES, from_png, kept_of
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json
 
@@ -167,7 +167,7 @@ def of_run(recorded: dict[str, Any], run: RunConfig, *, reused: bool) -> Finishe
         validation=pd.Series({int(step): number(value) for step, value in recorded["validation"].items()}, dtype=float),
         norms=norms_of(recorded["norms"]),
         reused=reused,
-        stale=any(recorded["code"][stage] != code_hash(stage, run.model) for stage in STAGES),
+        stale=any(recorded["code"][stage] != code_hash(stage, run.model) for stage in RECORDED_STAGES),
     )
 
 

@@ -25,7 +25,7 @@ from benchmark.system.parquet import read_parquet
 
 RECORD = "record.json"
 """Its name in a run folder."""
-STAGES = ("train", "evaluate", "probe")
+RECORDED_STAGES = ("train", "evaluate", "probe")
 """Whose code decides what a record says."""
 ENDED = ("finished", "diverged")
 """States of a run whose training is over."""
@@ -80,7 +80,7 @@ def training(folder: Path, protocol: Protocol, variant: str, seed: int) -> dict[
     validation = {line["step"]: line["validation/mse"] for line in lines if "validation/mse" in line}
     return {
         "identity": run.identity("evaluation", "probe"),
-        "code": {stage: code_hash(stage, run.model) for stage in STAGES},
+        "code": {stage: code_hash(stage, run.model) for stage in RECORDED_STAGES},
         "config": run.to_dict(),
         "status": status,
         "curve": thinned(curve(lines)),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cli.commands import COMMANDS
+from benchmark.cli.all_commands import COMMANDS
 from benchmark.cli.exit_status import EXIT_STATUS
 from benchmark.cli.parser import PROGRAM, parser
 from benchmark.cli.registry import GROUPS

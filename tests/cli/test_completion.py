@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cli.commands import COMMANDS
+from benchmark.cli.all_commands import COMMANDS
 from benchmark.cli.parser import COMPLETION
 from benchmark.config.protocol import PROTOCOLS, load_protocol
 from benchmark.config.variants import BASELINES

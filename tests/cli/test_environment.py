@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmark.cli.commands import COMMANDS
+from benchmark.cli.all_commands import COMMANDS
 from benchmark.cli.environment import is_utf8
 from benchmark.config.variants import BASELINES
 from tests.helpers.fixtures import TINY

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.cli.commands import COMMANDS
+from benchmark.cli.all_commands import COMMANDS
 from benchmark.cli.exit_status import FAULT, MISTAKE
 
 

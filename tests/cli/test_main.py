@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.cli.commands import COMMANDS
+from benchmark.cli.all_commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """

@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from benchmark.cli.commands import COMMANDS, MODULES
+from benchmark.cli.all_commands import COMMANDS, MODULES
 from benchmark.cli.parser import Parser, parser
 from benchmark.cli.registry import GROUPS, RESULTS, Option, command
 

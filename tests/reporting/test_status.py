@@ -64,6 +64,13 @@ def test_held_lock_is_a_run_under_way_and_a_free_one_an_interrupted_run(half_way
     assert standing(run, results).state == "interrupted"
 
 
+@pytest.mark.parametrize("state", ["interrupted", "failed"])
+def test_run_that_says_it_ended_before_its_end_is_no_trained_one(half_way, results, state):
+    run, folder = half_way
+    write_json(folder / "status.json", read_json(folder / "status.json") | {"state": state})
+    assert standing(run, results) == ("interrupted", "50%")
+
+
 def test_looking_takes_no_lock_from_one_who_wants_it(tmp_path):
     stop = threading.Event()
 
@@ -95,7 +102,7 @@ def test_diverged_stale_and_damaged_runs_are_told_apart(half_way, results, make_
     write_json(folder / "status.json", status | {"state": "diverged"})
     assert standing(run, results) == ("diverged", "at step 4")
     other = make_protocol(variants=["convlstm"], training={"learning_rate": 0.5}).run("convlstm", 1)
-    assert standing(other, results).state == "stale"
+    assert standing(other, results) == ("stale", "other config")
     (folder / "status.json").write_text("{")
     assert standing(run, results).state == "unreadable"
 

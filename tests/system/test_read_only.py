@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from benchmark.__main__ import main
-from benchmark.cli.commands import COMMANDS
+from benchmark.cli.all_commands import COMMANDS
 from tests.helpers.disks import small_disk
 from tests.helpers.fixtures import TINY
 

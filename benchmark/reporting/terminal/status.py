@@ -46,7 +46,7 @@ class Standing(NamedTuple):
     state: str
     """A key of `SIGNS`."""
     about: str = ""
-    """How far it is, of a run under way."""
+    """How far it is, of a run under way; what is another now, of one that is stale."""
 
 
 def standing(run: RunConfig, results_dir: Path) -> Standing:
@@ -56,18 +56,19 @@ def standing(run: RunConfig, results_dir: Path) -> Standing:
         if not (folder / "provenance.json").exists():
             return Standing("kept" if reference.record_of(run) else "missing")
         origin, status = read_json(folder / "provenance.json"), read_json(folder / "status.json")
-        if (origin["config_hash"], origin["code_hash"]) != (run.identity(), code_hash("train", run.model)):
-            return Standing("stale")
+        now = {"config": run.identity(), "code": code_hash("train", run.model)}
+        if other := [name for name, found in now.items() if origin[f"{name}_hash"] != found]:
+            return Standing("stale", f"other {' and '.join(other)}")
     except (UserError, OSError, KeyError):
         return Standing("unreadable")
     if status["state"] == "diverged":
         return Standing("diverged", f"at step {status['step']}")
-    if status["state"] != "running":
+    if status["state"] == "finished":
         return Standing("done" if (folder / RECORD).exists() else "trained")
     step, clips_per_s = latest(folder / "timing.jsonl")
     step = max(step, status["step"])
     about = f"{step / status['steps']:.0%}"
-    if not is_held(folder):
+    if status["state"] != "running" or not is_held(folder):
         return Standing("interrupted", about)
     left = (status["steps"] - step) * run.training.batch_size
     return Standing(
