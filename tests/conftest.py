@@ -23,6 +23,10 @@ SHAPED = [
 ]
 install_import_hook(SHAPED, "beartype.beartype")
 
+# What `make test` hands down to the programs it starts is no part of a person's environment.
+for name in [name for name in os.environ if name.startswith("MAKE")]:
+    del os.environ[name]
+
 # A shell's background jobs ignore Ctrl-C, and so would what the tests start to see it end at one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -68,6 +68,7 @@ def commands(folder):
         ("init-store", tiny[:2], 0),
         ("data", tiny, 0),
         ("backbone", tiny, 0),
+        ("floor", [*tiny, "--clips", "20"], 0),
         ("train", [*tiny, "--variant", "convlstm,predrnn", "--seed", "1"], 0),
         *(("evaluate", [*tiny, "--variant", name, "--seed", seed], 0) for name, seed in rows),
         ("evaluate", ["--weights", model, "--data", *clips, "--output", results / "scores.parquet"], 0),

@@ -34,6 +34,7 @@ WRITERS = {
     "plan": [],
     "data": [],
     "backbone": [],
+    "floor": [],
     "train": RUN,
     "evaluate": RUN,
     "probe": RUN,
