@@ -1,7 +1,8 @@
 """The registry of tables and figures: one entry makes one appear in the workflow, the report and what is published.
 
 A new table is a module with `make(results, title) -> Table`, a new figure one with `draw(data, title, paths)`, an entry
-here, and its file in `STAGES` of `benchmark/config/code_sources.py`. Imports no library of figures or tables: the workflow reads it to plan.
+here, and its file in `STAGES` of `benchmark/config/code_sources.py`. Imports no library of figures or tables: the
+workflow reads it to plan.
 """
 
 from collections.abc import Callable, Mapping
