@@ -155,7 +155,8 @@ def page(paths: Sequence[Path], height: float, width: float = WIDTH) -> Iterator
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # all formats share the layout, which is most of the cost of drawing
         for axes in figure.axes:  # the solver's last bits differ from process to process, and so would a file's bytes
-            axes.set_position([round(bound, 9) for bound in axes.get_position(original=True).bounds], which="both")
+            left, bottom, wide, high = (round(bound, 9) for bound in axes.get_position(original=True).bounds)
+            axes.set_position((left, bottom, wide, high), which="both")
         for path in paths:
             with atomic_buffer(path) as file:
                 figure.savefig(file, format=path.suffix[1:], metadata=UNDATED[path.suffix])
