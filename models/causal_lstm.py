@@ -42,7 +42,7 @@ class CausalLSTMCell(nn.Module):
     def __init__(self, spec: ModelSpec, in_channels: int, hidden_channels: int, memory_channels: int) -> None:
         super().__init__()
         d = hidden_channels
-        self.spec = spec
+        self.spec, self.forget_bias = spec, spec.forget_bias
         self.temporal_first = spec.memory_order == "temporal_to_spatial"
         self.w3_in_conv_m = spec.w3_kernel == spec.kernel_size
         self.conv_x = GateConv(spec, in_channels, d, "i f g i' f' g' o")
@@ -61,12 +61,12 @@ class CausalLSTMCell(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "B C h w"],
-        h: Float[Tensor, "B D h w"],
-        c: Float[Tensor, "B D h w"],
-        m: Float[Tensor, "B Dm h w"],
+        x: Float[Tensor, "*R B C h w"],
+        h: Float[Tensor, "*R B D h w"],
+        c: Float[Tensor, "*R B D h w"],
+        m: Float[Tensor, "*R B Dm h w"],
         gates: GateSums = SEPARATE,
-    ) -> tuple[Float[Tensor, "B D h w"], Float[Tensor, "B D h w"], Float[Tensor, "B D h w"]]:
+    ) -> tuple[Float[Tensor, "*R B D h w"], Float[Tensor, "*R B D h w"], Float[Tensor, "*R B D h w"]]:
         """One step.
 
         Args:
@@ -101,4 +101,4 @@ class CausalLSTMCell(nn.Module):
 
     def _update(self, memory: Tensor, i: Tensor, f: Tensor, g: Tensor) -> Tensor:
         """The gated update of either memory from its gates before their nonlinearity."""
-        return torch.sigmoid(f + self.spec.forget_bias) * memory + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(f + self.forget_bias) * memory + torch.sigmoid(i) * torch.tanh(g)

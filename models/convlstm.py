@@ -31,12 +31,12 @@ class ConvLSTMCell(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "B C h w"],
-        h: Float[Tensor, "B D h w"],
-        c: Float[Tensor, "B D h w"],
+        x: Float[Tensor, "*R B C h w"],
+        h: Float[Tensor, "*R B D h w"],
+        c: Float[Tensor, "*R B D h w"],
         m: None,
         gates: GateSums = SEPARATE,
-    ) -> tuple[Float[Tensor, "B D h w"], Float[Tensor, "B D h w"], None]:
+    ) -> tuple[Float[Tensor, "*R B D h w"], Float[Tensor, "*R B D h w"], None]:
         """One step.
 
         Args:

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from models.spec import ModelSpec
 
@@ -52,16 +53,26 @@ class GateConv(nn.Module):
         else:
             self.norm = nn.LayerNorm((out_channels, spec.patches, spec.patches), eps=1e-5)  # pyright: ignore[reportArgumentType]  # torch says list, and takes a tuple
 
-    def forward(self, x: Float[Tensor, "B Cin h w"]) -> Float[Tensor, "B Cout h w"]:
+    def forward(self, x: Float[Tensor, "*R B Cin h w"]) -> Float[Tensor, "*R B Cout h w"]:
         """Convolve and normalise.
 
         Args:
-            x: Cin = `in_channels`.
+            x: Cin = `in_channels`; has a run axis R where the weights have one.
 
         Returns:
             All gates one after the other, Cout = gates * width.
         """
-        return self.norm(self.conv(x))
+        return self.norm(self.conv(x)) if x.dim() == 4 else run_by_run(self, x)
+
+
+def run_by_run(module: nn.Module, x: Float[Tensor, "R B Cin h w"]) -> Float[Tensor, "R B Cout h w"]:
+    """What `module`, whose weights have a leading run axis, makes of each run: as it does alone, so the same bits."""
+    weights = dict(module.named_parameters())
+    found = [
+        functional_call(module, {name: weight[run] for name, weight in weights.items()}, (one,))
+        for run, one in enumerate(x.unbind(0))
+    ]
+    return torch.stack(found)
 
 
 @runtime_checkable
@@ -72,7 +83,7 @@ class GateSums(Protocol):
         """What `conv` contributes when it reads `sources`, joined along their channels."""
 
     def sum(self, names: str, *readings: Any) -> list[Tensor]:  # pyright: ignore[reportReturnType]  # a protocol has no body
-        """The named gates (B, D, h, w) before their nonlinearity, each the sum of all readings that have it."""
+        """The named gates (*R, B, D, h, w) before their nonlinearity, each the sum of all readings that have it."""
 
     def mix(self, conv: nn.Conv2d, *sources: Tensor) -> Tensor:  # pyright: ignore[reportReturnType]  # a protocol has no body
         """The 1x1 convolution `conv` of `sources`, joined along their channels."""
@@ -86,7 +97,7 @@ class Separate:
 
     def read(self, conv: GateConv, *sources: Tensor) -> Mapping[str, Tensor]:
         """The gates that `conv` contributes to, by name."""
-        return dict(zip(conv.gates, conv(torch.cat(sources, dim=1)).chunk(len(conv.gates), dim=1), strict=True))
+        return dict(zip(conv.gates, conv(torch.cat(sources, dim=-3)).chunk(len(conv.gates), dim=-3), strict=True))
 
     def sum(self, names: str, *readings: Mapping[str, Tensor]) -> list[Tensor]:
         """Add what the readings have of each gate."""
@@ -94,7 +105,8 @@ class Separate:
 
     def mix(self, conv: nn.Conv2d, *sources: Tensor) -> Tensor:
         """Join and convolve."""
-        return conv(torch.cat(sources, dim=1))
+        joined = torch.cat(sources, dim=-3)
+        return conv(joined) if joined.dim() == 4 else run_by_run(conv, joined)
 
     def again(self) -> "Separate":
         """Itself, since it keeps nothing."""
@@ -146,6 +158,6 @@ def conv1x1(spec: ModelSpec, in_channels: int, out_channels: int) -> nn.Conv2d:
     return conv
 
 
-def zeros(like: Tensor, channels: int) -> Float[Tensor, "B D h w"]:
-    """A zero state with `channels` channels and the batch, grid, type and device of `like` (B C h w)."""
-    return torch.zeros(like.shape[0], channels, *like.shape[2:], dtype=like.dtype, device=like.device)
+def zeros(like: Tensor, channels: int) -> Float[Tensor, "*R B D h w"]:
+    """A zero state with `channels` channels and the runs, batch, grid, type and device of `like` (*R, B, C, h, w)."""
+    return torch.zeros(*like.shape[:-3], channels, *like.shape[-2:], dtype=like.dtype, device=like.device)

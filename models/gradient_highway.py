@@ -27,8 +27,8 @@ class GradientHighwayUnit(nn.Module):
         self.conv_z = GateConv(spec, spec.highway_width, spec.highway_width, "p s")
 
     def forward(
-        self, x: Float[Tensor, "B C h w"], z: Float[Tensor, "B D h w"], gates: GateSums = SEPARATE
-    ) -> tuple[Float[Tensor, "B D h w"], Float[Tensor, "B D h w"]]:
+        self, x: Float[Tensor, "*R B C h w"], z: Float[Tensor, "*R B D h w"], gates: GateSums = SEPARATE
+    ) -> tuple[Float[Tensor, "*R B D h w"], Float[Tensor, "*R B D h w"]]:
         """One step.
 
         Args:

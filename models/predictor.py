@@ -16,7 +16,7 @@ from models.gradient_highway import GradientHighwayUnit
 from models.spec import CELLS, ModelSpec
 
 Trace = dict[tuple[str, int], list[Tensor]]
-"""(state, layer) -> its tensor (B, D, h, w) at t = 1, 2, ...; states H, C, M by layer, Z and S by highway slot."""
+"""(state, layer) -> its tensor (*R, B, D, h, w) at t = 1, 2, ...; states H, C, M by layer, Z and S by highway slot."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ class Predictor(nn.Module):
 
     def forward(
         self,
-        frames: Float[Tensor, "B T C H W"],
-        feed_mask: Float[Tensor, "B T-1"],
+        frames: Float[Tensor, "*R B T C H W"],
+        feed_mask: Float[Tensor, "*R B T-1"],
         trace: Trace | None = None,
         cut: Cut | None = None,
         gate_trace: Trace | None = None,
-    ) -> Float[Tensor, "B T-1 C H W"]:
-        """Roll the network out over a clip.
+    ) -> Float[Tensor, "*R B T-1 C H W"]:
+        """Roll the network out over a clip; with a run axis R where the weights have one (`models/stack.py`).
 
         Args:
             frames: true frames in [0, 1]; frames that the feed mask never shows may hold anything finite.
@@ -81,24 +81,24 @@ class Predictor(nn.Module):
         Returns:
             The predictions of frames 2 to T, not clipped.
         """
-        inputs = to_patches(frames, self.spec.patch_size)  # (B, T, P, h, w)
-        steps = feed_mask.shape[1]
-        states = self._zero_states(inputs[:, 0])
+        inputs = to_patches(frames, self.spec.patch_size).unbind(-4)  # each (*R, B, P, h, w)
+        steps = feed_mask.shape[-1]
+        states = self._zero_states(inputs[0])
         gates: GateSums = SEPARATE if self.reference_path else Merged(frames.device.type)
         gates = Opaque(gates) if self.fused else gates
-        prediction, predictions = inputs[:, 0], []
+        prediction, predictions = inputs[0], []
         for t in range(steps):
             if cut is not None and t >= cut.first:
                 prediction, states = detach_path(cut, prediction, states)
-            mask = feed_mask[:, t, None, None, None]  # (B, 1, 1, 1)
-            x = mask * inputs[:, t] + (1 - mask) * prediction  # Eq. 7
+            mask = feed_mask[..., t, None, None, None]  # (*R, B, 1, 1, 1)
+            x = mask * inputs[t] + (1 - mask) * prediction  # Eq. 7
             if self.recompute and t > 0 and trace is gate_trace is None:  # the first step makes the merged weights
                 step = partial(self._again, gates)
                 prediction, states = checkpoint(step, x, states, use_reentrant=False, preserve_rng_state=False)
             else:
                 prediction, states = self._step(x, states, gates, trace, gate_trace)
             predictions.append(prediction)
-        return to_frames(torch.stack(predictions, dim=1), self.spec.patch_size)
+        return to_frames(torch.stack(predictions, dim=-4), self.spec.patch_size)
 
     def fuse(self) -> None:
         """Let PyTorch's compiler join the elementwise operations of each cell, for which it takes half a minute."""
@@ -109,21 +109,21 @@ class Predictor(nn.Module):
         for cell in [*self.cells, *([] if self.highway is None else [self.highway])]:
             cell.compile(dynamic=False)
 
-    def predict(self, context: Float[Tensor, "B K C H W"], horizon: int) -> Float[Tensor, "B horizon C H W"]:
+    def predict(self, context: Float[Tensor, "*R B K C H W"], horizon: int) -> Float[Tensor, "*R B horizon C H W"]:
         """Predict `horizon` frames after `context`, fed with the network's own predictions; not clipped."""
-        batch, given = context.shape[:2]
-        unseen = context.new_zeros(batch, horizon, *context.shape[2:])
+        batch, given = context.shape[-5:-3]
+        unseen = context.new_zeros(*context.shape[:-4], horizon, *context.shape[-3:])
         mask = free_running_mask(batch, given, horizon, context)
-        return self(torch.cat([context, unseen], dim=1), mask)[:, given - 1 :]
+        return self(torch.cat([context, unseen], dim=-4), mask)[..., given - 1 :, :, :, :]
 
     def _step(
         self,
-        x: Float[Tensor, "B P h w"],
+        x: Float[Tensor, "*R B P h w"],
         states: dict,
         gates: GateSums,
         trace: Trace | None = None,
         gate_trace: Trace | None = None,
-    ) -> tuple[Float[Tensor, "B P h w"], dict]:
+    ) -> tuple[Float[Tensor, "*R B P h w"], dict]:
         """The prediction of the next frame, in patches, and all states one step later (our Eq. 8)."""
         states = dict(states)
         m = states["M"]
@@ -144,7 +144,7 @@ class Predictor(nn.Module):
         """A step that `checkpoint` may compute twice."""
         return self._step(x, states, gates.again())
 
-    def _zero_states(self, x: Float[Tensor, "B P h w"]) -> dict:
+    def _zero_states(self, x: Float[Tensor, "*R B P h w"]) -> dict:
         """All states at t = 0; M is the top layer's."""
         widths = self.spec.hidden_channels
         states: dict[Any, Tensor | None] = {
@@ -203,24 +203,22 @@ def free_running_mask(
     return mask
 
 
-def to_patches(frames: Float[Tensor, "B T C H W"], size: int) -> Float[Tensor, "B T P h w"]:
+def to_patches(frames: Float[Tensor, "*B T C H W"], size: int) -> Float[Tensor, "*B T P h w"]:
     """Fold square patches into channels, ordered row, column, channel as in the ports; P = size * size * C."""
-    b, t, c, height, width = frames.shape
-    patches = frames.reshape(b, t, c, height // size, size, width // size, size)
-    return patches.permute(0, 1, 4, 6, 2, 3, 5).reshape(b, t, size * size * c, height // size, width // size)
+    height, width = frames.shape[-2:]
+    blocks = frames.unflatten(-1, (width // size, size)).unflatten(-3, (height // size, size))  # (*B, T, C, h, s, w, s)
+    return blocks.movedim((-3, -1), (-5, -4)).flatten(-5, -3)
 
 
-def to_frames(patches: Float[Tensor, "B T P h w"], size: int) -> Float[Tensor, "B T C H W"]:
+def to_frames(patches: Float[Tensor, "*B T P h w"], size: int) -> Float[Tensor, "*B T C H W"]:
     """The inverse of `to_patches`."""
-    b, t, p, h, w = patches.shape
-    c = p // size**2
-    frames = patches.reshape(b, t, size, size, c, h, w).permute(0, 1, 4, 5, 2, 6, 3)
-    return frames.reshape(b, t, c, h * size, w * size)
+    blocks = patches.unflatten(-3, (size, size, -1))  # (*B, T, s, s, C, h, w)
+    return blocks.movedim((-5, -4), (-3, -1)).flatten(-2, -1).flatten(-3, -2)
 
 
 def predict(
-    network: Predictor, context: Float[Tensor, "B K C H W"], horizon: int, precision: str
-) -> Float[Tensor, "B T C H W"]:
+    network: Predictor, context: Float[Tensor, "*R B K C H W"], horizon: int, precision: str
+) -> Float[Tensor, "*R B T C H W"]:
     """`horizon` frames after `context` in fp32, not clipped; `precision` is that of the convolutions."""
     with torch.no_grad(), torch.autocast(context.device.type, torch.bfloat16, enabled=precision == "bf16"):
         return network.predict(context, horizon).float()

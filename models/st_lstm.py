@@ -39,12 +39,12 @@ class SpatioTemporalLSTMCell(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "B C h w"],
-        h: Float[Tensor, "B D h w"],
-        c: Float[Tensor, "B D h w"],
-        m: Float[Tensor, "B D h w"],
+        x: Float[Tensor, "*R B C h w"],
+        h: Float[Tensor, "*R B D h w"],
+        c: Float[Tensor, "*R B D h w"],
+        m: Float[Tensor, "*R B D h w"],
         gates: GateSums = SEPARATE,
-    ) -> tuple[Float[Tensor, "B D h w"], Float[Tensor, "B D h w"], Float[Tensor, "B D h w"]]:
+    ) -> tuple[Float[Tensor, "*R B D h w"], Float[Tensor, "*R B D h w"], Float[Tensor, "*R B D h w"]]:
         """One step.
 
         Args:

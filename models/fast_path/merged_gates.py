@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -59,12 +60,12 @@ class Merged:
         return [gates[name] for name in names.split()]
 
     def mix(self, conv: nn.Conv2d, *sources: Tensor) -> Tensor:
-        """A product of matrices over the channels, in the layout that the gates have."""
-        order = (2, 3, 0, 1) if self._on_cpu else (0, 2, 3, 1)  # either way (B, C, h, w) has its channels last
-        joined = torch.cat([source.permute(order) for source in sources], dim=-1)
+        """A product of matrices over the channels, in the layout that the gates have: with their channels last."""
+        grid, places = ((-2, -1), (-4, -3)) if self._on_cpu else ((-2, -1), (-3, -2))
+        joined = torch.cat([source.movedim(grid, places) for source in sources], dim=-1)
         with self._own_precision():
-            mixed = F.linear(self._rounded(joined), self._rounded(conv.weight[:, :, 0, 0]), conv.bias)
-        return mixed.permute(order if self._on_cpu else (0, 3, 1, 2))
+            mixed = linear(self._rounded(joined), self._rounded(conv.weight[..., 0, 0]), conv.bias)
+        return mixed.movedim(places, grid)
 
     def again(self) -> "Merged":
         """The same weights without the forms of earlier sources."""
@@ -74,7 +75,7 @@ class Merged:
 
     def _convolve(self, names: tuple[str, ...], readings: tuple[Reading, ...]) -> Sequence[Tensor]:
         sources = [source for reading in readings for source in reading.sources]
-        k, (height, width) = readings[0].conv.conv.kernel_size[0], sources[0].shape[2:]
+        k, (height, width) = readings[0].conv.conv.kernel_size[0], sources[0].shape[-2:]
         winograd = self._on_cpu and k <= LARGEST_KERNEL and height == width
         key = (names, *(reading.conv for reading in readings))
         with self._own_precision():
@@ -84,11 +85,11 @@ class Merged:
                 self._kernels[key] = Winograd(kernels, bias) if winograd else Direct(kernels, bias)
             if winograd:
                 tiles = [self._once(source, k, lambda s: to_tiles(self._rounded(s), k)) for source in sources]
-                gates = self._kernels[key](tiles, len(names), sources[0].shape[0], height)
+                gates = self._kernels[key](tiles, len(names), sources[0].shape[:-3], height)
             else:
                 if self._low is not None:
                     sources = [self._once(source, "rounded", self._rounded) for source in sources]
-                gates = self._kernels[key](sources).chunk(len(names), dim=1)
+                gates = self._kernels[key](sources).chunk(len(names), dim=-3)
             return [self._rounded(gate) for gate in gates] if self._on_cpu else gates
 
     def _rounded(self, tensor: Tensor) -> Tensor:
@@ -123,35 +124,52 @@ class Direct:
     """The convolution of several sources by one kernel each, summed: one convolution of all of them.
 
     Args:
-        kernels: one a source, (O, C, k, k).
-        bias: (O,), or None.
+        kernels: one a source, (*R, O, C, k, k) for runs R.
+        bias: (*R, O), or None.
     """
 
     def __init__(self, kernels: Sequence[Tensor], bias: Tensor | None) -> None:
-        self.weight, self.bias = torch.cat(list(kernels), dim=1), bias
+        self.weight, self.bias = torch.cat(list(kernels), dim=-3).flatten(0, -4), bias  # runs are groups
+        self.runs = kernels[0].shape[:-4].numel()
         if self.weight.dtype.itemsize < 4:  # low precision
             self.weight = self.weight.contiguous(memory_format=torch.channels_last)
 
     def __call__(self, sources: Sequence[Tensor]) -> Tensor:
-        """All gates (B, O, h, w), in float32 where kernels and sources are in less."""
-        gates = F.conv2d(torch.cat(list(sources), dim=1), self.weight, padding=self.weight.shape[-1] // 2)
+        """All gates (*R, B, O, h, w), in float32 where kernels and sources are in less."""
+        joined = torch.cat(list(sources), dim=-3)
+        if joined.dim() == 5:
+            joined = joined.movedim(0, 1).flatten(1, 2)  # (B, R * C, h, w)
+        gates = F.conv2d(joined, self.weight, padding=self.weight.shape[-1] // 2, groups=self.runs)
+        if sources[0].dim() == 5:
+            gates = gates.unflatten(1, (self.runs, -1)).movedim(1, 0)
         gates = gates.to(torch.promote_types(gates.dtype, torch.float32))
-        return gates if self.bias is None else gates + self.bias[:, None, None]
+        return gates if self.bias is None else gates + self.bias[..., None, :, None, None]
+
+
+def linear(
+    x: Float[Tensor, "*R h w B C"], weight: Float[Tensor, "*R O C"], bias: Float[Tensor, "*R O"] | None
+) -> Tensor:
+    """`x` times `weight`, plus `bias`: of each run by its own where the weights have a run axis."""
+    if weight.dim() == 2:
+        return F.linear(x, weight, bias)
+    rows, columns = x.flatten(1, -2), weight.transpose(1, 2)
+    found = torch.bmm(rows, columns) if bias is None else torch.baddbmm(bias[:, None], rows, columns)
+    return found.view(*x.shape[:-1], -1)
 
 
 def cut(names: Sequence[str], readings: Sequence[Reading]) -> tuple[list[Tensor], Tensor | None]:
-    """The kernels (gates * D, C, k, k) by which the named gates read each source, and their whole bias."""
+    """The kernels (*R, gates * D, C, k, k) by which the named gates read each source, and their whole bias."""
     kernels: list[Tensor] = []
     biases = []
     for conv, sources in ((reading.conv, reading.sources) for reading in readings):
-        kernel = named(conv, conv.conv.weight, names)
-        kernels += kernel.split([source.shape[1] for source in sources], dim=1)
+        kernel = named(conv, conv.conv.weight, names, dim=-4)
+        kernels += kernel.split([source.shape[-3] for source in sources], dim=-3)
         if conv.conv.bias is not None:
-            biases.append(named(conv, conv.conv.bias, names))
+            biases.append(named(conv, conv.conv.bias, names, dim=-1))
     return kernels, torch.stack(biases).sum(0) if biases else None
 
 
-def named(conv: GateConv, weight: Tensor, names: Sequence[str]) -> Tensor:
-    """The rows of `weight` that belong to the named gates of `conv`."""
-    rows = dict(zip(conv.gates, weight.chunk(len(conv.gates)), strict=True))
-    return torch.cat([rows[name] for name in names])
+def named(conv: GateConv, weight: Tensor, names: Sequence[str], dim: int) -> Tensor:
+    """The part of `weight` that belongs to the named gates of `conv`, along its output channels in `dim`."""
+    rows = dict(zip(conv.gates, weight.chunk(len(conv.gates), dim=dim), strict=True))
+    return torch.cat([rows[name] for name in names], dim=dim)

@@ -25,23 +25,24 @@ class Winograd:
     """The convolution of several sources by one kernel each, summed.
 
     Args:
-        kernels: one a source, (O, C, k, k).
-        bias: (O,), or None.
+        kernels: one a source, (*R, O, C, k, k) for runs R.
+        bias: (*R, O), or None.
     """
 
     def __init__(self, kernels: Sequence[Tensor], bias: Tensor | None) -> None:
         self.kernel_size, self.bias = kernels[0].shape[-1], bias
         self.spread_bias: Tensor | None = None
         self.gradients = Gradients(len(kernels))
-        self.weights = TransformWeights.apply(self.gradients, *kernels)  # each (P, C, O)
+        self.weights = TransformWeights.apply(self.gradients, *kernels)  # each (R * P, C, O)
 
     def __call__(
-        self, tiles: Sequence[Float[Tensor, "P R _"]], gates: int, batch: int, size: int
-    ) -> Sequence[Float[Tensor, "B D h w"]]:
-        """The gates of sources that `to_tiles` has transformed."""
+        self, tiles: Sequence[Float[Tensor, "RP N _"]], gates: int, leading: torch.Size, size: int
+    ) -> Sequence[Float[Tensor, "*RB D h w"]]:
+        """The gates of sources that `to_tiles` has transformed; `leading`: their runs, if they have any, and batch."""
         if self.bias is not None and self.spread_bias is None:
-            self.spread_bias = self.bias.repeat(tiles[0].shape[1])[None, None]  # (1, 1, R * O)
-        sizes = gates, batch, size, self.kernel_size
+            runs, tiles_a_run = leading[:-1].numel(), tiles[0].shape[1]
+            self.spread_bias = self.bias.repeat(1, tiles_a_run).view(runs, 1, 1, -1)  # (R, 1, 1, N * O)
+        sizes = gates, leading, size, self.kernel_size
         return SumProducts.apply(sizes, self.gradients, self.spread_bias, *tiles, *self.weights)
 
 
@@ -63,15 +64,19 @@ class Gradients:
 
 
 class TransformWeights(torch.autograd.Function):
-    """Kernels (O, C, k, k) -> (n * n, C, O); its gradient is what `SumProducts` has added up in `gradients`."""
+    """Kernels (*R, O, C, k, k) -> (R * n * n, C, O); its gradient is what `SumProducts` has added up in `gradients`."""
 
     @staticmethod
     def forward(ctx: Any, gradients: Gradients, *kernels: Tensor) -> tuple[Tensor, ...]:
         """Transform the kernels of all sources."""
         ctx.gradients, ctx.shapes = gradients, [kernel.shape for kernel in kernels]
         ctx.set_materialize_grads(False)
-        g = kernel_transform(kernels[0].shape[-1], kernels[0].dtype)
-        return tuple(torch.einsum("pu,ocuv,qv->pqco", g, kernel, g).flatten(0, 1) for kernel in kernels)
+        g, found = kernel_transform(kernels[0].shape[-1], kernels[0].dtype), []
+        for kernel in kernels:
+            transformed = torch.einsum("pu,ocuv,qv->pqco", g, kernel.flatten(0, -4), g)  # o over runs and channels
+            transformed = transformed.unflatten(-1, (-1, kernel.shape[-4])).movedim(-2, 0)  # (R, n, n, C, O)
+            found.append(transformed.flatten(0, 2))
+        return tuple(found)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -82,55 +87,60 @@ class TransformWeights(torch.autograd.Function):
             if gradient is not None:
                 g = kernel_transform(shape[-1], gradient.dtype)
                 n = len(g)
-                gradient = torch.einsum("pu,pqco,qv->ocuv", g, gradient.unflatten(0, (n, n)), g)
+                gradient = gradient.unflatten(0, (-1, n, n)).movedim(0, -2).flatten(-2)  # (n, n, C, R * O)
+                gradient = torch.einsum("pu,pqco,qv->ocuv", g, gradient, g).view(shape)
             found.append(gradient)
         return None, *found
 
 
 class SumProducts(torch.autograd.Function):
-    """The sum over sources of tiles (P, R, C) times weights (P, C, O), transformed back and split into gates.
+    """The sum over sources of tiles (R * P, N, C) times weights (R * P, C, O), transformed back and split into gates.
 
     Gradients of the weights are added up in place over all time steps, in the product itself, and handed on once.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, sizes: tuple[int, int, int, int], gradients: Gradients, bias: Tensor | None, *factors: Tensor
+        ctx: Any, sizes: tuple[int, torch.Size, int, int], gradients: Gradients, bias: Tensor | None, *factors: Tensor
     ) -> tuple[Tensor, ...]:
-        """Multiply, add, transform back; `sizes`: gates, batch, height and width, kernel size."""
+        """Multiply, add, transform back; `sizes`: gates, runs (if there are) and batch, height and width, kernel."""
         ctx.sizes, ctx.gradients = sizes, gradients
         ctx.save_for_backward(*factors)
-        gates, batch, size, kernel_size = sizes
+        gates, leading, size, kernel_size = sizes
         tiles, weights = factors[: gradients.count], factors[gradients.count :]
         total = torch.bmm(tiles[0], weights[0])
         for tile, weight in zip(tiles[1:], weights[1:], strict=True):
             total.baddbmm_(tile, weight)
-        transform = result_transform(kernel_size, total.dtype)  # (TILE, n)
-        rows = (transform @ total.view(transform.shape[1], -1)).view(*transform.shape, -1)  # over h
-        expanded = transform.expand(TILE, -1, -1)
-        both = torch.bmm(expanded, rows) if bias is None else torch.baddbmm(bias, expanded, rows)  # over w
+        transform, runs = result_transform(kernel_size, total.dtype), leading[:-1].numel()  # (TILE, n)
+        rows = product(transform, total.view(runs, transform.shape[1], -1)).view(runs * TILE, transform.shape[1], -1)
+        if bias is not None:
+            bias = bias.expand(-1, TILE, -1, -1).reshape(runs * TILE, 1, -1)
+        both = product(transform, rows, bias)
         across = -(-size // TILE)
-        both = both.view(TILE, TILE, across, across, batch, gates, -1).permute(5, 2, 0, 3, 1, 4, 6)
-        whole = (gate.reshape(across * TILE, across * TILE, batch, -1) for gate in both)
-        return tuple(gate[:size, :size].permute(2, 3, 0, 1) for gate in whole)
+        both = both.view(runs, TILE, TILE, across, across, leading[-1], gates, -1).permute(6, 0, 3, 1, 4, 2, 5, 7)
+        whole = (gate.reshape(*leading[:-1], across * TILE, across * TILE, leading[-1], -1) for gate in both)
+        return tuple(gate[..., :size, :size, :, :].movedim((-4, -3), (-2, -1)) for gate in whole)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *of_gates: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of bias and tiles; those of the weights stay in `gradients`."""
-        gates, batch, size, kernel_size = ctx.sizes
+        gates, leading, size, kernel_size = ctx.sizes
         count, factors, sums = ctx.gradients.count, ctx.saved_tensors, ctx.gradients.sums()
         tiles, weights = factors[:count], factors[count:]
         bias_needs, *needs = ctx.needs_input_grad[2:]
-        across, width = -(-size // TILE), of_gates[0].shape[1]
-        both = of_gates[0].new_empty(TILE, TILE, across, across, batch, gates, width)
+        across, width, runs = -(-size // TILE), of_gates[0].shape[-3], leading[:-1].numel()
+        missing = across * TILE - size
+        both = of_gates[0].new_empty(runs, TILE, TILE, across, across, leading[-1], gates, width)
         for gate, given in enumerate(of_gates):
-            given = F.pad(given.permute(2, 3, 0, 1), (0, 0, 0, 0, *(0, across * TILE - size) * 2))
-            both[..., gate, :] = given.view(across, TILE, across, TILE, batch, width).permute(1, 3, 0, 2, 4, 5)
-        both = both.view(TILE, TILE, -1)
+            if missing:
+                given = F.pad(given, (0, missing, 0, missing))
+            cut = given.unflatten(-1, (across, TILE)).unflatten(-3, (across, TILE))  # (*R, B, D, a, TILE, a, TILE)
+            both[..., gate, :] = cut.view(runs, *cut.shape[-6:]).permute(0, 4, 6, 3, 5, 1, 2)
+        both = both.view(runs * TILE, TILE, -1)
         transform = result_transform(kernel_size, both.dtype).T  # (n, TILE)
-        rows = torch.bmm(transform.expand(TILE, -1, -1), both)
-        gradient = (transform @ rows.view(TILE, -1)).view(len(transform) ** 2, -1, gates * width)
+        rows = product(transform, both).view(runs, TILE, -1)
+        gradient = product(transform, rows).view(runs * len(transform) ** 2, -1, gates * width)
         found: list[Tensor | None] = [None] * count
         for place in range(count):
             if needs[place]:
@@ -141,38 +151,46 @@ class SumProducts(torch.autograd.Function):
                     sums[place] = torch.bmm(tile, gradient)
                 else:
                     sums[place].baddbmm_(tile, gradient)
-        return None, None, both.sum((0, 1), keepdim=True) if bias_needs else None, *found, *[None] * count
+        of_bias = both.view(runs, TILE, TILE, -1).sum((1, 2), keepdim=True) if bias_needs else None
+        return None, None, of_bias, *found, *[None] * count
 
 
 class TransformSource(torch.autograd.Function):
-    """A source (B, C, h, w) cut into overlapping tiles and transformed: (P, R, C)."""
+    """A source (*R, B, C, h, w) cut into overlapping tiles and transformed: (R * P, N, C)."""
 
     @staticmethod
     def forward(ctx: Any, source: Tensor, kernel_size: int) -> Tensor:
         """Cut and transform."""
-        batch, channels, size, _ = source.shape
-        ctx.shape, ctx.kernel_size = source.shape, kernel_size
+        *leading, channels, size, _ = ctx.shape = source.shape
+        ctx.kernel_size = kernel_size
+        runs = source.shape[:-4].numel()
         transform, n = source_transform(size, kernel_size, source.dtype), TILE + kernel_size - 1  # (n * across, size)
-        rows = transform @ source.permute(2, 3, 0, 1).reshape(size, -1)  # over h
-        expanded = transform.expand(len(transform), -1, -1)
-        both = torch.bmm(expanded, rows.view(-1, size, batch * channels))  # over w
-        return both.view(n, len(transform) // n, n, -1).transpose(1, 2).reshape(n * n, -1, channels)
+        rows = product(transform, source.movedim((-2, -1), (-4, -3)).reshape(runs, size, -1))  # over h
+        both = product(transform, rows.view(runs * len(transform), size, -1))  # over w
+        return both.view(runs, n, len(transform) // n, n, -1).transpose(2, 3).reshape(runs * n * n, -1, channels)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Transform back and add up the overlaps."""
-        batch, channels, size, _ = ctx.shape
+        *leading, channels, size, _ = ctx.shape
+        runs = ctx.shape[:-4].numel()
         transform, n = source_transform(size, ctx.kernel_size, gradient.dtype).T, TILE + ctx.kernel_size - 1
         across = transform.shape[1] // n
-        both = gradient.view(n, n, across, -1).transpose(1, 2).reshape(n * across, n * across, -1)
-        rows = torch.bmm(transform.expand(len(both), -1, -1), both)
-        found = transform @ rows.view(n * across, -1)
-        return found.view(size, size, batch, channels).permute(2, 3, 0, 1), None
+        both = gradient.view(runs, n, n, across, -1).transpose(2, 3).reshape(runs * n * across, n * across, -1)
+        rows = product(transform, both).view(runs, n * across, -1)
+        found = product(transform, rows).view(*leading[:-1], size, size, leading[-1], channels)
+        return found.movedim((-4, -3), (-2, -1)), None
 
 
-def to_tiles(source: Float[Tensor, "B C h w"], kernel_size: int) -> Float[Tensor, "P R C"]:
-    """Cut into overlapping tiles and transform them: P points of a tile, R tiles of the batch."""
+def product(transform: Float[Tensor, "m k"], x: Float[Tensor, "n k c"], bias: Tensor | None = None) -> Tensor:
+    """`transform` times each matrix of `x`, (n, m, c), plus `bias` if there is one."""
+    expanded = transform.expand(len(x), -1, -1)
+    return torch.bmm(expanded, x) if bias is None else torch.baddbmm(bias, expanded, x)
+
+
+def to_tiles(source: Float[Tensor, "*RB C h w"], kernel_size: int) -> Float[Tensor, "RP N C"]:
+    """Cut into overlapping tiles and transform them: P points of a tile, N tiles of the batch, for each run R."""
     return TransformSource.apply(source, kernel_size)
 
 
