@@ -13,7 +13,7 @@ from benchmark.config.metrics import HEADLINE
 from benchmark.config.variants import BASELINES
 from benchmark.data.clips import load_clips
 from benchmark.data.moving_digits.clips import DigitClips
-from benchmark.data.moving_digits.digits import load_digits
+from benchmark.data.still_digits.bank import load_digits
 from benchmark.data.tensors import to_float
 from benchmark.evaluation import lpips_backbone as backbone
 from benchmark.evaluation.evaluate import evaluate, score_clips
