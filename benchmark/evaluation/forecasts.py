@@ -11,6 +11,7 @@ from torch import Tensor
 from benchmark.config.protocol import Protocol, run_path
 from benchmark.config.variants import BASELINES, MEAN_DIGIT
 from benchmark.data.kinds import kind_of
+from benchmark.system.errors import UserError
 from benchmark.training.weight_files import WEIGHTS, load_weights
 from models.predictor import predict
 
@@ -39,9 +40,12 @@ def named_forecast(
     """The name of a run or a baseline, and its forecast of so many frames.
 
     Raises:
-        UserError: the run's weights are missing, damaged or of another configuration.
+        UserError: the run's weights are missing, damaged or of another configuration, or these clips do not have the
+            baseline.
     """
     if variant == MEAN_DIGIT:
+        if variant not in protocol.data.baselines:
+            raise UserError(f"protocol {protocol.name}: data.{protocol.data.kind} has no baseline {variant}")
         frame = kind_of(protocol.data).open(results_dir / protocol.name / "data").mean_target()
         return BASELINES[variant], partial(mean_digit, frame.to(device))
     if variant in BASELINES:

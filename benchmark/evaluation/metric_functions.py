@@ -101,7 +101,7 @@ def skill(prediction: Pixels, truth: Pixels, reference: float) -> Values:
 
 def nearest(prediction: Pixels, truth: Pixels, others: Float64[Tensor, "*frames others H W"]) -> Values:
     """1 where a frame is nearer to the truth than to each of its `others`, by squared error; else 0 (Eq. R2)."""
-    nearest_other = squared_error(prediction.unsqueeze(-3), others).amin(-1)
+    nearest_other = squared_error(prediction.unsqueeze(-3).expand_as(others), others).amin(-1)
     return (squared_error(prediction, truth) < nearest_other).double()
 
 

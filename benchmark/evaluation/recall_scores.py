@@ -12,7 +12,9 @@ from benchmark.data.clip_source import Clips
 from benchmark.data.tensors import to_float
 from benchmark.evaluation.metric_functions import FUNCTIONS, bring_to, squared_error
 
-FurtherScores = Callable[[Float[Tensor, "B T C H W"], Float[Tensor, "B K+T C H W"]], dict[str, Float64[Tensor, "B T"]]]
+FurtherScores = Callable[
+    [Float[Tensor, "B T C H W"], Float[Tensor, "B frames C H W"]], dict[str, Float64[Tensor, "B T"]]
+]
 """Prediction and whole clips -> the scores that only some kinds of data have, by name."""
 
 

@@ -39,7 +39,7 @@ class RecallStream(DigitStream):
         clips[:, 0, :, 0] = LIT
         return clips
 
-    def digit_numbers(self, indices: Int64[Tensor, " B"]) -> Int64[Tensor, "B T-1"]:
+    def digit_numbers(self, indices: Int64[Tensor, " B"]) -> Int64[Tensor, "B {self.frames}-1"]:
         """Which digit of the split is the cue of each of these clips, and which follow in the gap."""
         words, count = self._draws(indices), len(self.digits)
         cue = (words[:, :1] * count) >> 32
