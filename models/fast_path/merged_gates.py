@@ -137,13 +137,20 @@ class Direct:
     def __call__(self, sources: Sequence[Tensor]) -> Tensor:
         """All gates (*R, B, O, h, w), in float32 where kernels and sources are in less."""
         joined = torch.cat(list(sources), dim=-3)
-        if joined.dim() == 5:
-            joined = joined.movedim(0, 1).flatten(1, 2)  # (B, R * C, h, w)
-        gates = F.conv2d(joined, self.weight, padding=self.weight.shape[-1] // 2, groups=self.runs)
-        if sources[0].dim() == 5:
+        if joined.dim() == 4:
+            gates = self._convolve(joined, self.weight)
+        elif joined.is_cuda:  # one kernel for all runs
+            gates = self._convolve(joined.movedim(0, 1).flatten(1, 2), self.weight)  # (B, R * C, h, w)
             gates = gates.unflatten(1, (self.runs, -1)).movedim(1, 0)
+        else:  # a convolution with groups would round otherwise than that of a run alone
+            pairs = zip(joined, self.weight.chunk(self.runs), strict=True)
+            gates = torch.stack([self._convolve(one, weight) for one, weight in pairs])
         gates = gates.to(torch.promote_types(gates.dtype, torch.float32))
         return gates if self.bias is None else gates + self.bias[..., None, :, None, None]
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        """`x` (B, G * C, h, w) with as many groups G as its channels ask for."""
+        return F.conv2d(x, weight, padding=weight.shape[-1] // 2, groups=x.shape[1] // weight.shape[1])
 
 
 def linear(
@@ -152,6 +159,9 @@ def linear(
     """`x` times `weight`, plus `bias`: of each run by its own where the weights have a run axis."""
     if weight.dim() == 2:
         return F.linear(x, weight, bias)
+    if not x.is_cuda:  # a product of all runs at once would round gradients otherwise than that of a run alone
+        biases = [None] * len(x) if bias is None else bias
+        return torch.stack([F.linear(*of_run) for of_run in zip(x, weight, biases, strict=True)])
     rows, columns = x.flatten(1, -2), weight.transpose(1, 2)
     found = torch.bmm(rows, columns) if bias is None else torch.baddbmm(bias[:, None], rows, columns)
     return found.view(*x.shape[:-1], -1)
