@@ -22,6 +22,7 @@ from benchmark.system.errors import UserError
 from benchmark.system.files import append_json_line, read_json, read_json_lines
 from benchmark.system.locks import hold
 from benchmark.training import step as engine
+from benchmark.training.batches import Batches
 from benchmark.training.scheduled_sampling import feed_mask
 from benchmark.training.train import train
 from benchmark.training.weight_files import load_weights, weights_after
@@ -54,15 +55,15 @@ def outcome(folder):
 @contextlib.contextmanager
 def interrupted_at(monkeypatch, step):
     """Ctrl-C while the batch of `step` (from 0) is made."""
-    batch = ClipStream.batch
+    batch = Batches.batch
 
-    def interrupted(stream, number, size):
+    def interrupted(batches, number):
         if number == step:
             raise KeyboardInterrupt
-        return batch(stream, number, size)
+        return batch(batches, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ClipStream, "batch", interrupted)
+        patch.setattr(Batches, "batch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             yield
 
