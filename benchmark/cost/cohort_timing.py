@@ -69,8 +69,11 @@ def on_stream(own: "torch.cuda.Stream | None") -> Iterator[None]:
 def time_in_processes(options: argparse.Namespace, spec: ModelSpec, device: str) -> float:
     """Seconds in which as many processes as runs take `--repeats` steps each, begun together when all are warm."""
     context = multiprocessing.get_context("spawn")
+    number = torch.cuda.current_device() if device == "cuda" else None
     pipes = [context.Pipe() for _ in range(options.runs)]
-    processes = [context.Process(target=train_in_process, args=(options, spec, device, theirs)) for _, theirs in pipes]
+    processes = [
+        context.Process(target=train_in_process, args=(options, spec, device, number, theirs)) for _, theirs in pipes
+    ]
     for process in processes:
         process.start()
     for _, theirs in pipes:
@@ -88,8 +91,16 @@ def time_in_processes(options: argparse.Namespace, spec: ModelSpec, device: str)
     return taken
 
 
-def train_in_process(options: argparse.Namespace, spec: ModelSpec, device: str, connection: Connection) -> None:
-    """A process with one run: says that it is warm, waits for the start, says that it is done."""
+def train_in_process(
+    options: argparse.Namespace, spec: ModelSpec, device: str, number: int | None, connection: Connection
+) -> None:
+    """A process with one run: says that it is warm, waits for the start, says that it is done.
+
+    Args:
+        number: of the GPU that the process that started it has reserved; None on a CPU.
+    """
+    if number is not None:
+        torch.cuda.set_device(number)
     prepare_device(device, options.threads)
     stream, train = make_stream(options, device), make_training_step(options, spec, device, plain=False)
 

@@ -25,7 +25,7 @@ from benchmark.cost.measured_speeds import Speed, speeds_of
 from benchmark.data.kinds import kind_of
 from benchmark.reporting.tables.rendering import MISSING
 from benchmark.system.console import command_line
-from benchmark.system.devices import cpu_model, cuda_count
+from benchmark.system.devices import cpu_model, resolve_device
 from benchmark.system.memory import memory_of
 
 GIB = 2**30
@@ -52,7 +52,7 @@ class Device:
     @classmethod
     def of(cls, speed: Speed) -> "Device":
         """That on which `speed` was measured; this machine's if it has the same."""
-        if speed.device == "cpu" or cuda_count():
+        if speed.device == "cpu" or resolve_device("auto", "plan") == "cuda":
             here = cls.here(speed.device)
             if here.name == speed.accelerator:
                 return here
@@ -104,8 +104,8 @@ def cost_report(protocol: Protocol, named: Speed | None = None) -> str:
     Raises:
         UserError: a file of measured speeds is damaged.
     """
-    wanted = protocol.training.device
-    device = Device.of(named) if named else Device.here("cuda" if wanted != "cpu" and cuda_count() else "cpu")
+    usable = "cpu" if protocol.training.device == "cpu" else "auto"  # another machine may have what `cuda` asks for
+    device = Device.of(named) if named else Device.here(resolve_device(usable, "plan"))
     speeds, probes = [named] if named else speeds_of(device.name, "train"), speeds_of(device.name, "probe")
     costs = []
     for entry in protocol.variants:

@@ -1,20 +1,27 @@
 """What trainings are fed with: batch after batch of the stream, and the clips they are validated on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from benchmark.config.protocol import RunConfig
 from benchmark.data.clip_source import Clips, ClipSource, Stream
 from benchmark.data.clips import load_clips
 from benchmark.data.kinds import kind_of
+from benchmark.data.moving_digits.stream import ClipStream
 from benchmark.system import processes
 from benchmark.training.scheduled_sampling import feed_mask
 from benchmark.training.step import Batch
 
+AHEAD = 16
+"""Batches that a GPU makes at once: as many kernels make them as make one."""
+RESIDENT_BYTES = 2**30
+"""Validation clips that take no more than this stay on the GPU."""
 
-@dataclass(frozen=True)
+
+@dataclass
 class Batches:
     """What the runs of a training see, all of them the same."""
 
@@ -26,14 +33,17 @@ class Batches:
     source: ClipSource
     stream: Stream
     validation: Clips
+    ahead: int = 1
+    """Batches that are made at once."""
+    _made: tuple[int, Tensor, Tensor] | None = field(default=None, init=False)
+    """What was made last: its number, counted in so many batches, its clips, and what the network is shown of them."""
 
     def batch(self, step: int) -> Batch:
         """The batch of step `step` (from 0), or this process's share of it."""
         data, training = self.run.data, self.run.training
         size = training.batch_size // processes.count()
         number = step * processes.count() + processes.rank()  # in batches of that size this share has that number
-        frames = self.stream.batch(number, size)  # (B, T, C, H, W)
-        inputs = self.source.inputs(frames, self.stream.clip_numbers(number, size), self.stream)
+        frames, inputs = self._clips(number, size)
         mask = feed_mask(
             training.sampling,
             seed=self.run.seed,
@@ -44,6 +54,18 @@ class Batches:
             device=self.device,
         )
         return Batch(frames, inputs, mask[processes.rank() * size :][:size])
+
+    def _clips(self, number: int, size: int) -> tuple[Tensor, Tensor]:
+        """Clips (B, T, C, H, W) of batch `number`, and what the network is shown of them."""
+        block, place = divmod(number, self.ahead)
+        if self._made is None or self._made[0] != block:
+            several = self.ahead * size
+            frames = self.stream.batch(block, several)
+            inputs = self.source.inputs(frames, self.stream.clip_numbers(block, several), self.stream)
+            self._made = block, frames, inputs
+        _, frames, inputs = self._made
+        own = slice(place * size, (place + 1) * size)
+        return frames[own], inputs[own]
 
 
 def load_batches(run: RunConfig, results_dir: Path, device: str) -> Batches:
@@ -58,4 +80,9 @@ def load_batches(run: RunConfig, results_dir: Path, device: str) -> Batches:
     # A bar lies over context frames only: what the predictions are held against stays as it is.
     if data.gaps:
         validation = source.inputs(validation[:], torch.arange(len(validation)), source.fixed_stream("validation"))
-    return Batches(run, device, source.sha256, source, source.train_stream(run.seed, device), validation)
+    if device == "cuda" and isinstance(validation, Tensor) and validation.nbytes <= RESIDENT_BYTES:
+        validation = validation.to(device)
+    stream = source.train_stream(run.seed, device)
+    # Windows of videos are read by the CPU, batch by batch; several processes take batches in turn.
+    ahead = AHEAD if device == "cuda" and isinstance(stream, ClipStream) and processes.count() == 1 else 1
+    return Batches(run, device, source.sha256, source, stream, validation, ahead)

@@ -16,6 +16,7 @@ from benchmark.system.locks import hold
 from benchmark.system.memory import out_of_memory_message, within_memory
 from benchmark.system.signals import PendingSignal, catch_signals
 from benchmark.training import distributed
+from benchmark.training.acceleration.captured_step import reset_graphs
 from benchmark.training.batches import Batches, load_batches
 from benchmark.training.run_folder import no_run_left_running
 from benchmark.training.run_state import RunState, begin, end_without_memory, finish, identity_of, is_trained, title
@@ -95,6 +96,7 @@ def open_job(
         job = TrainingJob(results_dir, batches, Stopwatch(), held.enter_context(catch_signals()))
         with beside(folders, job.stopwatch), no_run_left_running(folders):
             yield job
+        reset_graphs()  # before the group of processes is destroyed
     if job.out_of_memory:
         reasons = "; ".join(job.out_of_memory)
         raise ProcessError(f"{reasons}; {less_memory(runs)}; the same command goes on from its checkpoint")

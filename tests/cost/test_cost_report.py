@@ -15,6 +15,7 @@ from benchmark.cost import measured_speeds as speed_files
 from benchmark.cost.estimate import Disk, Work, hours, memory_mib, nearest_speed
 from benchmark.cost.measured_speeds import read_speed, speeds_of
 from benchmark.reporting.published_records import FOLDER
+from benchmark.system import devices
 from benchmark.system.devices import cpu_model
 from models.counts import count_macs
 from models.predictor import Predictor, free_running_mask
@@ -236,6 +237,18 @@ def test_a_protocol_for_a_gpu_that_is_not_here_says_whose_hours_it_tells(
     said = planned(capsys, "--protocol", file, "--results-dir", tmp_path / "r")[1]
     assert f"no CUDA device is visible here: hours and memory are those of {cpu_model()}" in said
     assert "python -m benchmark speed --device cuda" in said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
+def test_a_gpu_that_pytorch_cannot_use_is_not_planned_for(
+    write_protocol, make_protocol, measured, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(devices, "visible_devices", lambda: ["GPU-a"])
+    measured("mine", make_protocol().first_run("predrnn"))
+    for wanted in ("auto", "cuda"):
+        file = write_protocol(training={"device": wanted})
+        status, said = planned(capsys, "--protocol", file, "--results-dir", tmp_path / "r")
+        assert (status, f"On {cpu_model()}, one run after the other" in said) == (0, True)
 
 
 @pytest.mark.parametrize("gaps", [(), (0, 1, 2)])

@@ -1,8 +1,11 @@
 """The command `speed` measures what it says it measures; how fast anything is, no test asks."""
 
+import argparse
 import json
+import multiprocessing
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -10,15 +13,18 @@ import torch
 
 from benchmark.__main__ import main
 from benchmark.config.metrics import HEADLINE
-from benchmark.cost import stopwatch
+from benchmark.cost import cohort_timing, stopwatch
 from benchmark.cost.stopwatch import peak_memory
 from benchmark.cost.timing import by_frame
 from benchmark.evaluation.metric_functions import score
+from models.spec import ModelSpec
 
 TINY = (
     "--hidden-channels 4,4 --frame-size 16 --kernel-size 3 --batch-size 2 --context 3 --horizon 2"
     " --threads 1 --repeats 2 --device cpu"
 )
+
+SPEC = ModelSpec(cell="convlstm", hidden_channels=(2,), frame_size=8)
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +71,29 @@ def test_runs_together_are_timed_in_three_ways(tmp_path):
     assert found["clips_per_s"] == pytest.approx(2 * 2 / found["step_s"])
     assert found["clips_per_s_apart"] == pytest.approx(2 * 2 / found["plain_step_s"])
     assert found["clips_per_s_processes"] > 0
+
+
+def test_a_process_that_is_timed_uses_the_gpu_that_was_reserved_for_it(monkeypatch):
+    chosen = []
+
+    def end(device, threads):
+        raise InterruptedError
+
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(cohort_timing, "prepare_device", end)
+    context = types.SimpleNamespace(Pipe=lambda: (None, types.SimpleNamespace(close=bool)), Process=InThisProcess)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
+    with pytest.raises(InterruptedError):
+        cohort_timing.time_in_processes(argparse.Namespace(runs=1, threads=1), SPEC, "cuda")
+    assert chosen == [3]
+
+
+class InThisProcess:
+    """A process that is none."""
+
+    def __init__(self, target, args):
+        self.start = lambda: target(*args)
 
 
 def test_scores_are_timed_on_all_clips_asked_for(tmp_path):

@@ -30,12 +30,21 @@ def gpu():
 
 @contextlib.contextmanager
 def low_precision():
-    """`torch.autocast`, which asks for a driver."""
+    """`torch.autocast` in bfloat16 without asking for a driver; CUDA's own choice is float16."""
+    before = torch.get_autocast_dtype("cuda")
     torch.set_autocast_enabled("cuda", True)
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
     try:
         yield
     finally:
         torch.set_autocast_enabled("cuda", False)
+        torch.set_autocast_dtype("cuda", before)
+
+
+def test_low_precision_is_bfloat16_as_in_a_training():
+    with low_precision():
+        convolved = torch.nn.functional.conv2d(torch.rand(1, 1, 4, 4), torch.rand(1, 1, 3, 3))
+    assert convolved.dtype is torch.bfloat16
 
 
 def forward(network, batch, training):

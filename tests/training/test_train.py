@@ -22,6 +22,7 @@ from benchmark.system.errors import UserError
 from benchmark.system.files import append_json_line, read_json, read_json_lines
 from benchmark.system.locks import hold
 from benchmark.training import step as engine
+from benchmark.training.batches import Batches
 from benchmark.training.scheduled_sampling import feed_mask
 from benchmark.training.train import train
 from benchmark.training.weight_files import load_weights, weights_after
@@ -54,15 +55,15 @@ def outcome(folder):
 @contextlib.contextmanager
 def interrupted_at(monkeypatch, step):
     """Ctrl-C while the batch of `step` (from 0) is made."""
-    batch = ClipStream.batch
+    batch = Batches.batch
 
-    def interrupted(stream, number, size):
+    def interrupted(batches, number):
         if number == step:
             raise KeyboardInterrupt
-        return batch(stream, number, size)
+        return batch(batches, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ClipStream, "batch", interrupted)
+        patch.setattr(Batches, "batch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             yield
 
@@ -150,6 +151,34 @@ def test_resumed_run_is_bit_identical_to_the_uninterrupted_one(make_protocol, re
     train(run, results, "cpu", resume_only=True)
     assert outcome(folder) == expected
     assert [line["step"] for line in read_json_lines(folder / "timing.jsonl")] == list(range(1, 9))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_run_resumed_on_a_gpu_is_bit_identical_to_the_uninterrupted_one(make_protocol, results, monkeypatch, precision):
+    keys = {"device": "cuda", "precision": precision, "schedule": "one-cycle"}
+    run = make_protocol(training=keys).run("predrnnpp", 1)
+    elsewhere = another(results, "whole")
+    train(run, elsewhere, "cuda")
+    with interrupted_at(monkeypatch, 4):
+        train(run, results, "cuda")
+    train(run, results, "cuda", resume_only=True)
+    assert outcome(run.path(results)) == outcome(run.path(elsewhere))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("devices", [("cpu", "cuda"), ("cuda", "cpu")], ids=" to ".join)
+def test_a_run_goes_on_on_another_device_from_where_it_was(make_protocol, results, monkeypatch, devices):
+    run = make_protocol(training={"learning_rate": 1e-4}).run("predrnnpp", 1)
+    elsewhere = another(results, "whole")
+    train(run, elsewhere, devices[1])
+    with interrupted_at(monkeypatch, 4):
+        train(run, results, devices[0])
+    train(run, results, devices[1], resume_only=True)
+    weights, expected = (load_file(run.path(folder) / "model.safetensors") for folder in (results, elsewhere))
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-3, atol=1e-4)
+    assert not all(torch.equal(weights[name], expected[name]) for name in weights)  # the first steps were the other's
 
 
 def test_killed_process_is_resumed_bit_for_bit(write_protocol, make_protocol, results, forker):

@@ -1,12 +1,14 @@
 """An optimiser step in the form that suits its device: a graph on a GPU, processes beside each other on a CPU."""
 
 from collections.abc import Callable
+from weakref import WeakSet
 
 import torch
 from torch import nn
 
 from benchmark.config.sections import TrainingConfig
 from benchmark.system import processes
+from benchmark.system.errors import is_out_of_memory
 from benchmark.training import step as training_step
 from benchmark.training.acceleration.cpu_parallel import DataParallelCpu
 from benchmark.training.step import Batch, NoWorkers, StepResult
@@ -14,6 +16,8 @@ from models.predictor import Predictor
 
 Step = Callable[[Batch], StepResult]
 """`train_one_step` of one network."""
+WARM_UPS = 3
+"""Steps before the capture, in which libraries choose their kernels and take their workspaces."""
 
 
 def make_step(network: Predictor, optimizer: torch.optim.Optimizer, training: TrainingConfig) -> Step:
@@ -35,11 +39,16 @@ class CapturedStep:
 
     Weights, Adam's moments and the learning rate stay where they are in memory; batches are copied to where the
     capture saw the first. All calls must have the shapes of the first.
+
+    A graph keeps the address of the workspace that cuBLAS has for its stream, and steps of a cohort are replayed side
+    by side: so each is warmed up and captured on a stream of its own.
     """
 
     def __init__(self, network: Predictor, optimizer: torch.optim.Optimizer, training: TrainingConfig) -> None:
         self.network, self.optimizer, self.training = network, optimizer, training
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.stream: torch.cuda.Stream | None = None
+        _STEPS.add(self)
 
     def __call__(self, batch: Batch) -> StepResult:
         """Copy the batch in and replay; the returned tensors are the caller's own."""
@@ -53,10 +62,11 @@ class CapturedStep:
         return StepResult(*(found.clone() for found in self.result))
 
     def _capture(self, batch: Batch) -> torch.cuda.CUDAGraph:
-        """Warm up on a side stream, undo what that changed, and capture.
+        """Warm up, undo what that changed, and capture.
 
         Raises:
-            RuntimeError: something in the step cannot be captured.
+            RuntimeError: something in the step cannot be captured, after which this process can no longer use the GPU;
+                or there was no memory, as PyTorch says it.
         """
         self.batch = Batch(*(tensor.clone() for tensor in batch))
         groups = self.optimizer.param_groups
@@ -66,23 +76,45 @@ class CapturedStep:
             group["lr"] = rate  # the graph reads this tensor, the schedule keeps its float
         try:
             restore = save_in_memory(self.network, self.optimizer)
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                for _ in range(3):
+            self.stream = torch.cuda.Stream()
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                for _ in range(WARM_UPS):
                     training_step.train_one_step(self.network, self.optimizer, self.batch, self.training)
-            torch.cuda.current_stream().wait_stream(stream)
+            torch.cuda.current_stream().wait_stream(self.stream)
             restore()
             self.optimizer.zero_grad(set_to_none=True)  # gradients then lie in the graph's own memory
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, stream=self.stream):
                 self.result = training_step.train_one_step(self.network, self.optimizer, self.batch, self.training)
             return graph
         except RuntimeError as error:
+            if lack := lack_of_memory_in(error):
+                raise lack from None
             raise RuntimeError(f"the training step cannot be captured as a CUDA graph: {error}") from error
         finally:
             for group, rate in zip(groups, floats, strict=True):
                 group["lr"] = rate
+
+
+_STEPS: WeakSet[CapturedStep] = WeakSet()
+"""All captured steps of this process."""
+
+
+def reset_graphs() -> None:
+    """Give back what all graphs hold: one with sums over several processes keeps their group from being destroyed."""
+    for step in _STEPS:
+        if step.graph is not None:
+            step.graph.reset()
+
+
+def lack_of_memory_in(error: BaseException | None) -> RuntimeError | None:
+    """The lack of memory that led to `error`, if one did: a capture that it broke off ends with an error of its own."""
+    while error is not None:
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @torch.no_grad()

@@ -1,0 +1,209 @@
+"""The fused stages without a GPU: held to the cells in Triton's interpreter, compiled for two, launches counted."""
+
+import collections
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from models.fast_path.fused_plan import Plan
+from models.fast_path.fused_roll_out import RollOut, why_not_fused
+from models.fast_path.stage_plans import PLANS
+from models.predictor import Predictor, build, to_frames, to_patches
+from models.spec import CELLS, NORMS, ModelSpec
+from tests.helpers.tiny import tiny_spec
+
+triton = pytest.importorskip("triton", reason="comes with PyTorch on Linux")
+ROOT = Path(__file__).parents[2]
+SHARED_MEMORY = {80: 163 * 2**10, 90: 227 * 2**10}
+"""Compute capability, times ten -> bytes that a program may have."""
+BUDGET = 1300
+"""Launches of a training step of PredRNN++ in four layers over 19 steps."""
+
+
+def test_in_the_interpreter_the_stages_are_the_cells():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", ""]
+    done = subprocess.run(
+        [*command, "tests/models/fused_in_interpreter.py"],
+        cwd=ROOT,
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 90
+
+
+def kinds(kernel, low, readers, constants):
+    """The type of each argument of a kernel, as a launch gives them."""
+    whole = ("bias", "memory", "new", "of_new", "of_memory", "mix_bias", "prediction", "frame", "mask", "of_prediction")
+    found = {}
+    for name in kernel.arg_names:
+        if name in constants:
+            continue
+        if name in ("targets", "gradients"):
+            found[name] = (f"*{low}",) * readers
+        elif name == "strides":
+            found[name] = ("i32",) * readers
+        elif name in ("forget_bias", "gate_bias"):
+            found[name] = "fp32"
+        elif name in ("rows", "pixels") or name.endswith("_stride"):
+            found[name] = "i32"
+        else:
+            found[name] = "*fp32" if name in whole else f"*{low}"
+    return found
+
+
+def compiled(kernel, target, low, width, fixed):
+    """A kernel compiled for a GPU that is not there."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from models.fast_path import stages
+
+    product = kernel.arg_names[-1] == "BLOCK_DEPTH"
+    tile = (stages.PRODUCT_ROWS, stages.PRODUCT_COLUMNS) if product else (stages.ROWS, stages.COLUMNS)
+    constants = {"WIDTH": width, "COMPUTE": triton.language.float32, "BLOCK_ROWS": tile[0], "BLOCK_COLUMNS": tile[1]}
+    if product:
+        operand = {"bf16": triton.language.bfloat16, "fp32": triton.language.float32}[low]
+        constants |= {"BLOCK_DEPTH": stages.DEPTH, "OPERAND": operand, "PRECISION": "ieee"}
+    constants |= fixed
+    types = kinds(kernel, low, 4, constants)
+    pointers = [(place,) for place, name in enumerate(kernel.arg_names) if str(types.get(name)).startswith("*")]
+    aligned = {place: [["tt.divisibility", 16]] for place in pointers}
+    source = ASTSource(fn=kernel, signature=types, constexprs=constants, attrs=aligned)
+    return triton.compile(source, target=GPUTarget("cuda", target, 32), options=stages.OPTIONS)
+
+
+FIXED = {
+    "update_kernel": ({"FROM_GATE": a, "WITH_OUTPUT": b} for a, b in ((0, 0), (1, 0), (0, 1))),
+    "update_backward_kernel": (
+        {"FROM_GATE": a, "WITH_OUTPUT": b, "LAST": c} for a, b, c in ((0, 0, 0), (1, 0, 1), (0, 1, 0))
+    ),
+    "highway_kernel": ({},),
+    "highway_backward_kernel": ({"LAST": 0}, {"LAST": 1}),
+    "output_kernel": ({"SIGMOID": 0}, {"SIGMOID": 1}),
+    "output_backward_kernel": ({"SIGMOID": 0}, {"SIGMOID": 1}),
+    "frame_kernel": ({"DEPTH": 64, "LAST": 0}, {"DEPTH": 64, "LAST": 1}),
+    "frame_backward_kernel": ({"DEPTH": 64, "LAST": 0}, {"DEPTH": 64, "LAST": 1}),
+}
+KERNELS = [(name, fixed) for name, several in FIXED.items() for fixed in several]
+
+
+def test_all_kernels_are_compiled_here():
+    from models.fast_path import gate_kernels, product_kernels
+
+    theirs = {name for module in (gate_kernels, product_kernels) for name in vars(module) if name.endswith("_kernel")}
+    assert theirs == set(FIXED)
+
+
+@pytest.mark.parametrize("target", SHARED_MEMORY)
+@pytest.mark.parametrize("low", ["bf16", "fp32"])
+@pytest.mark.parametrize(("name", "fixed"), KERNELS, ids=str)
+def test_a_kernel_compiles_and_keeps_to_registers_and_shared_memory(name, fixed, low, target, tmp_path):
+    from models.fast_path import gate_kernels, product_kernels
+
+    kernel = getattr(gate_kernels, name, None) or getattr(product_kernels, name)
+    width = 16 if name.startswith("frame") else 64
+    made = compiled(kernel, target, low, width, {key: bool(v) if key != "DEPTH" else v for key, v in fixed.items()})
+    assert made.metadata.shared <= SHARED_MEMORY[target]
+    (tmp_path / "kernel.cubin").write_bytes(made.asm["cubin"])
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    command = [tool, "--dump-resource-usage", tmp_path / "kernel.cubin"]
+    usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    used = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", usage))
+    assert (used["STACK"], used["LOCAL"]) == ("0", "0")
+    assert low == "fp32" or int(used["REG"]) <= 128  # then four programs of 128 threads share a multiprocessor
+
+
+class Launches(TorchDispatchMode):
+    """Counts what a GPU would launch, and looks at the layout of all convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.convolved = collections.Counter(), []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **kwargs or {})
+        name = func.name()
+        free = ("aten::empty", "aten::new_empty", "aten::detach", "aten::_unsafe_view")
+        if func.is_view or name.startswith(free):
+            return result
+        if "convolution" in name:
+            self.convolved += [(name, one) for one in args[: 2 + name.endswith("backward")]]
+        if name == "aten::convolution":  # tensors without numbers forget that the result is laid out as the input
+            return result.to(memory_format=torch.channels_last)
+        self.found[name] += 1
+        return result
+
+
+def step_without_numbers(spec, low):
+    """Launches of forward and backward pass at batch 8, 10 frames of context and 10 of horizon."""
+    with torch.device("meta"):
+        network = Predictor(spec)
+        frames, mask = torch.empty(8, 20, 1, spec.frame_size, spec.frame_size), torch.empty(8, 19)
+    plan, parameters = Plan(network), list(network.parameters())
+    with Launches() as launches:
+        patches = RollOut.apply(plan, to_patches(frames, spec.patch_size), mask, low, *parameters)
+        loss = (to_frames(patches, spec.patch_size) - frames[:, 1:]).square().mean()
+        found = torch.autograd.grad(loss, parameters)
+    assert [one.shape for one in found] == [one.shape for one in parameters]
+    return launches, parameters
+
+
+PREDRNNPP = {"cell": "causal_lstm", "hidden_channels": (128, 64, 64, 64), "frame_size": 64, "highway_slot": 1}
+
+
+def test_a_training_step_keeps_to_its_budget_of_launches():
+    launches, parameters = step_without_numbers(ModelSpec(**PREDRNNPP), torch.bfloat16)
+    convolutions = sum(1 for name, _ in launches.convolved if name == "aten::convolution") // 2
+    around = len(parameters) + 20  # a copy of each gradient; norm, clipping, the guard and Adam
+    assert sum(launches.found.values()) + convolutions + around <= BUDGET
+    stages = sum(count for name, count in launches.found.items() if name.startswith("deep_in_time::"))
+    assert (convolutions, stages) == (13 * 19, 2 * 14 * 19)
+    assert launches.found["aten::convolution_backward"] == 13 * 19 + 13  # each kernel's own gradient is taken once
+
+
+@pytest.mark.parametrize("widths", [(128, 64, 64, 64), (111, 77, 75)], ids=str)
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_convolution_has_its_channels_last_and_their_number_a_multiple_of_8(cell, widths):
+    widths = (64,) * len(widths) if cell == "st_lstm" else widths
+    spec = ModelSpec(**PREDRNNPP | {"cell": cell, "hidden_channels": widths})
+    launches, _ = step_without_numbers(spec, torch.bfloat16)
+    assert launches.convolved
+    for name, tensor in launches.convolved:
+        assert tensor.is_contiguous(memory_format=torch.channels_last), name
+        assert (tensor.dtype, tensor.shape[1] % 8) == (torch.bfloat16, 0), name
+    copies = {name for name in launches.found if name in ("aten::clone", "aten::copy_", "aten::cat")}
+    assert sum(launches.found[name] for name in copies) < 20  # around the loop, none in it
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_a_convolution_of_channels_last_gives_channels_last(dtype):
+    image = torch.rand(2, 8, 4, 4).to(dtype).to(memory_format=torch.channels_last)
+    kernel = torch.rand(8, 8, 3, 3).to(dtype).to(memory_format=torch.channels_last)
+    found = torch.nn.functional.conv2d(image, kernel, padding=1)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_what_is_not_fused_says_why(monkeypatch):
+    network = build(tiny_spec("convlstm"), seed=1)
+    assert set(PLANS) == set(CELLS)
+    assert why_not_fused(network, "cuda") is None
+    assert "on a GPU alone" in why_not_fused(network, "cpu")
+    for norm in NORMS[1:]:
+        assert f"norm: {norm}" in why_not_fused(build(tiny_spec("convlstm", norm=norm), seed=1), "cuda")
+    network.recompute = True
+    assert "recompute: true" in why_not_fused(network, "cuda")
+    network.recompute = False
+    monkeypatch.setattr("models.fast_path.fused_roll_out.PLANS", {})
+    assert "the cell convlstm has no stages" in why_not_fused(network, "cuda")
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "Triton" in why_not_fused(network, "cuda")
