@@ -113,7 +113,7 @@ class Predictor(nn.Module):
         """Predict `horizon` frames after `context`, fed with the network's own predictions; not clipped."""
         batch, given = context.shape[-5:-3]
         unseen = context.new_zeros(*context.shape[:-4], horizon, *context.shape[-3:])
-        mask = free_running_mask(batch, given, horizon, context)
+        mask = free_running_mask(batch, given, horizon, context).expand(*context.shape[:-5], -1, -1)
         return self(torch.cat([context, unseen], dim=-4), mask)[..., given - 1 :, :, :, :]
 
     def _step(

@@ -10,12 +10,24 @@ from models.predictor import Predictor
 from models.spec import ModelSpec
 
 OWN = {"forget_bias": "forget_bias", "gate_bias": "highway_gate_bias"}
-"""Attribute of a cell or highway that each network of a stack may have a value of its own of -> its field of the spec."""
+"""Attribute of a cell or highway that may differ between the networks of a stack -> its field of the spec."""
+VECTOR = 32
+"""Numbers that PyTorch's loops take at a time on any CPU: two vectors of at most 16."""
 
 
 def common_form(spec: ModelSpec) -> str:
     """What a spec has in common with all that fit into one stack with it: all but what `OWN` lists."""
     return repr([(name, value) for name, value in spec.to_dict().items() if name not in OWN.values()])
+
+
+def whole_vectors(spec: ModelSpec, batch_size: int) -> bool:
+    """Whether the states of a batch fill whole vectors of a CPU, so that a stack has the bits of each network alone.
+
+    PyTorch computes tanh and its like in vectors and what is left over number by number, which rounds otherwise; of a
+    stack another part is left over. A product of matrices is the same in both.
+    """
+    widths = {*spec.hidden_channels, spec.highway_width}
+    return all(spec.patches**2 * batch_size * width % VECTOR == 0 for width in widths)
 
 
 class Stack:

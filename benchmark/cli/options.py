@@ -27,6 +27,13 @@ def widths(text: str) -> tuple[int, ...]:
     return tuple(whole(part) for part in text.split(","))
 
 
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers from 0 on separated by commas, as argparse takes them."""
+    if not all(part.isdecimal() for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers, such as 1 or 1,2,3")
+    return tuple(int(part) for part in text.split(","))
+
+
 def number(flag: str, help: str) -> Option:
     """An option that takes a whole number above 0."""
     return Option(flag, help, settings={"metavar": "N", "type": whole})

@@ -28,6 +28,7 @@ from benchmark.cli.options import (
     file,
     number,
     switch,
+    whole_numbers,
 )
 from benchmark.cli.registry import RUNS, Option, command
 from benchmark.cli.selection import check_variant, device_of, protocol_folder, run_of, runs_of
@@ -138,18 +139,29 @@ VARIANTS = Option(
     complete=VARIANT.complete,
     settings={"metavar": "ID,..."},
 )
+SEEDS = Option(
+    "--seed",
+    "seed of the run, or several to train as one network: 1,2,3",
+    required=True,
+    complete=SEED.complete,
+    settings={"metavar": "N,...", "type": whole_numbers},
+)
 RESUME_ONLY = switch("--resume-only", "it is an error if there is no checkpoint to go on from")
 SKIP_TRAINED = switch("--skip-trained", "leave alone what this config and code have trained to its end")
 
 
 @command(
     RUNS,
-    options=[PROTOCOL, VARIANTS, SEED, RESULTS_DIR, DATA_DIR, DEVICE, RESUME_ONLY, SKIP_TRAINED],
-    examples=[QUICK, "--protocol quick --variant convlstm,predrnn,predrnnpp --seed 1"],
+    options=[PROTOCOL, VARIANTS, SEEDS, RESULTS_DIR, DATA_DIR, DEVICE, RESUME_ONLY, SKIP_TRAINED],
+    examples=[
+        QUICK,
+        "--protocol quick --variant convlstm,predrnn,predrnnpp --seed 1",
+        "--protocol study-recall --variant convlstm --seed 1,2,3,4",
+    ],
     shared=True,
 )
 def train(options: argparse.Namespace) -> None:
-    """Train one run, or several variants of a seed side by side; each goes on from its checkpoint."""
+    """Train one run, or several variants and seeds side by side; each goes on from its checkpoint."""
     runs, device = runs_of(options), device_of(options)
     check_shareable(runs)
     from benchmark.cost.plan import check_matched

@@ -32,7 +32,10 @@ def check_results_dir(options: argparse.Namespace) -> None:
     elif "results_dir" in given:
         folders = [protocol_folder(options)]
         names = (given.get("variant") or "").split(",") if given.get("seed") is not None else []
-        folders += [run_path(options.results_dir, options.protocol.name, name, options.seed) for name in names]
+        seeds = [options.seed] if isinstance(options.seed, int) else options.seed
+        folders += [
+            run_path(options.results_dir, options.protocol.name, name, seed) for name in names for seed in seeds
+        ]
     for folder in folders:
         check_writable(folder)
 
@@ -61,12 +64,17 @@ def run_of(options: argparse.Namespace) -> RunConfig:
 
 
 def runs_of(options: argparse.Namespace) -> list[RunConfig]:
-    """The runs that --variant, a list with commas, and --seed name."""
+    """The runs that --variant and --seed, lists with commas, name."""
     variants = options.variant.split(",")
-    for variant in variants:
-        if variants.count(variant) > 1:
-            raise UserError(f"--variant: {options.variant} names {variant!r} twice; name each once")
-    return [run_of(argparse.Namespace(**vars(options) | {"variant": variant})) for variant in variants]
+    for flag, values in {"--variant": variants, "--seed": options.seed}.items():
+        for value in values:
+            if values.count(value) > 1:
+                raise UserError(f"{flag}: {','.join(map(str, values))} names {value!r} twice; name each once")
+    return [
+        run_of(argparse.Namespace(**vars(options) | {"variant": variant, "seed": seed}))
+        for variant in variants
+        for seed in options.seed
+    ]
 
 
 def device_of(options: argparse.Namespace) -> str:

@@ -58,6 +58,8 @@ STAGES = {
         "benchmark/training/step.py",
         "benchmark/system/devices.py:prepare_device",
         "benchmark/training/acceleration/captured_step.py",
+        "benchmark/training/acceleration/stacked_step.py",
+        "models/stack.py",
         "benchmark/training/acceleration/cpu_parallel.py",
         "benchmark/training/distributed.py",
         "benchmark/training/divergence_guard.py",

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_v
 from benchmark.config.data_sections import DataConfig
 from benchmark.config.metrics import HEADLINE
 from benchmark.config.sections import (
+    MOST_SEEDS,
     NOT_IDENTITY,
     ONE_LINE,
     EvaluationConfig,
@@ -96,6 +97,9 @@ class Protocol(Strict):
     target_parameters: int | None = Field(None, ge=1, le=10**12, description="Matched within 7 %; null = not matched.")
     cohort: int = Field(
         1, ge=1, le=1000, description="Variants of a seed that one job trains side by side; changes no result."
+    )
+    stack: int = Field(
+        1, ge=1, le=MOST_SEEDS, description="Seeds of a variant that one job trains as one network; changes no result."
     )
     job: JobConfig = JobConfig()  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
 
@@ -224,6 +228,14 @@ class Protocol(Strict):
     def runs(self) -> list[RunConfig]:
         """All runs, variant by variant."""
         return [self.run(entry.id, seed) for entry in self.variants for seed in self.seeds_of(entry.id)]
+
+    def groups(self) -> list[tuple[list[str], tuple[int, ...]]]:
+        """The variants and seeds that one job trains: up to `cohort` variants with up to `stack` seeds each."""
+        found = []
+        for variants in self.cohorts():
+            seeds = self.seeds_of(variants[0])
+            found += [(variants, seeds[first : first + self.stack]) for first in range(0, len(seeds), self.stack)]
+        return found
 
     def cohorts(self) -> list[list[str]]:
         """The variants in groups of up to `cohort` with the same seeds, in their order."""

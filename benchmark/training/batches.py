@@ -1,6 +1,6 @@
 """What trainings are fed with: batch after batch of the stream, and the clips they are validated on."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -23,7 +23,7 @@ RESIDENT_BYTES = 2**30
 
 @dataclass
 class Batches:
-    """What the runs of a training see, all of them the same."""
+    """What the runs of one seed see in training, all of them the same."""
 
     run: RunConfig
     """One of them, whose seed, data and batches are those of all."""
@@ -37,6 +37,10 @@ class Batches:
     """Batches that are made at once."""
     _made: tuple[int, Tensor, Tensor] | None = field(default=None, init=False)
     """What was made last: its number, counted in so many batches, its clips, and what the network is shown of them."""
+
+    def of_seed(self, run: RunConfig) -> "Batches":
+        """What `run` of the same protocol and another seed sees: a stream of its own, the same validation clips."""
+        return replace(self, run=run, stream=self.source.train_stream(run.seed, self.device))
 
     def batch(self, step: int) -> Batch:
         """The batch of step `step` (from 0), or this process's share of it."""

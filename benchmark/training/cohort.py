@@ -1,15 +1,20 @@
-"""Several runs side by side: the loop of `train.py` around all of them, each batch made once."""
+"""Several runs side by side: the loop of `train.py` around all of them; those of one network as one program."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from benchmark.config.protocol import RunConfig, check_one_stream
 from benchmark.system.errors import UserError
 from benchmark.system.signals import Interrupted
 from benchmark.training.acceleration.cuda_streams import give_own_streams, on_own_stream
+from benchmark.training.acceleration.stacked_step import common_part, make_stacked_step
 from benchmark.training.job import Companion, TrainingJob, no_companion, open_job
-from benchmark.training.run_state import RunState, pause
-from benchmark.training.train import train_and_log
+from benchmark.training.run_state import RunState, pause, start_clock
+from benchmark.training.step import Batch
+from benchmark.training.train import after_step, take_steps, train_and_log
 
 
 def train_cohort(
@@ -21,10 +26,12 @@ def train_cohort(
     resume_only: bool = False,
     skip_trained: bool = False,
 ) -> None:
-    """Train variants of one protocol and seed side by side, fed by one stream, each to what it becomes alone.
+    """Train runs of one protocol side by side, each to what it becomes alone.
 
-    Each goes on from its own checkpoint; one that diverges or runs out of memory leaves the others unharmed. TERM and
-    Ctrl-C end them after the step they are in, each with a checkpoint.
+    Variants of a seed are fed by one stream. Runs that differ in their seed alone, or in how they are optimised, are
+    stacked: trained as one network (`acceleration/stacked_step.py`). Each goes on from its own checkpoint; one that
+    diverges leaves the others unharmed, as does one without memory those of other networks. TERM and Ctrl-C end them
+    after the step they are in, each with a checkpoint.
 
     Args and raises: as `train`, of each run; also
         UserError: the runs cannot share batches.
@@ -46,18 +53,58 @@ def train_cohort(
 def _train(cohort: list[RunState], job: TrainingJob) -> None:
     """Step by step, all runs that have not ended; one that has a later checkpoint joins there."""
     steps = [step for state in cohort for step in (state.first_step, state.run.training.steps)]
+    stacks: list[Stacked] = []
     for step in range(min(steps, default=0), max(steps, default=0)):
         if signal := job.asked_to_stop():
             raise Interrupted(signal, _pause_all(cohort, step))
+        training = [state for state in cohort if step >= state.first_step]
         with job.ending_without_memory(cohort, step):
-            batch = job.batches.batch(step)
-        for state in [state for state in cohort if not state.ended and step >= state.first_step]:
-            state.runs_beside = sum(not other.ended for other in cohort) - 1
-            with job.ending_without_memory([state], step), on_own_stream(state, batch):
-                train_and_log(state, step, batch, job.batches.validation)
+            batches = {seed: job.batches[seed].batch(step) for seed in {state.run.seed: None for state in training}}
+        stacks = restacked(stacks, training, job.device)
+        for stack in stacks:
+            states = [state for state in stack.states if not state.ended]
+            for state in states:
+                state.runs_beside = sum(not other.ended for other in cohort) - 1
+            batch = [tensor for state in states for tensor in batches[state.run.seed]]
+            with job.ending_without_memory(states, step), on_own_stream(states[0], batch):
+                stack.train_and_log(step, batches, job)
         cohort[:] = [state for state in cohort if not state.ended]  # in place: one that has ended frees its memory
         if not cohort:
             break
+
+
+class Stacked:
+    """Runs that are trained as one network; one alone is trained as ever."""
+
+    def __init__(self, states: Sequence[RunState]) -> None:
+        self.states = list(states)
+        self.take_step = make_stacked_step(self.states) if len(self.states) > 1 else self.states[0].take_step
+        for state in self.states:  # what one leaves on a GPU the others' checkpoints wait for
+            state.cuda_stream = self.states[0].cuda_stream
+
+    def train_and_log(self, step: int, batches: Mapping[int, Batch], job: TrainingJob) -> None:
+        """Step `step` (from 0) of all its runs, and what is due after it."""
+        validation = job.batches[self.states[0].run.seed].validation
+        own = [batches[state.run.seed] for state in self.states]
+        if len(self.states) == 1:
+            train_and_log(self.states[0], step, own[0], validation)
+            return
+        for state in self.states:
+            if step == state.first_step:
+                start_clock(state)
+        joined = Batch(*(torch.stack(parts) for parts in zip(*own, strict=True)))
+        found = take_steps(self.take_step, joined, self.states[0].run.training).of_each()
+        for state, result in zip(self.states, found, strict=True):
+            after_step(state, step, result, validation)
+
+
+def restacked(stacks: Sequence[Stacked], training: Sequence[RunState], device: str) -> list[Stacked]:
+    """The stacks of the runs in training: those that are there, but where a run has joined or ended."""
+    alike: dict[Any, list[RunState]] = {}
+    for state in training:
+        alike.setdefault(common_part(state.run, device) or id(state), []).append(state)
+    kept = {tuple(map(id, stack.states)): stack for stack in stacks}
+    return [kept.get(tuple(map(id, states))) or Stacked(states) for states in alike.values()]
 
 
 def _pause_all(cohort: Sequence[RunState], step: int) -> str:

@@ -1,7 +1,7 @@
 """What a training has around it: locks, batches, other processes, signals, and an end for a run without memory."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,9 @@ class TrainingJob:
     """What this process does: it trains one run, or several side by side."""
 
     results_dir: Path
-    batches: Batches
+    device: str
+    batches: Mapping[int, Batches]
+    """By seed."""
     stopwatch: Stopwatch
     signals: PendingSignal
     out_of_memory: list[str] = field(default_factory=list)
@@ -47,13 +49,14 @@ class TrainingJob:
         Raises:
             UserError: `resume_only` and there is no checkpoint to go on from.
         """
-        folder, identity = run.path(self.results_dir), identity_of(run, self.batches)
+        batches, folder = self.batches[run.seed], run.path(self.results_dir)
+        identity = identity_of(run, batches)
         if skip_trained and distributed.from_first_process(lambda: is_trained(run, folder, identity)):
             return None
         try:
-            state = begin(run, self.results_dir, self.batches, self.stopwatch, resume_only)
+            state = begin(run, self.results_dir, batches, self.stopwatch, resume_only)
         except (RuntimeError, MemoryError) as error:
-            self.out_of_memory.append(without_memory(error, run, 0, self.batches.device))
+            self.out_of_memory.append(without_memory(error, run, 0, self.device))
             return None
         if state.first_step == run.training.steps:
             finish(state, state.first_step, state.guard_state())
@@ -70,7 +73,7 @@ class TrainingJob:
             yield
         except (RuntimeError, MemoryError) as error:
             for state in states:
-                self.out_of_memory.append(without_memory(error, state.run, step, self.batches.device))
+                self.out_of_memory.append(without_memory(error, state.run, step, self.device))
                 end_without_memory(state, step)
 
 
@@ -91,9 +94,10 @@ def open_job(
         held.enter_context(reserve_gpu(device))
         prepare_device(device, runs[0].training.threads)
         with within_memory(f"{title(runs[0])}: validation clips", {}):
-            batches = load_batches(runs[0], results_dir, device)
+            first = load_batches(runs[0], results_dir, device)
+        batches = {run.seed: first.of_seed(run) for run in runs if run.seed != runs[0].seed} | {runs[0].seed: first}
         held.enter_context(distributed.process_group(device))
-        job = TrainingJob(results_dir, batches, Stopwatch(), held.enter_context(catch_signals()))
+        job = TrainingJob(results_dir, device, batches, Stopwatch(), held.enter_context(catch_signals()))
         with beside(folders, job.stopwatch), no_run_left_running(folders):
             yield job
         reset_graphs()  # before the group of processes is destroyed

@@ -17,22 +17,26 @@ from models.predictor import Predictor, predict
 
 
 class Batch(NamedTuple):
-    """Clips to train on."""
+    """Clips to train on; of several runs at once with a run axis."""
 
-    frames: Float[Tensor, "B T C H W"]
+    frames: Float[Tensor, "*R B T C H W"]
     """What the predictions are compared with, in [0, 1]."""
-    inputs: Float[Tensor, "B T C H W"]
+    inputs: Float[Tensor, "*R B T C H W"]
     """What the network is shown of them: the frames themselves, but for what `data.gaps` hides."""
-    feed_mask: Float[Tensor, "B T-1"]
+    feed_mask: Float[Tensor, "*R B T-1"]
     """1 = the network sees the true frame, 0 = its own last prediction."""
 
 
 class StepResult(NamedTuple):
-    """What an optimiser step found, left on the device."""
+    """What an optimiser step found, left on the device; of several runs at once (R,)."""
 
-    loss: Float[Tensor, ""]
-    gradient_norm: Float[Tensor, ""]
+    loss: Float[Tensor, "*R"]
+    gradient_norm: Float[Tensor, "*R"]
     """Before clipping."""
+
+    def of_each(self) -> "list[StepResult]":
+        """What the step found of each run."""
+        return [StepResult(*found) for found in zip(*self, strict=True)]
 
 
 class NoWorkers:
@@ -67,6 +71,17 @@ def train_one_step(
     loss, gradients = workers.add_up(loss.detach(), gradients)
     gradients = [gradient + 0 for gradient in gradients]  # tensors of their own: autograd's may share memory
     loss = distributed.add_up(loss, gradients)
+    return update(network, optimizer, loss, gradients, training)
+
+
+def update(
+    network: Predictor,
+    optimizer: torch.optim.Optimizer,
+    loss: Float[Tensor, ""],
+    gradients: Sequence[Tensor],
+    training: TrainingConfig,
+) -> StepResult:
+    """Clip the gradients of a batch and take the optimiser step, unless its guard leaves it out."""
     for parameter, gradient in zip(network.parameters(), gradients, strict=True):
         parameter.grad = gradient
     norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm or float("inf"))
@@ -74,7 +89,7 @@ def train_one_step(
     return StepResult(loss, norm)
 
 
-def forward(network: Predictor, batch: Batch, training: TrainingConfig) -> Float[Tensor, "B steps C H W"]:
+def forward(network: Predictor, batch: Batch, training: TrainingConfig) -> Float[Tensor, "*R B steps C H W"]:
     """The predictions of frames 2 to T, convolutions in the precision of the training."""
     with torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
         return network(batch.inputs, batch.feed_mask)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.config.protocol import RunConfig
+from benchmark.config.sections import TrainingConfig
 from benchmark.data.clip_source import Clips
 from benchmark.data.tensors import to_float
 from benchmark.system.signals import Interrupted
 from benchmark.training import distributed
+from benchmark.training.acceleration.captured_step import Step
 from benchmark.training.job import Companion, no_companion, open_job
 from benchmark.training.run_state import (
     RunState,
@@ -62,18 +64,22 @@ def train(
             if signal := job.asked_to_stop():
                 raise Interrupted(signal, pause(state, step))
             with job.ending_without_memory([state], step):
-                train_and_log(state, step, job.batches.batch(step), job.batches.validation)
+                train_and_log(state, step, job.batches[run.seed].batch(step), job.batches[run.seed].validation)
             if state.ended:
                 return
 
 
 def train_and_log(state: RunState, step: int, batch: Batch, validation: Clips) -> None:
-    """Step `step` (from 0) of a run, and what is due after it: curves, validation, weights, checkpoint, the end."""
-    run, device, done = state.run, batch.frames.device.type, step + 1
+    """Step `step` (from 0) of a run, and what is due after it."""
     if step == state.first_step:
         start_clock(state)
+    after_step(state, step, take_steps(state.take_step, batch, state.run.training), validation)
+
+
+def after_step(state: RunState, step: int, result: StepResult, validation: Clips) -> None:
+    """What is due after step `step` (from 0): learning rate, curves, validation, weights, checkpoint, the end."""
+    run, device, done = state.run, result.loss.device.type, step + 1
     learning_rate = state.optimizer.param_groups[0]["lr"]
-    result = take_steps(state, batch)
     state.schedule.step()
 
     due = Due.after(done, run)
@@ -97,12 +103,12 @@ def train_and_log(state: RunState, step: int, batch: Batch, validation: Clips) -
                 finish(state, done, guard)
 
 
-def take_steps(state: RunState, batch: Batch) -> StepResult:
+def take_steps(take_step: Step, batch: Batch, training: TrainingConfig) -> StepResult:
     """The optimiser steps on a batch: their mean loss, and the gradient norm of the first."""
-    result = state.take_step(batch)
-    if state.run.training.reversed_second_step:
-        reversed_frames = batch.frames.flip(1)
-        second = state.take_step(Batch(reversed_frames, reversed_frames, batch.feed_mask))
+    result = take_step(batch)
+    if training.reversed_second_step:
+        reversed_frames = batch.frames.flip(-4)
+        second = take_step(Batch(reversed_frames, reversed_frames, batch.feed_mask))
         result = StepResult((result.loss + second.loss) / 2, result.gradient_norm)
     return result
 

@@ -73,10 +73,9 @@ class TransformWeights(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         g, found = kernel_transform(kernels[0].shape[-1], kernels[0].dtype), []
         for kernel in kernels:
-            transformed = torch.einsum("pu,ocuv,qv->pqco", g, kernel.flatten(0, -4), g)  # o over runs and channels
-            transformed = transformed.unflatten(-1, (-1, kernel.shape[-4])).movedim(-2, 0)  # (R, n, n, C, O)
-            found.append(transformed.flatten(0, 2))
-        return tuple(found)
+            of_runs = kernel.unflatten(0, (-1, kernel.shape[-4])) if kernel.dim() == 4 else kernel
+            found.append(torch.cat([torch.einsum("pu,ocuv,qv->pqco", g, one, g).flatten(0, 1) for one in of_runs]))
+        return tuple(found)  # run by run: one product of all would round some of their columns otherwise
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -87,8 +86,8 @@ class TransformWeights(torch.autograd.Function):
             if gradient is not None:
                 g = kernel_transform(shape[-1], gradient.dtype)
                 n = len(g)
-                gradient = gradient.unflatten(0, (-1, n, n)).movedim(0, -2).flatten(-2)  # (n, n, C, R * O)
-                gradient = torch.einsum("pu,pqco,qv->ocuv", g, gradient, g).view(shape)
+                of_runs = gradient.unflatten(0, (-1, n, n))
+                gradient = torch.cat([torch.einsum("pu,pqco,qv->ocuv", g, one, g) for one in of_runs]).view(shape)
             found.append(gradient)
         return None, *found
 
@@ -161,8 +160,8 @@ class TransformSource(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, source: Tensor, kernel_size: int) -> Tensor:
         """Cut and transform."""
-        *leading, channels, size, _ = ctx.shape = source.shape
-        ctx.kernel_size = kernel_size
+        channels, size = source.shape[-3:-1]
+        ctx.shape, ctx.kernel_size = source.shape, kernel_size
         runs = source.shape[:-4].numel()
         transform, n = source_transform(size, kernel_size, source.dtype), TILE + kernel_size - 1  # (n * across, size)
         rows = product(transform, source.movedim((-2, -1), (-4, -3)).reshape(runs, size, -1))  # over h

@@ -88,7 +88,9 @@ def captured(network=None):
     network = network or build(SPEC, 1)
     frames = torch.rand(2, 4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     batch = Batch(frames, frames, free_running_mask(2, 2, 2, frames))
-    return CapturedStep(network, engine.make_optimizer(network, TRAINING), TRAINING), batch
+    optimizer = engine.make_optimizer(network, TRAINING)
+    take = lambda given: engine.train_one_step(network, optimizer, given, TRAINING)  # noqa: E731  # as `make_step` has it
+    return CapturedStep(take, [(network, optimizer)]), batch
 
 
 def test_each_step_is_warmed_up_and_captured_on_a_stream_that_no_other_step_uses(machine):

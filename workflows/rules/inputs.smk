@@ -44,11 +44,6 @@ def made_here(name):
     return [f"{RUN}/{name}".format(variant=run.variant, seed=run.seed) for run, kept in RECORDS if kept is None]
 
 
-def cohort_identities(variants):
-    """What decides the weights of these variants with the seed of the wildcards, as in `RunConfig.identity`."""
-    return lambda wildcards: [run_of(variant, wildcards.seed).identity() for variant in variants]
-
-
 def weights(wildcards):
     """Input function: the weights to score; a baseline has none."""
     return [] if wildcards.variant in BASELINES else in_run("model.safetensors")

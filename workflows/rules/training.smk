@@ -1,8 +1,8 @@
 """The weights of the runs, in one of three ways that the protocol chooses.
 
-`train`, a job a run. Where `cohort` is above 1, `train_cohort_<n>`, a job for a group of variants of one seed, which are
-trained side by side. Where nothing is trained, `measure_<n>`, a job for all seeds of a variant, which makes its gradients
-and records as well: run by run, most of the time would go into starting Python.
+`train`, a job a run. Where `cohort` or `stack` is above 1, `train_cohort_<n>`, a job for a group of variants and seeds,
+which are trained side by side. Where nothing is trained, `measure_<n>`, a job for all seeds of a variant, which makes
+its gradients and records as well: run by run, most of the time would go into starting Python.
 
 A training that the folder proves to be of this config, code and data is taken (`--skip-trained`). So a cohort trains
 those of its runs alone that are due, and results that were copied into another checkout are not trained again. Snakemake
@@ -41,7 +41,7 @@ if not TRAINS:
             shell:
                 "python -m benchmark measure {params.options} --variant {params.variant} > {log:q} 2>&1"
 
-elif PROTOCOL.cohort == 1:
+elif PROTOCOL.cohort == PROTOCOL.stack == 1:
 
     rule train:
         input:
@@ -69,7 +69,7 @@ elif PROTOCOL.cohort == 1:
 
 else:
 
-    for number, variants in enumerate(PROTOCOL.cohorts(), start=1):
+    for number, (variants, seeds) in enumerate(PROTOCOL.groups(), start=1):
 
         rule:
             name:
@@ -78,22 +78,23 @@ else:
                 rule_parts.stage_sources(PROTOCOL, "train", variants),
                 f"{FOLDER}/data/data.json",
             output:
-                expand(f"{RUN}/model.safetensors", variant=variants, allow_missing=True),
+                expand(f"{RUN}/model.safetensors", variant=variants, seed=seeds),
             log:
-                f"{FOLDER}/logs/train/cohort-{number}.seed={{seed}}.log",
+                f"{FOLDER}/logs/train/cohort-{number}.log",
             benchmark:
-                f"{FOLDER}/benchmarks/train/cohort-{number}.seed={{seed}}.tsv"
+                f"{FOLDER}/benchmarks/train/cohort-{number}.tsv"
             conda:
                 "../../environment.yml"
             threads: PROTOCOL.training.threads
             resources:
                 gpu=GPU,
-                mem_mb=PROTOCOL.job.memory_mb * len(variants),
-                runtime=PROTOCOL.job.minutes * len(variants),
+                mem_mb=PROTOCOL.job.memory_mb * len(variants) * len(seeds),
+                runtime=PROTOCOL.job.minutes * len(variants) * len(seeds),
             params:
                 options=untracked(OPTIONS.run),
                 variants=",".join(variants),
-                identities=cohort_identities(variants),
+                seeds=",".join(map(str, seeds)),
+                identities=[run_of(variant, seed).identity() for variant in variants for seed in seeds],
             shell:
-                "python -m benchmark train {params.options} --variant {params.variants} --seed {wildcards.seed} --skip-trained"
+                "python -m benchmark train {params.options} --variant {params.variants} --seed {params.seeds} --skip-trained"
                 " > {log:q} 2>&1"

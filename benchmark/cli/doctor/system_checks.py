@@ -101,7 +101,7 @@ def shared_memory(question: Question) -> Finding | None:
     threads = protocol.training.threads
     if threads == 1 or not runs_on_cpu(protocol) or not SHARED_MEMORY.is_dir():
         return None
-    needed = protocol.cohort * max(shared_bytes(run) for run in first_runs(protocol)) / MIB
+    needed = protocol.cohort * protocol.stack * max(shared_bytes(run) for run in first_runs(protocol)) / MIB
     free = shutil.disk_usage(SHARED_MEMORY).free / MIB
     what = f"{SHARED_MEMORY}: {free:.0f} MiB are free, training.threads {threads} needs {needed:.0f} a job"
     if free < needed:

@@ -1,6 +1,6 @@
 """An optimiser step in the form that suits its device: a graph on a GPU, processes beside each other on a CPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from weakref import WeakSet
 
 import torch
@@ -15,7 +15,7 @@ from benchmark.training.step import Batch, NoWorkers, StepResult
 from models.predictor import Predictor
 
 Step = Callable[[Batch], StepResult]
-"""`train_one_step` of one network."""
+"""`train_one_step` of one network, or of several at once: then batch and result have a run axis."""
 WARM_UPS = 3
 """Steps before the capture, in which libraries choose their kernels and take their workspaces."""
 
@@ -27,7 +27,9 @@ def make_step(network: Predictor, optimizer: torch.optim.Optimizer, training: Tr
     """
     training_step.set_computation(network, training)
     if next(network.parameters()).is_cuda:
-        return CapturedStep(network, optimizer, training)
+        return CapturedStep(
+            lambda batch: training_step.train_one_step(network, optimizer, batch, training), [(network, optimizer)]
+        )
     clips = training.batch_size // processes.count()
     count = 1 if network.reference_path else min(torch.get_num_threads(), clips)
     workers = DataParallelCpu(count) if count > 1 else NoWorkers()
@@ -35,17 +37,21 @@ def make_step(network: Predictor, optimizer: torch.optim.Optimizer, training: Tr
 
 
 class CapturedStep:
-    """`train_one_step` as one CUDA graph: thousands of kernels launched at once, and no wait for the device.
+    """A step as one CUDA graph: thousands of kernels launched at once, and no wait for the device.
 
     Weights, Adam's moments and the learning rate stay where they are in memory; batches are copied to where the
     capture saw the first. All calls must have the shapes of the first.
 
     A graph keeps the address of the workspace that cuBLAS has for its stream, and steps of a cohort are replayed side
     by side: so each is warmed up and captured on a stream of its own.
+
+    Args:
+        step: the step.
+        trained: the networks that it trains, each with its optimiser.
     """
 
-    def __init__(self, network: Predictor, optimizer: torch.optim.Optimizer, training: TrainingConfig) -> None:
-        self.network, self.optimizer, self.training = network, optimizer, training
+    def __init__(self, step: Step, trained: Sequence[tuple[nn.Module, torch.optim.Optimizer]]) -> None:
+        self.step, self.trained = step, trained
         self.graph: torch.cuda.CUDAGraph | None = None
         self.stream: torch.cuda.Stream | None = None
         _STEPS.add(self)
@@ -56,10 +62,14 @@ class CapturedStep:
             self.graph = self._capture(batch)
         for captured, given in zip(self.batch, batch, strict=True):
             captured.copy_(given)
-        for rate, group in zip(self.rates, self.optimizer.param_groups, strict=True):
+        for rate, group in zip(self.rates, self._groups(), strict=True):
             rate.fill_(group["lr"])
         self.graph.replay()
         return StepResult(*(found.clone() for found in self.result))
+
+    def _groups(self) -> list[dict]:
+        """The groups of parameters of all optimisers."""
+        return [group for _, optimizer in self.trained for group in optimizer.param_groups]
 
     def _capture(self, batch: Batch) -> torch.cuda.CUDAGraph:
         """Warm up, undo what that changed, and capture.
@@ -69,24 +79,26 @@ class CapturedStep:
                 or there was no memory, as PyTorch says it.
         """
         self.batch = Batch(*(tensor.clone() for tensor in batch))
-        groups = self.optimizer.param_groups
+        groups = self._groups()
         floats = [group["lr"] for group in groups]
         self.rates = [torch.tensor(float(rate), device=batch.frames.device) for rate in floats]
         for group, rate in zip(groups, self.rates, strict=True):
             group["lr"] = rate  # the graph reads this tensor, the schedule keeps its float
         try:
-            restore = save_in_memory(self.network, self.optimizer)
+            restores = [save_in_memory(network, optimizer) for network, optimizer in self.trained]
             self.stream = torch.cuda.Stream()
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
                 for _ in range(WARM_UPS):
-                    training_step.train_one_step(self.network, self.optimizer, self.batch, self.training)
+                    self.step(self.batch)
             torch.cuda.current_stream().wait_stream(self.stream)
-            restore()
-            self.optimizer.zero_grad(set_to_none=True)  # gradients then lie in the graph's own memory
+            for restore in restores:
+                restore()
+            for _, optimizer in self.trained:
+                optimizer.zero_grad(set_to_none=True)  # gradients then lie in the graph's own memory
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=self.stream):
-                self.result = training_step.train_one_step(self.network, self.optimizer, self.batch, self.training)
+                self.result = self.step(self.batch)
             return graph
         except RuntimeError as error:
             if lack := lack_of_memory_in(error):
