@@ -52,6 +52,11 @@ class DigitsConfig(Strict):
         """Frames predicted in training."""
         return self.horizon
 
+    @property
+    def exchangeable(self) -> bool:
+        """Whether a context frame can be made again with another digit at the same place."""
+        return not self.public_test
+
     @model_validator(mode="after")
     def _digits_fit(self) -> "DigitsConfig":
         if self.digit_size >= self.frame_size:
@@ -78,6 +83,7 @@ class VideosConfig(Strict):
 
     kind: ClassVar[str] = "videos"
     known_motion: ClassVar[bool] = False
+    exchangeable: ClassVar[bool] = False
     videos: str = Field(
         pattern=BELOW_DATA_DIR, max_length=200, description="kth, or the folder or file of clips below data_dir."
     )

@@ -88,3 +88,9 @@ class DigitClips(ClipSource[ClipStream, Tensor]):
         """The box of the digit that `at_gap` hides, in the first `count` test clips."""
         top, left = (start[:, OCCLUDED] for start in self.fixed_stream("test").positions(torch.arange(count)))
         return box(top, left, self.data)
+
+    def exchanged(self, count: int, t: int) -> UInt8[Tensor, "clips 1 H W"]:
+        """Frame `t` of the first `count` test clips with another digit in place of the clip's first one."""
+        if self._public:
+            return super().exchanged(count, t)
+        return self.fixed_stream("test").exchanged(torch.arange(count), t - 1)

@@ -63,6 +63,17 @@ class ClipStream:
         """Top row and left column, in pixels, of every digit of these clips in every frame."""
         return self._positions(self._draws(indices))
 
+    def exchanged(self, indices: Int64[Tensor, " B"], t: int) -> UInt8[Tensor, "B 1 H W"]:
+        """Frame `t` (from 0) of these clips with another digit, the same at every `t`, in place of the first one."""
+        draws = self._draws(indices)
+        top, left = (start[..., t : t + 1] for start in self._positions(draws))
+        digits, count = self._digits(draws), len(self.digits)
+        own = (draws[:, 0, _DIGIT] * count) >> 32
+        seed, domain = self._content
+        apart = 1 + ((counter_hash(seed, Domain.EXCHANGE, domain, indices.to(own.device)) * (count - 1)) >> 32)
+        digits[:, 0] = self.digits[(own + apart) % count]
+        return self._compose(digits, top, left)[:, 0]
+
     def clip_numbers(self, step: int, batch_size: int) -> Int64[Tensor, " B"]:
         """The numbers of the clips in the batch of `step`, on the stream's device."""
         if self._order is not None:
