@@ -183,7 +183,8 @@ def test_an_exchanged_frame_has_another_digit_in_place_of_the_first():
         ]
 
     exchanged = [stream.exchanged(numbers, t).numpy() for t in range(frames)]
-    (own, other) = pairs(lambda clip, t: clips[clip, t, 0]), pairs(lambda clip, t: exchanged[t][clip, 0])
+    own, other = pairs(lambda clip, t: clips[clip, t, 0]), pairs(lambda clip, t: exchanged[t][clip, 0])
+    assert {len(found) for found in own + other} == {1}
     for (was,), (now,) in zip(own, other, strict=True):
         assert now[0] != was[0]
         assert now[1] == was[1]

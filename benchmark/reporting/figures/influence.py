@@ -41,7 +41,7 @@ def influence(data: FigureData, title: str, paths: Sequence[Path]) -> None:
             limit_to_lines(row[0], [value for means in drawn for curve in means.values() for value in curve])
             log_ticks(row[0], "y")
             for axes, looks, means in zip(row, panels, drawn, strict=True):
-                label_lines(axes, {variant: curve[-1] for variant, curve in means.items()}, looks)
+                label_lines(axes, means, looks)
             row[0].set_ylabel(f"{words}\nRMS change of the last frame")
         for axes in grid[-1]:
             axes.set_xlabel("exchanged context frame t")
@@ -76,27 +76,25 @@ def draw_panel(
     return means
 
 
-def label_lines(axes: Axes, ends: Mapping[str, float], looks: Mapping[str, Look]) -> None:
-    """Write the name of each line beside its end, moved apart where two would overlap."""
-    height = axes.get_window_extent().height * 72 / axes.figure.dpi  # points; of the panel before its final layout
-    gap = 1.25 * LABEL_POINTS / height
-    to_share = axes.transScale + axes.transLimits
-    last = axes.get_xlim()[1]
-    known = {variant: end for variant, end in ends.items() if np.isfinite(end) and end > 0}
-    places = {variant: float(to_share.transform((last, end))[1]) for variant, end in known.items()}
-    apart = spread([places[variant] for variant in sorted(places, key=places.__getitem__)], gap)
-    for variant, place in zip(sorted(places, key=places.__getitem__), apart, strict=True):
+def label_lines(axes: Axes, curves: Mapping[str, Sequence[float]], looks: Mapping[str, Look]) -> None:
+    """Write the name of each line beside its last point, moved apart where two would overlap."""
+    height = axes.get_window_extent().height * 72 / axes.figure.dpi  # points, about: the layout is made at the end
+    ends = {variant: (len(curve), curve[-1]) for variant, curve in curves.items() if 0 < curve[-1] < np.inf}
+    shares = {variant: (axes.transScale + axes.transLimits).transform(end)[1] for variant, end in ends.items()}
+    ordered = sorted(shares, key=shares.__getitem__)
+    places = spread([shares[variant] for variant in ordered], 1.25 * LABEL_POINTS / height)
+    for variant, place in zip(ordered, places, strict=True):
+        color = looks[variant].color
         axes.annotate(
             looks[variant].label,
-            xy=(1.0, places[variant]),
-            xytext=(1.05, place),
-            xycoords="axes fraction",
+            xy=ends[variant],
+            xytext=(1.03, place),
             textcoords="axes fraction",
-            color=looks[variant].color,
+            color=color,
             fontsize=LABEL_POINTS,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": looks[variant].color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2},
         )
 
 

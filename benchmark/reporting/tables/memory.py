@@ -103,12 +103,12 @@ def layer_cells(row: dict[str, Any], group: VariantRuns, protocol: Protocol) -> 
     for memory, head in MEMORIES.items():
         taus = [row[f"tau_{memory}_{share}"] for share in shares]
         shown = " / ".join(number(tau, 3, significant=True) for tau in taus)
-        cells[f"τ of {head}, {' / '.join(shares)} % of units"] = MISSING if math.isnan(taus[0]) else shown
+        cells[f"τ of {head}, {' / '.join(shares)} %"] = MISSING if math.isnan(taus[0]) else shown
     whole = {
         "Influence of frame 1": ("influence_first", 3, True),
-        f"of frame {context}": ("influence_last", 3, True),
+        f"Influence of frame {context}": ("influence_last", 3, True),
         "Lyapunov exponent 1": ("lyapunov_1", 3, False),
-        f"exponent {EXPONENTS}": (f"lyapunov_{EXPONENTS}", 3, False),
+        f"Lyapunov exponent {EXPONENTS}": (f"lyapunov_{EXPONENTS}", 3, False),
         "Norm at frame 1": ("norm_first", 3, True),
         f"Norm at frame {context}": ("norm_last", 3, True),
     }
@@ -131,8 +131,9 @@ def notes_of(protocol: Protocol, runs: Sequence[FinishedRun]) -> list[str]:
     return [
         "τ: -1 / mean log of the share that a gate keeps, in steps of that gate, for each channel; mean over clips,"
         " time steps and positions; then the channel that so many of its layer do not exceed, geometric mean over"
-        f" seeds. {MISSING}: the cell names no gate for that memory. In a causal LSTM the gate of M multiplies a"
-        " squashed mix of M, so that its τ is no bound. C, M, H and Z are not compared with each other.",
+        f" seeds. {MISSING}: there is no such memory, or the cell names no gate for it. In a causal LSTM"
+        " the gate of M multiplies a squashed mix of M, so that its τ is no bound. C, M, H and Z are not compared with"
+        " each other.",
         exchange,
         "Lyapunov exponent: mean log growth per frame of a small change of the state (natural log), along a free"
         f" roll-out of 30 frames after 10 frames of alignment, the leading {EXPONENTS} in the CSV; above 0, small"
