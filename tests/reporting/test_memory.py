@@ -3,12 +3,11 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from benchmark.evaluation.memory.table import COLUMNS, memory_rows, summarise_memory
+from benchmark.evaluation.memory.table import memory_rows, summarise_memory
 from benchmark.reporting.figures.figure_data import figure_data
 from benchmark.reporting.figures.influence import spread
 from benchmark.reporting.figures.write_figures import draw_figure
@@ -16,47 +15,16 @@ from benchmark.reporting.outputs import figures_of, tables_of
 from benchmark.reporting.record import make_record
 from benchmark.reporting.tables.rendering import MISSING
 from benchmark.system.errors import UserError
-from benchmark.system.files import read_json, write_json
-from benchmark.system.parquet import read_parquet, write_parquet
 from tests.helpers.recorded import read_runs, table_of
 
 ASKED = {"probe": {"clips": 2, "memory": True}, "seeds": [1, 2, 3]}
-
-
-def made_memory(run):
-    """`memory.parquet` of a run: every value grows with its seed, none is known of a gate but that of C."""
-    tables = []
-    for stage, step, size in (("init", 0, 1.0), ("trained", 8, 2.0)):
-        scale = size * run.seed
-        taus = [
-            memory_rows("time_constant", scale * np.array([1.0, np.inf, 3.0]), ("unit",), state="C", layer=layer)
-            for layer in (1, 2)
-        ]
-        influence = scale * np.array([[0.3, 0.6, 0.9], [0.4, 0.8, 1.2]])
-        changes = memory_rows("influence", influence, ("clip", "t"), state="X")
-        errors = memory_rows("error_change", influence - scale, ("clip", "t"), state="X")
-        exponents = np.array([[0.1, -0.2], [0.3, -np.inf]])
-        tables += [
-            part.assign(stage=stage, step=step)
-            for part in (*taus, changes, errors, memory_rows("lyapunov", exponents, ("clip", "unit")))
-        ]
-    return pd.concat(tables, ignore_index=True)[[*COLUMNS]]
 
 
 @pytest.fixture
 def asked(make_protocol, write_finished):
     """A protocol that asks for what networks keep, and its results."""
     protocol = make_protocol(**ASKED)
-    results_dir = write_finished(protocol)
-    for run in protocol.runs():
-        folder = run.path(results_dir)
-        write_parquet(folder / "memory.parquet", made_memory(run))
-        norms = read_parquet(folder / "probe.parquet")
-        eight = norms[norms["measure"] == "fixed"].assign(measure="fixed8", norm=norms["norm"] * run.seed)
-        write_parquet(folder / "probe.parquet", pd.concat([norms, eight]))
-        probed = read_json(folder / "probe.json")
-        write_json(folder / "probe.json", {stage: one | {"fixed8": one["fixed"]} for stage, one in probed.items()})
-    return protocol, results_dir
+    return protocol, write_finished(protocol)
 
 
 def test_rows_count_along_their_axes_and_are_nowhere_else():

@@ -78,7 +78,8 @@ def push(
     step: Step, state: Float[Tensor, "B n"], directions: Float[Tensor, "B n m"]
 ) -> tuple[Float[Tensor, "B n"], Float[Tensor, "B n m"]]:
     """The state one step later, and the Jacobian there times each of the directions."""
-    return vmap(lambda direction: jvp(step, (state,), (direction,)), in_dims=2, out_dims=(None, 2))(directions)  # pyright: ignore[reportReturnType]  # a pair, as the function gives
+    pushed = vmap(lambda one: jvp(step, (state,), (one,)), in_dims=2, out_dims=(None, 2))  # pyright: ignore[reportArgumentType]  # None: it is the same for all
+    return pushed(directions)  # pyright: ignore[reportReturnType]  # a pair, as `has_aux` is not set
 
 
 def first_directions(state: Float[Tensor, "B n"]) -> Float[Tensor, "B n m"]:

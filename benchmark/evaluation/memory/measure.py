@@ -38,8 +38,9 @@ def measure_memory(
     network = network.double().to(device)
     network.reference_path = True
     tables = []
-    for first in range(0, len(clips) if exchanged is not None else 0, batch_size):
-        frames, others = (to_float(part[first : first + batch_size].to(device)).double() for part in (clips, exchanged))
+    for first in range(0, 0 if exchanged is None else len(clips), batch_size):
+        frames = to_float(clips[first : first + batch_size].to(device)).double()
+        others = to_float(exchanged[first : first + batch_size].to(device)).double()  # pyright: ignore[reportOptionalSubscript]  # no turn where it is None
         for name, values in zip(("influence", "error_change"), influence(network, frames, others), strict=True):
             found = memory_rows(name, values.cpu().numpy(), ("clip", "t"), state="X")
             tables.append(found.assign(clip=found["clip"] + first))

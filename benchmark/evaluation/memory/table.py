@@ -24,7 +24,7 @@ def memory_rows(measure: str, values: np.ndarray, axes: Sequence[str], **place: 
         axes: columns that count along them.
         place: other columns of all rows.
     """
-    counted = pd.MultiIndex.from_product([range(1, size + 1) for size in values.shape], names=axes)
+    counted = pd.MultiIndex.from_product([np.arange(1, size + 1) for size in values.shape], names=[*axes])
     rows = counted.to_frame(index=False)
     return rows.assign(**{key: value for key, value in (_NOWHERE | place).items() if key not in axes}).assign(
         measure=measure, value=values.ravel()

@@ -87,7 +87,7 @@ def geometric(values: Iterable[float]) -> Summary:
 
 def exponential(logs: Summary) -> Summary:
     """The summary of which `logs` is that of the logarithms; it has no standard deviation."""
-    return Summary(logs.n, *(math.exp(value) for value in (logs.mean, math.nan, logs.low, logs.high)))
+    return Summary(logs.n, math.exp(logs.mean), math.nan, math.exp(logs.low), math.exp(logs.high))
 
 
 def columns(name: str, summary: Summary) -> dict[str, float]:
@@ -114,7 +114,7 @@ def layer_cells(row: dict[str, Any], group: VariantRuns, protocol: Protocol) -> 
     }
     for head, (name, digits, significant) in whole.items():
         ends_of = [row[f"{name}{end}"] for end in ENDS]
-        shown = interval(*ends_of, digits, significant=significant, signed=name.startswith("lyapunov"))
+        shown = interval(*ends_of, digits, significant=significant, signed=name.startswith("lyapunov"))  # pyright: ignore[reportCallIssue]  # three ends
         cells[f"{head}, {words}"] = shown if row["layer"] == 1 else ""
     return cells
 
