@@ -88,13 +88,20 @@ def label_lines(axes: Axes, curves: Mapping[str, Sequence[float]], looks: Mappin
         axes.annotate(
             looks[variant].label,
             xy=ends[variant],
-            xytext=(1.03, place),
+            xytext=(1.08, place),
             textcoords="axes fraction",
             color=color,
             fontsize=LABEL_POINTS,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": color,
+                "linewidth": 0.5,
+                "relpos": (0, 0.5),
+                "shrinkA": 1,
+                "shrinkB": 2,
+            },
         )
 
 
