@@ -88,9 +88,22 @@ MUTANTS = {
         ("6", "the grid is a torus", "padding=k // 2,", 'padding=k // 2, padding_mode="circular",'),
         ("6", "the bias is not added", "self.conv(x)", "self.conv._conv_forward(x, self.conv.weight, None)"),
         ("6", "a bias where none is asked for", "out_channels, 1, bias=spec.conv_bias", "out_channels, 1"),
-        ("14", "no exceptions", "conv.glorot = True", "conv.glorot = False"),
-        ("14", "normal for uniform", "uniform_(layer.weight, -0.001, 0.001)", "normal_(layer.weight, 0, 0.0005)"),
-        ("14", "biases keep their default", "nn.init.zeros_(layer.bias)", "pass"),
+        ("14a", "no exceptions", "conv.glorot = True", "conv.glorot = False"),
+        ("14a", "normal for uniform", "uniform_(layer.weight, -0.001, 0.001)", "normal_(layer.weight, 0, 0.0005)"),
+        ("14a", "biases keep their default", "nn.init.zeros_(layer.bias)", "pass"),
+        ("14b", "the input gate has the same sign", "forget, -forget", "forget, forget"),
+        (
+            "14b",
+            "no logarithm",
+            "torch.log(torch.empty_like(bias[0]).uniform_(1, frames - 1))",
+            "torch.empty_like(bias[0]).uniform_(1, frames - 1)",
+        ),
+        (
+            "14b",
+            "the others keep their biases",
+            "for place, conv in enumerate(with_both)",
+            "for place, conv in enumerate(with_both[:1])",
+        ),
     ],
     "models/fast_path/merged_gates.py": [
         ("6", "one bias of several", "torch.stack(biases).sum(0)", "biases[0]"),
@@ -125,7 +138,7 @@ MUTANTS = {
         ("9", "the next frame is made from C", "(self.to_frame, x)", "(self.to_frame, c)"),
         ("9", "pixel_unshuffle's order of patches", "permute(0, 1, 4, 6, 2, 3, 5)", "permute(0, 1, 2, 4, 6, 3, 5)"),
         ("11", "the cuts change places", 'if cut.kept == "memory"', 'if cut.kept == "frames"'),
-        ("14", "the seed is ignored", "torch.manual_seed(seed)", "torch.manual_seed(0)"),
+        ("14a", "the seed is ignored", "torch.manual_seed(seed)", "torch.manual_seed(0)"),
     ],
     "benchmark/training/step.py": [
         ("10", "L1 is left out", "error.square() + error.abs()", "error.square()"),
@@ -197,9 +210,11 @@ MUTANTS = {
         ("21", "squares for sizes", "abs().log()", "square().log()"),
         ("21", "the state stays", "state, pushed = push(", "_, pushed = push("),
     ],
-    "benchmark/data/moving_digits/stream.py": [
+    "benchmark/data/still_digits/stream.py": [
         ("20", "the digit itself may come again", "apart = 1 + ((", "apart = 0 + (("),
-        ("20", "the second digit is exchanged", "digits[:, 0] = self.digits[(own", "digits[:, 1] = self.digits[(own"),
+    ],
+    "benchmark/data/moving_digits/stream.py": [
+        ("20", "the second digit is exchanged", "digits[:, 0] = self.digits[self", "digits[:, 1] = self.digits[self"),
         ("20", "the place of the first frame", "(start[..., t : t + 1] for", "(start[..., :1] for"),
     ],
     "benchmark/evaluation/gate_saturation.py": [

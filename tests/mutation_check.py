@@ -56,6 +56,7 @@ FIRST = {
     "benchmark/evaluation/memory/lyapunov.py": MEMORY,
     "benchmark/evaluation/memory/table.py": MEMORY,
     "benchmark/data/moving_digits/stream.py": MEMORY,
+    "benchmark/data/still_digits/stream.py": MEMORY,
     "benchmark/data/moving_digits/starts.py": FLOOR,
     "benchmark/evaluation/floor.py": FLOOR,
     "benchmark/evaluation/ideal_line.py": FLOOR,

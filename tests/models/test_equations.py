@@ -28,7 +28,7 @@ def referred(text: str) -> set[str]:
 
 
 def test_tags_run_without_repetition_and_without_gap_but_for_16_and_17():
-    letters = {1: "abcdef", 2: "abcdefghij", 3: "abcdefghij", 4: "abcdefgh", 5: "abc"}
+    letters = {1: "abcdef", 2: "abcdefghij", 3: "abcdefghij", 4: "abcdefgh", 5: "abc", 14: "ab"}
     assert [f"{number}{letter}" for number in NUMBERS for letter in letters.get(number, [""])] == TAGS
 
 
