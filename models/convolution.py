@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -132,12 +132,19 @@ def initialise(module: nn.Module, spec: ModelSpec) -> None:
     Note:
         `uniform(0.001)`: weights uniform in [-0.001, 0.001], biases 0. Its two exceptions, as in the authors'
         TensorFlow code, are the 1x1 convolutions that make H from [C, M] and the next frame from H: Glorot uniform.
+
+    Raises:
+        ValueError: `spec.chrono_frames` is given for a cell without gates i and f.
     """
     if spec.init != "default":
         _initialise_as_authors(module)
-    if spec.chrono_frames is not None:
-        for cell in module.modules():
-            _initialise_chrono([child for child in cell.children() if isinstance(child, GateConv)], spec.chrono_frames)
+    if spec.chrono_frames is None:
+        return
+    convs = {name: [one for one in cell.children() if _has_both(one)] for name, cell in module.named_modules()}
+    if not any(convs.values()):
+        raise ValueError(f"chrono_frames: {spec.cell} has no gates i and f")
+    for of_cell in convs.values():
+        _initialise_chrono(of_cell, spec.chrono_frames)
 
 
 def _initialise_as_authors(module: nn.Module) -> None:
@@ -152,13 +159,18 @@ def _initialise_as_authors(module: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
+def _has_both(module: nn.Module) -> TypeGuard[GateConv]:
+    """Whether a convolution contributes to the gates i and f of C."""
+    return isinstance(module, GateConv) and {"i", "f"} <= set(module.gates)
+
+
 def _initialise_chrono(convs: Sequence[GateConv], frames: int) -> None:
     """Set what the gates i and f of one cell have as bias to -b and b; all others, and all weights, stay.
 
-    Each of the two is a sum over `convs`, of which the first gets all of it: the sums are those of Eq. 14b.
+    Each of the two is a sum over `convs`, all that contribute to them. The first gets all of it, so that the sums are
+    those of Eq. 14b.
     """
-    with_both = [conv for conv in convs if {"i", "f"} <= set(conv.gates)]
-    for place, conv in enumerate(with_both):
+    for place, conv in enumerate(convs):
         bias = conv.conv.bias.detach().view(len(conv.gates), -1)  # pyright: ignore[reportOptionalMemberAccess]  # the spec asks for one
         forget = torch.log(torch.empty_like(bias[0]).uniform_(1, frames - 1)) if place == 0 else bias.new_zeros(1)
         bias[conv.gates.index("f")], bias[conv.gates.index("i")] = forget, -forget

@@ -69,7 +69,7 @@ MUTANTS = {
         ("3g", "M in g': paper for code", '"g2_sees_m": not code or', '"g2_sees_m": code or'),
         ("4c", "M is not in g' by default", ' or self.memory_order == "spatial_to_temporal",', ","),
         ("3h", "W3: paper for code", "self.kernel_size if code else 1", "1 if code else self.kernel_size"),
-        ("3b", "forget bias: paper for code", "1.0 if code else 0.0", "0.0 if code else 1.0"),
+        ("3b", "forget bias: paper for code", "1.0 if code and", "1.0 if not code and"),
     ],
     "models/gradient_highway.py": [
         ("5", "the gates do not read Z", ", gates.read(self.conv_z, z))", ")"),
@@ -101,8 +101,8 @@ MUTANTS = {
         (
             "14b",
             "the others keep their biases",
-            "for place, conv in enumerate(with_both)",
-            "for place, conv in enumerate(with_both[:1])",
+            "for place, conv in enumerate(convs)",
+            "for place, conv in enumerate(convs[:1])",
         ),
     ],
     "models/fast_path/merged_gates.py": [

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.convolution import GateConv
+from models.convolution import GateConv, initialise
+from models.gradient_highway import GradientHighwayUnit
 from models.predictor import build
 from models.spec import CELLS, INITS
 from tests.helpers.tiny import tiny_spec
@@ -121,3 +122,9 @@ def test_chrono_biases_are_logarithms_of_uniform_times_and_all_else_is_as_before
 def test_a_spec_without_chrono_says_nothing_of_it():
     assert "chrono_frames" not in tiny_spec("convlstm").to_dict()
     assert tiny_spec("convlstm", chrono_frames=9).to_dict()["chrono_frames"] == 9
+
+
+def test_chrono_needs_gates_i_and_f():
+    spec = tiny_spec("convlstm", highway_slot=1, chrono_frames=9)
+    with pytest.raises(ValueError, match="chrono_frames: convlstm has no gates i and f"):
+        initialise(GradientHighwayUnit(spec, 3), spec)
