@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.convolution import FORGET, SEPARATE, SIGMOID, TANH, GateConv, GateSums, conv1x1
+from models.convolution import FORGET, SEPARATE, SIGMOID, TANH, GateConv, GateSums, Keep, conv1x1
 from models.spec import ModelSpec
 
 
@@ -38,6 +38,7 @@ class CausalLSTMCell(nn.Module):
             "o": TANH,
         }
     )
+    keeps = MappingProxyType({"C": Keep("f"), "M": Keep("f'")})  # of M what it multiplies is tanh(W3 M)
 
     def __init__(self, spec: ModelSpec, in_channels: int, hidden_channels: int, memory_channels: int) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.convolution import FORGET, SEPARATE, SIGMOID, TANH, GateConv, GateSums
+from models.convolution import FORGET, SEPARATE, SIGMOID, TANH, GateConv, GateSums, Keep
 from models.spec import ModelSpec
 
 
@@ -22,6 +22,7 @@ class ConvLSTMCell(nn.Module):
 
     states = ("H", "C")
     nonlinearities = MappingProxyType({"i": SIGMOID, "f": FORGET, "g": TANH, "o": SIGMOID})
+    keeps = MappingProxyType({"C": Keep("f")})
 
     def __init__(self, spec: ModelSpec, in_channels: int, hidden_channels: int, memory_channels: int) -> None:
         super().__init__()

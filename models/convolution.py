@@ -25,6 +25,13 @@ FORGET = Nonlinearity("sigmoid", bias="forget_bias")
 SWITCH = Nonlinearity("sigmoid", bias="highway_gate_bias")
 
 
+class Keep(NamedTuple):
+    """The share of a memory that a step keeps: the sigmoid gate that multiplies it, or 1 minus that."""
+
+    gate: str
+    complement: bool = False
+
+
 class GateConv(nn.Module):
     """A stride-1 convolution that keeps height and width, then `spec.norm` over its whole output (our Eq. 6).
 

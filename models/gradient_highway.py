@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.convolution import SEPARATE, SWITCH, TANH, GateConv, GateSums
+from models.convolution import SEPARATE, SWITCH, TANH, GateConv, GateSums, Keep
 from models.spec import ModelSpec
 
 
@@ -19,6 +19,7 @@ class GradientHighwayUnit(nn.Module):
     """
 
     nonlinearities = MappingProxyType({"p": TANH, "s": SWITCH})
+    keeps = MappingProxyType({"Z": Keep("s", complement=True)})
 
     def __init__(self, spec: ModelSpec, in_channels: int) -> None:
         super().__init__()

@@ -155,12 +155,23 @@ class Predictor(nn.Module):
             states["Z"] = zeros(x, self.spec.highway_width)
         return states
 
+    def step(self, x: Float[Tensor, "B P h w"], states: dict | None = None) -> tuple[Float[Tensor, "B P h w"], dict]:
+        """One step by itself, on the reference path: the prediction of the next frame, in patches, and all states.
+
+        Args:
+            x: a frame in patches, or the last prediction.
+            states: those of the step before, as it returned them; None at the first step. A state that the cell does
+                not have is None.
+        """
+        return self._step(x, self._zero_states(x) if states is None else states, SEPARATE)
+
 
 def cell_class(name: str) -> Any:
     """The cell called `name` in `CELLS`.
 
     Its `states` are those of H, C and M that it has. Its `nonlinearities` say of every gate that its `forward` sums
-    what it goes through, with None for a sum that is no gate.
+    what it goes through, with None for a sum that is no gate. Its `keeps` say of a memory which gate multiplies what
+    was in it; a cell that has none of them has no time constants.
     """
     module, class_name = CELLS[name].split(":")
     return getattr(importlib.import_module(module), class_name)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.convolution import FORGET, SEPARATE, SIGMOID, TANH, GateConv, GateSums, conv1x1
+from models.convolution import FORGET, SEPARATE, SIGMOID, TANH, GateConv, GateSums, Keep, conv1x1
 from models.spec import ModelSpec
 
 
@@ -24,6 +24,7 @@ class SpatioTemporalLSTMCell(nn.Module):
     nonlinearities = MappingProxyType(
         {"i": SIGMOID, "f": FORGET, "g": TANH, "i'": SIGMOID, "f'": FORGET, "g'": TANH, "o": SIGMOID}
     )
+    keeps = MappingProxyType({"C": Keep("f"), "M": Keep("f'")})
 
     def __init__(self, spec: ModelSpec, in_channels: int, hidden_channels: int, memory_channels: int) -> None:
         super().__init__()

@@ -165,6 +165,57 @@ MUTANTS = {
         ("11", "mean for sum", "residual.square().sum()", "residual.square().mean()"),
         ("11", "L1 norm", "flatten(2).norm(dim=2)", "flatten(2).norm(dim=2, p=1)"),
         ("11", "the cut is one step late", "first=context)", "first=context + 1)"),
+        ("18", "mean for root mean square", ".square().mean(dim=0).sqrt()", ".mean(dim=0)"),
+        (
+            "18",
+            "one direction eight times",
+            "for direction in directions(rolled.last)]",
+            "for direction in directions(rolled.last, 1)]",
+        ),
+    ],
+    "benchmark/evaluation/memory/time_constants.py": [
+        ("19", "the constant is left out", "getattr(spec, bias) if bias else 0.0", "0.0"),
+        ("19", "S for 1 - S", "-total if keep.complement else total", "total"),
+        (
+            "19",
+            "the log of the mean",
+            "else total).mean(dim=(0, 1, 3, 4))",
+            "else total).exp().mean(dim=(0, 1, 3, 4)).log()",
+        ),
+        ("19", "wrong sign", "return -1 / log_kept", "return 1 / log_kept"),
+    ],
+    "benchmark/evaluation/memory/table.py": [
+        ("19", "the next lower unit", 'method="inverted_cdf"', 'method="lower"'),
+    ],
+    "benchmark/evaluation/memory/influence.py": [
+        ("20", "the frame before is exchanged", "other[:, t] = exchanged[:, t]", "other[:, t - 1] = exchanged[:, t]"),
+        (
+            "20",
+            "all frames up to it are exchanged",
+            "other[:, t] = exchanged[:, t]",
+            "other[:, : t + 1] = exchanged[:, : t + 1]",
+        ),
+        ("20", "sum for mean", "flatten(1).mean(dim=1).sqrt()", "flatten(1).sum(dim=1).sqrt()"),
+        (
+            "20",
+            "the error itself, not its change",
+            "(last - target).square() - (unchanged - target).square()",
+            "(last - target).square()",
+        ),
+    ],
+    "benchmark/evaluation/memory/lyapunov.py": [
+        ("21", "the frame is not fed back", "parts = [prediction, *", "parts = [frame, *"),
+        ("21", "growth counts from the start", "if t >= warm_up:", "if t >= 0:"),
+        ("21", "directions stay", "directions, growth = torch", "_, growth = torch"),
+        ("21", "squares for sizes", "abs().log()", "square().log()"),
+        ("21", "the state stays", "state, pushed = push(", "_, pushed = push("),
+    ],
+    "benchmark/data/still_digits/stream.py": [
+        ("20", "the digit itself may come again", "apart = 1 + ((", "apart = 0 + (("),
+    ],
+    "benchmark/data/moving_digits/stream.py": [
+        ("20", "the second digit is exchanged", "digits[:, 0] = self.digits[self", "digits[:, 1] = self.digits[self"),
+        ("20", "the place of the first frame", "(start[..., t : t + 1] for", "(start[..., :1] for"),
     ],
     "benchmark/evaluation/gate_saturation.py": [
         ("15", "the constant is left out", "gate.detach() + bias", "gate.detach()"),

@@ -35,10 +35,11 @@ COPIED = (
     "tests/training/test_guard.py",
     "tests/training/test_checkpoint.py",
 )
-CELLS, NETWORK, MEASURES, FLOOR, INITIAL = SUITE = (
+CELLS, NETWORK, MEASURES, MEMORY, FLOOR, INITIAL = SUITE = (
     "tests/reference/test_cells.py",
     "tests/reference/test_network.py",
     "tests/reference/test_measures.py",
+    "tests/reference/test_memory.py",
     "tests/reference/test_floor.py",
     "tests/models/test_initialisation.py",
 )
@@ -50,6 +51,12 @@ FIRST = {
     "benchmark/evaluation/gradient_probe.py": MEASURES,
     "benchmark/evaluation/gradient_decay.py": MEASURES,
     "benchmark/evaluation/gate_saturation.py": MEASURES,
+    "benchmark/evaluation/memory/time_constants.py": MEMORY,
+    "benchmark/evaluation/memory/influence.py": MEMORY,
+    "benchmark/evaluation/memory/lyapunov.py": MEMORY,
+    "benchmark/evaluation/memory/table.py": MEMORY,
+    "benchmark/data/moving_digits/stream.py": MEMORY,
+    "benchmark/data/still_digits/stream.py": MEMORY,
     "benchmark/data/moving_digits/starts.py": FLOOR,
     "benchmark/evaluation/floor.py": FLOOR,
     "benchmark/evaluation/ideal_line.py": FLOOR,

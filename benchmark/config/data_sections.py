@@ -64,6 +64,11 @@ class DigitsConfig(Strict):
         """Frames predicted in training."""
         return self.horizon
 
+    @property
+    def exchangeable(self) -> bool:
+        """Whether a context frame can be made again with another digit at the same place."""
+        return not self.public_test
+
     @model_validator(mode="after")
     def _digits_fit(self) -> "DigitsConfig":
         if self.digit_size >= self.frame_size:
@@ -90,6 +95,7 @@ class RecallConfig(Strict):
 
     kind: ClassVar[str] = "recall"
     known_motion: ClassVar[bool] = False
+    exchangeable: ClassVar[bool] = True
     baselines: ClassVar[tuple[str, ...]] = (MEAN_DIGIT,)
     recall: DigitSource = Field(description="Where the digits come from.")
     digit_size: int = Field(ge=2, le=LARGEST["frame_size"], description="Side of a digit in pixels.")
@@ -135,6 +141,7 @@ class VideosConfig(Strict):
 
     kind: ClassVar[str] = "videos"
     known_motion: ClassVar[bool] = False
+    exchangeable: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ()
     baselines: ClassVar[tuple[str, ...]] = ()
     videos: str = Field(

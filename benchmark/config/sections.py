@@ -165,6 +165,11 @@ class ProbeConfig(Strict):
         exclude_if=lambda steps: not steps,
         description="Training steps after which the gradients are measured too, besides at first and at last.",
     )
+    memory: bool = Field(
+        False,
+        exclude_if=lambda memory: not memory,
+        description="Also eight random directions, time constants, forward influence and Lyapunov exponents.",
+    )
 
 
 class PrimaryConfig(Strict):

@@ -176,11 +176,12 @@ def longer_scores(protocol: Protocol) -> list[str]:
 def run_files(protocol: Protocol) -> list[str]:
     """Names of all files of a run that the rules make."""
     films = ["film.png", "film.gif"]
-    return ["model.safetensors", *score_files(protocol), *films, *PROBE_FILES, "probe.png", "record.json"]
+    return ["model.safetensors", *score_files(protocol), *films, *probe_files(protocol), "probe.png", "record.json"]
 
 
-PROBE_FILES = ("probe.parquet", "probe.json")
-"""Names of the files of a run that hold its gradients."""
+def probe_files(protocol: Protocol) -> list[str]:
+    """Names of the files of a run that hold what the probe found."""
+    return ["probe.parquet", "probe.json", *(["memory.parquet"] if protocol.probe.memory else [])]
 
 
 def rows_of(protocol: Protocol) -> list[Any]:

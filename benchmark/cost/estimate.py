@@ -10,6 +10,7 @@ from benchmark.config.data_sections import DataConfig
 from benchmark.config.metrics import HEADLINE, columns
 from benchmark.config.protocol import RunConfig
 from benchmark.cost.measured_speeds import Speed
+from benchmark.evaluation.memory.measure import LYAPUNOV_CLIPS
 from models import counts as cost
 from models.predictor import Predictor, cell_class, free_running_mask
 from models.spec import ModelSpec
@@ -23,6 +24,9 @@ PROBE_STAGES = 2
 STAGE_PASSES, STEP_PASSES = 3 + 4, 1 + 2
 """Passes of the probe: three roll-outs with four backward passes in a stage, one with two at a step between."""
 STAGE_MEASURES, STEP_MEASURES = 4, 2
+MEMORY_PASSES, EXPONENT_PASSES = 8, 30
+"""What `probe.memory` adds in a stage, besides a roll-out for each exchanged frame and one without: backward passes for
+its directions, and passes' worth of work for the exponents of a clip (20 frames; measured)."""
 BYTES = 4
 """Of a weight."""
 ROW_BYTES = 8
@@ -52,12 +56,11 @@ class Work:
         scored = test_clips(data) * max(1, len(data.gaps)) * macs
         if run.evaluation.beyond:
             scored += test_clips(data) * count_macs(run.model, data.context, run.evaluation.beyond)
-        passes = PROBE_STAGES * STAGE_PASSES + len(run.probe.steps) * STEP_PASSES
         return cls(
             training=PASSES["train"] * clips_trained(run) * count_macs(run.model, data.context, data.trained_horizon),
             validation=math.ceil(training.steps / training.validate_every) * data.validation_clips * macs,
             evaluation=scored,
-            probe=passes * run.probe.clips * macs,
+            probe=probe_passes(run) * macs,
         )
 
     @property
@@ -104,12 +107,21 @@ def table_bytes(run: RunConfig, net: str | None) -> int:
     return test_clips(data) * (scores + longer) * ROW_BYTES
 
 
+def probe_passes(run: RunConfig) -> int:
+    """Passes of the probe over a clip, in all stages and for all its clips."""
+    stage, exponents = STAGE_PASSES, 0
+    if run.probe.memory:
+        stage += MEMORY_PASSES + (run.data.context + 1) * run.data.exchangeable
+        exponents = PROBE_STAGES * EXPONENT_PASSES * min(LYAPUNOV_CLIPS, run.probe.clips)
+    return (PROBE_STAGES * stage + len(run.probe.steps) * STEP_PASSES) * run.probe.clips + exponents
+
+
 def probe_rows(run: RunConfig) -> int:
     """Rows of probe.parquet: a norm of the context and of every state, by measure, clip and step."""
     spec, data = run.model, run.data
     states = len(cell_class(spec.cell).states) * spec.layers + bool(spec.highway_slot)
     steps = data.context + data.horizon - 1
-    measures = PROBE_STAGES * STAGE_MEASURES + len(run.probe.steps) * STEP_MEASURES
+    measures = PROBE_STAGES * (STAGE_MEASURES + run.probe.memory) + len(run.probe.steps) * STEP_MEASURES
     return measures * run.probe.clips * (data.context + states * steps)
 
 

@@ -18,6 +18,7 @@ from benchmark.cost.estimate import (
     hours,
     memory_mib,
     nearest_speed,
+    probe_passes,
     step_ratio,
     test_clips,
 )
@@ -252,7 +253,8 @@ def macs_note(run: RunConfig) -> str:
         f" is one forward pass over {data.context} + {data.horizon} frames. Training: {training.steps:,} steps x batch"
         f" {training.batch_size}{twice} = {clips_trained(run):,} clips x 3 passes (1 forward, 2 backward). Validation:"
         f" {data.validation_clips:,} clips at each validation. Evaluation: {tested}. Probe:"
-        f" {run.probe.clips:,} clips, 7 passes a stage, roughly. ({run.variant}; others by their own keys.)"
+        f" {run.probe.clips:,} clips, {probe_passes(run) / run.probe.clips:.0f} passes, roughly. ({run.variant}; others"
+        " by their own keys.)"
     )
 
 

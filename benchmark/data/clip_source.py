@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
+from benchmark.system.errors import UserError
+
 FixedSplit = Literal["validation", "test"]
 Frames = UInt8[Tensor, "B T 1 H W"] | Float32[Tensor, "B T 1 H W"]
 AT_ONCE = 64
@@ -106,3 +108,16 @@ class ClipSource(ABC, Generic[StreamOf, ClipsOf]):
     def boxes(self, count: int) -> Bool[Tensor, "clips T 1 H W"]:
         """Which pixels of the first `count` test clips hold what `at_gap` hides; raises as that."""
         raise NotImplementedError
+
+    def exchanged(self, count: int, t: int) -> UInt8[Tensor, "clips 1 H W"]:
+        """Context frame `t` (from 1) of the first `count` test clips with another digit at the place of one.
+
+        The other digit is of the test digits, too, and the same at every `t`. All else in the frame is as it was.
+
+        Raises:
+            UserError: in these clips nothing can be exchanged alone (`exchangeable` of the data section).
+        """
+        raise UserError(
+            "exchanged: these clips show no digit whose place is known, and a frame of another clip is no exchange of"
+            " one thing; there is no forward influence on them"
+        )

@@ -19,6 +19,7 @@ class Domain(IntEnum):
     GAP = 8
     VIDEO_SPLIT = 9
     WINDOWS = 10
+    EXCHANGE = 11
 
 
 def counter_hash(seed: int, *counters: Any) -> Any:

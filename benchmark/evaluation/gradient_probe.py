@@ -11,11 +11,16 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from benchmark.config.probe_stages import ENDS
 from benchmark.config.protocol import RunConfig
 from benchmark.data.clips import load_clips
+from benchmark.data.kinds import kind_of
 from benchmark.data.tensors import to_float
 from benchmark.evaluation.gate_saturation import saturated
 from benchmark.evaluation.gradient_decay import summarise_norms
+from benchmark.evaluation.memory.measure import measure_memory
+from benchmark.evaluation.memory.table import COLUMNS, MEMORY, memory_rows
+from benchmark.evaluation.memory.time_constants import mean_log_kept, time_constants
 from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, write_json
@@ -26,16 +31,21 @@ from models.predictor import Cut, Predictor, Trace, build, free_running_mask
 MEASURES: dict[str, tuple[str, str]] = {
     "residual": ("residual", "all"),
     "fixed": ("fixed", "all"),
+    "fixed8": ("directions", "all"),
     "memory": ("residual", "memory"),
     "frames": ("residual", "frames"),
 }
 """Measure -> (cotangent, path): what is pulled back from the last frame, and what it may flow through.
 
 The cotangent is the residual or one fixed random direction of norm 1, since squared-error gradients shrink as a model
-improves. `memory` cuts the generated frames and `frames` the states, at horizon steps only.
+improves, or `DIRECTIONS` of them, of which that is the first. `memory` cuts the generated frames and `frames` the
+states, at horizon steps only.
 """
+AT_ENDS = ("residual", "fixed", "memory", "frames")
+"""Measures before and after training; `fixed8` comes with `probe.memory`, as what lies in `memory/`."""
 WHILE_TRAINING = ("residual", "fixed")
 """Measures at the steps between; one roll-out serves both."""
+DIRECTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ class Stage:
     name: str
     step: int
     network: Predictor
-    measures: tuple[str, ...] = tuple(MEASURES)
+    measures: tuple[str, ...] = AT_ENDS
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,8 @@ class Measured:
     """Mean of 1 - S of the highway per step, over units and clips; empty without one."""
     saturated: dict[str, list[float]]
     """Gate -> its share of saturated units, bottom layer first; of the highway's p and s one each."""
+    time_constants: dict[tuple[str, int], Float[Tensor, " D"]]
+    """(memory, layer) -> that of each channel; of the memories whose gate the cell declares."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +87,8 @@ class RollOut:
 def probe(run: RunConfig, results_dir: Path, device: str) -> None:
     """Measure a run before, while and after it was trained; writes `probe.parquet` and `probe.json`.
 
+    With `probe.memory` also `memory.parquet`: time constants at all stages, the rest before and after training.
+
     Raises:
         UserError: the data or weights are missing, damaged or of another configuration.
     """
@@ -82,10 +96,19 @@ def probe(run: RunConfig, results_dir: Path, device: str) -> None:
     prepare_device(device, run.training.threads)
     stages = list(stages_of(run, folder))
     clips = load_clips(results_dir / run.protocol / "data", run.data, "test")[: run.probe.clips]
-    tables, summary = [], {}
+    exchanged = exchanged_frames(run, results_dir) if run.probe.memory else None
+    tables, memory, summary = [], [], {}
     for stage in stages:
-        found = measure(stage.network, clips, run.data.context, run.probe.batch_size, device, stage.measures)
+        sizes = {"context": run.data.context, "batch_size": run.probe.batch_size, "device": device}
+        found = measure(stage.network, clips, **sizes, measures=stage.measures)
         tables.append(found.norms.assign(stage=stage.name, step=stage.step))
+        if run.probe.memory:
+            kept = [
+                memory_rows("time_constant", values.cpu().numpy(), ("unit",), state=state, layer=layer)
+                for (state, layer), values in found.time_constants.items()
+            ]
+            more = [measure_memory(stage.network, clips, exchanged, **sizes)] if stage.name in ENDS else []
+            memory += [part.assign(stage=stage.name, step=stage.step) for part in (*kept, *more)]
         summary[stage.name] = summarise_norms(found.norms) | {
             "step": stage.step,
             "openness": found.openness,
@@ -94,7 +117,18 @@ def probe(run: RunConfig, results_dir: Path, device: str) -> None:
     columns = ["stage", "step", "measure", "clip", "state", "layer", "t", "norm"]
     norms = pd.concat(tables, ignore_index=True)[columns]
     write_parquet(folder / "probe.parquet", norms)
+    if run.probe.memory:
+        write_parquet(folder / MEMORY, pd.concat(memory, ignore_index=True)[[*COLUMNS]])
     write_json(folder / "probe.json", summary)
+
+
+def exchanged_frames(run: RunConfig, results_dir: Path) -> UInt8[Tensor, "N K C H W"] | None:
+    """What each context frame of the clips that are measured is exchanged for; None where nothing can be."""
+    if not run.data.exchangeable:
+        return None
+    source = kind_of(run.data).open(results_dir / run.protocol / "data")
+    frames = [source.exchanged(run.probe.clips, t) for t in range(1, run.data.context + 1)]
+    return torch.stack(frames, dim=1)
 
 
 def stages_of(run: RunConfig, folder: Path) -> Iterator[Stage]:
@@ -106,7 +140,8 @@ def stages_of(run: RunConfig, folder: Path) -> Iterator[Stage]:
     trained = load_weights(folder / WEIGHTS, run.identity())
     status = read_json(folder / "status.json")
     diverged = status["state"] == "diverged"
-    yield Stage("init", 0, build(run.model, run.seed))
+    at_ends = tuple(MEASURES) if run.probe.memory else AT_ENDS
+    yield Stage("init", 0, build(run.model, run.seed), at_ends)
     for step in sorted(run.probe.steps):
         path = folder / weights_after(step)
         if path.exists():
@@ -116,7 +151,7 @@ def stages_of(run: RunConfig, folder: Path) -> Iterator[Stage]:
                 f"{path}: is missing, the weights that probe.steps asks for; "
                 f"remove {WEIGHTS} and .trained.pt there and train again"
             )
-    yield Stage("trained", status["step"] if diverged else run.training.steps, trained)
+    yield Stage("trained", status["step"] if diverged else run.training.steps, trained, at_ends)
 
 
 def measure(
@@ -125,7 +160,7 @@ def measure(
     context: int,
     batch_size: int,
     device: str,
-    measures: tuple[str, ...] = tuple(MEASURES),
+    measures: tuple[str, ...] = AT_ENDS,
 ) -> Measured:
     """Measure `network` on `clips` after `context` given frames, `batch_size` clips at once.
 
@@ -135,7 +170,7 @@ def measure(
     """
     network = network.double().to(device)
     network.reference_path = True
-    rows, openness, shares = [], [], []
+    rows, openness, shares, kept = [], [], [], []
     for first in range(0, len(clips), batch_size):
         frames = to_float(clips[first : first + batch_size].to(device)).double()
         for path, names in groupby(measures, key=lambda name: MEASURES[name][1]):
@@ -148,11 +183,13 @@ def measure(
             if gates is not None:
                 openness.append([(1 - s).detach().mean(dim=(1, 2, 3)) for s in rolled.switch])
                 shares.append({key: len(frames) * value for key, value in saturated(gates, network.spec).items()})
+                kept.append({key: len(frames) * log for key, log in mean_log_kept(gates, network.spec).items()})
             del rolled
     return Measured(
         norms=pd.concat(rows, ignore_index=True),
         openness=[torch.cat(step).mean().item() for step in zip(*openness, strict=True)],
         saturated=by_gate({key: sum(part[key] for part in shares).item() / len(clips) for key in shares[0]}),
+        time_constants={key: time_constants(sum(part[key] for part in kept) / len(clips)) for key in kept[0]},
     )
 
 
@@ -188,14 +225,25 @@ def gradient_norms(
 
     Args:
         rolled: where to go back.
-        cotangent: `residual` (gradient of the summed squared error of the last frame) or `fixed`.
+        cotangent: `residual` (gradient of the summed squared error of the last frame), `fixed`, or `directions`: root
+            mean square of the norms for each of `DIRECTIONS` directions (our Eq. 18).
         keep_graph: for another backward pass.
 
     Returns:
         (state, layer) -> norms at t = 1, 2, ...: ("X", 0) over the context, H, C, M, Z over all steps.
     """
+    if cotangent == "directions":
+        each = [(rolled.last * direction).sum() for direction in directions(rolled.last)]
+        found = [norms_of(rolled, scalar, keep_graph=keep_graph or scalar is not each[-1]) for scalar in each]
+        return {key: torch.stack([norms[key] for norms in found]).square().mean(dim=0).sqrt() for key in found[0]}
+    return norms_of(rolled, scalar_of(rolled.last, rolled.target, cotangent), keep_graph=keep_graph)
+
+
+def norms_of(
+    rolled: RollOut, scalar: Float[Tensor, ""], *, keep_graph: bool
+) -> dict[tuple[str, int], Float[Tensor, "B _"]]:
+    """As `gradient_norms`, of one scalar."""
     flat = [tensor for steps in rolled.states.values() for tensor in steps]
-    scalar = scalar_of(rolled.last, rolled.target, cotangent)
     gradients = iter(torch.autograd.grad(scalar, flat, retain_graph=keep_graph, materialize_grads=True))
     norms = {}
     for key, steps in rolled.states.items():
@@ -213,8 +261,14 @@ def scalar_of(last: Float[Tensor, "B C H W"], target: Float[Tensor, "B C H W"], 
 
 def fixed_cotangent(like: Float[Tensor, "B C H W"]) -> Float[Tensor, "C H W"]:
     """One random direction of norm 1, the same for every clip, network and device."""
-    direction = torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return (direction / direction.norm()).to(like)
+    return directions(like, 1)[0]
+
+
+def directions(like: Float[Tensor, "B C H W"], count: int = DIRECTIONS) -> Float[Tensor, "{count} C H W"]:
+    """Random directions of norm 1, the same for every clip, network and device; the first is that of `fixed`."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(like.shape[1:], generator=generator, dtype=torch.float64) for _ in range(count)]
+    return torch.stack([direction / direction.norm() for direction in drawn]).to(like)
 
 
 def long_form(measure: str, state: str, layer: int, first: int, norms: Float[Tensor, "B T"]) -> pd.DataFrame:

@@ -53,6 +53,8 @@ class FinishedRun:
     """Stage -> what `probe.json` holds of it."""
     norms: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Columns stage, measure, state, layer, t, log_norm: mean over clips of the natural log of the norm."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """Stage -> what `summarise_memory` found; empty unless the protocol has `probe.memory`."""
     lpips_backbone: dict[str, Any] = field(default_factory=dict)
     reused: bool = False
     """Its record is the published one, not made here."""
@@ -166,6 +168,7 @@ def of_run(recorded: dict[str, Any], run: RunConfig, *, reused: bool) -> Finishe
         **{name: recorded[name] for name in ("status", "provenance", "cost", "probe", "lpips_backbone")},
         validation=pd.Series({int(step): number(value) for step, value in recorded["validation"].items()}, dtype=float),
         norms=norms_of(recorded["norms"]),
+        memory=all_numbers(recorded.get("memory", {})),
         reused=reused,
         stale=any(recorded["code"][stage] != code_hash(stage, run.model) for stage in RECORDED_STAGES),
     )
@@ -209,6 +212,13 @@ def norms_of(recorded: dict[str, Any]) -> pd.DataFrame:
 def numbers(columns: dict[str, list[Any]]) -> pd.DataFrame:
     """Columns as a record holds them."""
     return pd.DataFrame({name: [number(value) for value in values] for name, values in columns.items()})
+
+
+def all_numbers(value: Any) -> Any:
+    """Mappings of lists of numbers as a record holds them."""
+    if isinstance(value, dict):
+        return {key: all_numbers(one) for key, one in value.items()}
+    return [number(one) for one in value]
 
 
 def number(value: float | str | None) -> float:

@@ -19,6 +19,7 @@ from benchmark.config.protocol import Protocol, run_path
 from benchmark.config.variants import BASELINES
 from benchmark.data.npz import read_npz
 from benchmark.evaluation.mean_scores import ScoreSummary, summarise_scores
+from benchmark.evaluation.memory.table import MEMORY, summarise_memory
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, read_json_lines, write_json
 from benchmark.system.parquet import read_parquet
@@ -52,7 +53,8 @@ def make_record(protocol: Protocol, variant: str, seed: int, results_dir: Path) 
     """What is kept of a run or a baseline, as plain values; see `write_record`."""
     folder = run_path(results_dir, protocol.name, variant, seed)
     backbone = read_json(results_dir / protocol.name / "lpips_backbone.json")
-    needed = [*OF_ALL, *([BEYOND] if protocol.evaluation.beyond else []), *(() if variant in BASELINES else OF_RUN)]
+    of_run = () if variant in BASELINES else (*OF_RUN, *([MEMORY] if protocol.probe.memory else []))
+    needed = [*OF_ALL, *([BEYOND] if protocol.evaluation.beyond else []), *of_run]
     for name in needed:
         if not (folder / name).exists():
             raise UserError(f"{folder}: not finished ({name} is missing); run the workflow first")
@@ -63,7 +65,7 @@ def make_record(protocol: Protocol, variant: str, seed: int, results_dir: Path) 
     return (
         found
         if variant in BASELINES
-        else found | training(folder, protocol, variant, seed) | gradients(folder, protocol)
+        else found | training(folder, protocol, variant, seed) | gradients(folder, protocol) | memory(folder, protocol)
     )
 
 
@@ -140,6 +142,22 @@ def gradients(folder: Path, protocol: Protocol) -> dict[str, Any]:
     for (stage, measure, state, layer), group in means.groupby(level=keys, sort=False):  # pyright: ignore[reportAttributeAccessIssue]  # exp of a column is a column
         norms.setdefault(stage, {}).setdefault(measure, {})[f"{state}{layer}"] = [rounded(one, 5) for one in group]
     return {"probe": {stage: summary[stage] for stage in kept if stage in summary}, "norms": norms}
+
+
+def memory(folder: Path, protocol: Protocol) -> dict[str, Any]:
+    """What `probe` found of time constants, influence and exponents, by stage; nothing unless the protocol asks."""
+    if not protocol.probe.memory:
+        return {}
+    by_stage = dict(list(read_parquet(folder / MEMORY).groupby("stage")))
+    found = {stage: summarise_memory(by_stage[stage]) for stage in stages(protocol) if stage in by_stage}
+    return {"memory": {stage: rounded_all(one) for stage, one in found.items()}}
+
+
+def rounded_all(value: Any) -> Any:
+    """`rounded` to six digits of every number in mappings and lists."""
+    if isinstance(value, dict):
+        return {key: rounded_all(one) for key, one in value.items()}
+    return [rounded(one, 6) for one in value]
 
 
 def shown_clip(folder: Path, protocol: Protocol) -> dict[str, Any]:

@@ -144,6 +144,19 @@ TABLES = {
         " each step. Columns come before and after training; brackets are 95 % intervals over seeds.",
         applies=always,
     ),
+    "memory": Output(
+        title="What networks keep of their past",
+        made_by="tables.memory:memory_table",
+        question=REACH,
+        caption="What beside gradients says how far back a network remembers; no column is ranked against another. *τ*"
+        " is a time constant: after so many steps a unit has kept 1/e of what it held, here for the unit in the middle"
+        " of its layer and for those that 90 and 99 % do not exceed. *Influence* is by how much the last predicted"
+        " frame changes when one digit of a single context frame is exchanged for another. A *Lyapunov exponent* above"
+        " 0 says that small changes of the state grow while the network feeds on itself, below 0 that they die out:"
+        " exp(exponent) a frame. *Norm* is the absolute gradient of random directions of the last frame. What is of the"
+        " whole network stands in the row of its first layer.",
+        applies=lambda protocol: protocol.probe.memory,
+    ),
     "reach_effects": Output(
         title="Effect on reach",
         made_by="tables.reach_effects:reach_effects_table",
@@ -267,6 +280,18 @@ FIGURES = {
         " Relative to all of it at the last context frame, logarithmic axis, geometric mean over clips and seeds,"
         " bands: 95 % t intervals over seeds. The lower of two lines adds little.",
         applies=lambda protocol: several_frames(protocol) and readable(protocol),
+    ),
+    "influence": Output(
+        title="How far back the last frame depends on what was seen",
+        made_by="figures.influence:influence",
+        question=REACH,
+        caption="In one context frame t a digit is exchanged for another at the same place, all else stays: the line is"
+        " the root mean square change of the last predicted frame, over its pixels and the test clips that the probe"
+        " measures. It is finite and causal, where a gradient is a limit: a saturated gate has no slope and may still"
+        " pass a digit on. A line that falls to the left forgets; a flat one keeps what it saw, which need not lower"
+        " its error. One panel a cell, hue says the cell, line style where the highway sits; logarithmic axis,"
+        " geometric mean over seeds, band: 95 % t interval over seeds.",
+        applies=lambda protocol: protocol.probe.memory and protocol.data.exchangeable and readable(protocol),
     ),
     "openness": Output(
         title="Openness of the highway",

@@ -159,7 +159,7 @@ def outcomes(
             print(f"{metric}: not compared, it could not be measured here")
             continue
         yield metric, score_difference(metric, recorded, here)
-    for name in ("box_mse", "beyond", "probe", "norms"):
+    for name in ("box_mse", "beyond", "probe", "norms", "memory"):
         if name in recorded:
             yield name, next(differences(recorded[name], here.get(name, {}), ""), None)
 

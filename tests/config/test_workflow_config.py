@@ -79,7 +79,9 @@ def test_sources_are_files_as_the_working_directory_sees_them(monkeypatch, tmp_p
 def test_files_of_a_run_are_those_that_its_rules_make():
     protocol = load_protocol("smoke")
     names = ["model.safetensors", "frames.parquet", "examples.npz", "film.png", "film.gif"]
-    assert workflow.run_files(protocol) == [*names, "probe.parquet", "probe.json", "probe.png", "record.json"]
+    probed = ["probe.parquet", "probe.json", "memory.parquet", "probe.png"]
+    assert workflow.run_files(protocol) == [*names, *probed, "record.json"]
+    assert "memory.parquet" not in workflow.run_files(load_protocol("quick"))
     assert "beyond.parquet" in workflow.run_files(load_protocol("study-long"))
 
 

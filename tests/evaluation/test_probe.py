@@ -8,15 +8,29 @@ import pytest
 import torch
 
 from benchmark.data.clips import load_clips
+from benchmark.data.kinds import kind_of
 from benchmark.evaluation.gate_saturation import share
 from benchmark.evaluation.gradient_decay import decay
-from benchmark.evaluation.gradient_probe import MEASURES, fixed_cotangent, gradient_norms, measure, probe, roll_out
+from benchmark.evaluation.gradient_probe import (
+    AT_ENDS,
+    MEASURES,
+    exchanged_frames,
+    fixed_cotangent,
+    gradient_norms,
+    measure,
+    probe,
+    roll_out,
+)
+from benchmark.evaluation.memory.lyapunov import exponents_of
+from benchmark.evaluation.memory.measure import measure_memory
+from benchmark.evaluation.memory.table import COLUMNS
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, write_json
 from benchmark.training.train import train
 from benchmark.training.weight_files import load_weights, weights_after
-from models.predictor import build, free_running_mask
+from models.predictor import build, cell_class, free_running_mask
 from models.spec import ModelSpec
+from tests.helpers.made_films import moving_square
 
 CONTEXT = 3
 STEP = 1e-5
@@ -215,14 +229,14 @@ def test_verb_writes_every_norm_at_every_stage(probed):
     stages = table[["stage", "step"]].drop_duplicates()
     assert stages.values.tolist() == [["init", 0], ["step-2", 2], ["step-5", 5], ["trained", 8]]
     measures = table.groupby("stage")["measure"].unique().map(list)
-    assert measures["init"] == measures["trained"] == list(MEASURES)
+    assert measures["init"] == measures["trained"] == list(AT_ENDS)
     assert measures["step-2"] == measures["step-5"] == ["residual", "fixed"]
     places = {(state, layer) for state, layer in zip(table["state"], table["layer"], strict=True)}
     assert places == {("X", 0), ("Z", 1)} | {(state, layer) for state in "HCM" for layer in (1, 2)}
     steps = table.groupby("state")["t"].agg(["min", "max"])
     assert steps.loc["X"].tolist() == [1, 3]
     assert steps.loc["Z"].tolist() == [1, 4]
-    assert len(table) == (2 * len(MEASURES) + 2 * 2) * 5 * (3 + 7 * 4)
+    assert len(table) == (2 * len(AT_ENDS) + 2 * 2) * 5 * (3 + 7 * 4)
     assert np.isfinite(table["norm"]).all()
     assert (table.query("state == 'X'")["norm"] > 0).all()
 
@@ -283,3 +297,80 @@ def test_network_without_highway_has_no_openness(make_protocol):
     assert found.openness == []
     assert set(found.norms["state"]) == {"X", "H", "C"}
     assert found.saturated.keys() == set("ifgo")
+
+
+MEMORY = {"steps": [5], "memory": True}
+
+
+def test_verb_writes_what_a_network_keeps_where_the_protocol_asks(make_protocol, results):
+    run = make_protocol(probe=MEMORY).run("predrnnpp", 1)
+    train(run, results, "cpu")
+    probe(run, results, "cpu")
+    folder = run.path(results)
+    table = pd.read_parquet(folder / "memory.parquet")
+    assert tuple(table.columns) == COLUMNS
+    found = table.groupby(["stage", "measure"]).size()
+    units = 2 * 2 * 3 + 3  # C and M of two layers, and Z, of three channels
+    ends = {"error_change": 5 * 3, "influence": 5 * 3, "lyapunov": 4 * 8, "time_constant": units}
+    assert found["init"].to_dict() == found["trained"].to_dict() == ends
+    assert found["step-5"].to_dict() == {"time_constant": units}
+    assert np.isfinite(table["value"]).all()
+    assert table.query("measure == 'influence'")["value"].min() > 0
+    assert table.query("measure == 'influence'")["clip"].unique().tolist() == [1, 2, 3, 4, 5]
+    exponents = table.query("measure == 'lyapunov'").pivot(index=["stage", "clip"], columns="unit", values="value")
+    assert (exponents.diff(axis=1).iloc[:, 1:] <= 0).all(axis=None)
+    norms = pd.read_parquet(folder / "probe.parquet")
+    measures = norms.groupby("stage")["measure"].unique().map(list)
+    assert measures["init"] == measures["trained"] == list(MEASURES)
+    assert measures["step-5"] == ["residual", "fixed"]
+
+
+def test_what_a_network_keeps_changes_nothing_else(make_protocol, results):
+    tables = []
+    for keys in ({"memory": False}, {"memory": True}):
+        run = make_protocol(probe=keys).run("predrnnpp", 1)
+        train(run, results, "cpu", skip_trained=True)
+        probe(run, results, "cpu")
+        found = pd.read_parquet(run.path(results) / "probe.parquet")
+        tables.append(found[found["measure"] != "fixed8"].reset_index(drop=True))
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_influence_is_that_of_the_exchanged_digit_whatever_the_batches(make_protocol, results):
+    run = make_protocol(probe=MEMORY).run("predrnnpp", 1)
+    clips = load_clips(results / "tiny" / "data", run.data, "test")
+    exchanged = exchanged_frames(run, results)
+    assert exchanged.shape == clips[:, :CONTEXT].shape
+    assert (exchanged != clips[:, :CONTEXT]).flatten(2).any(dim=2).all()
+    tables = [measure_memory(build(run.model, 1), clips, exchanged, CONTEXT, size, "cpu") for size in (2, 5)]
+    order = ["measure", "clip", "unit", "t"]
+    pd.testing.assert_frame_equal(*(one.sort_values(order, ignore_index=True) for one in tables), rtol=1e-7)
+
+
+def test_cell_that_names_no_gate_has_no_time_constants(make_protocol, monkeypatch):
+    monkeypatch.delattr(cell_class("convlstm"), "keeps")
+    clips = (255 * torch.rand(2, 5, 1, 12, 12, generator=torch.Generator().manual_seed(1))).byte()
+    network = build(make_protocol().run("convlstm", 1).model, 1)
+    assert measure(network, clips, 3, 5, "cpu", ("residual",)).time_constants == {}
+
+
+def test_clips_without_a_digit_to_exchange_have_no_influence_and_say_so(make_videos, tmp_path):
+    protocol, data_dir = make_videos(
+        {f"{n}.npy": moving_square(10, 12, 12, n) for n in range(6)}, layout="THW", probe=MEMORY
+    )
+    kind = kind_of(protocol.data)
+    kind.prepare(protocol, data_dir, tmp_path / "results" / "tiny" / "data")
+    run = protocol.run("predrnnpp", 1)
+    assert exchanged_frames(run, tmp_path / "results") is None
+    with pytest.raises(UserError, match="these clips show no digit whose place is known"):
+        kind.open(tmp_path / "results" / "tiny" / "data").exchanged(1, 1)
+    clips = (255 * torch.rand(2, 5, 1, 12, 12, generator=torch.Generator().manual_seed(1))).byte()
+    found = measure_memory(build(run.model, 1), clips, None, 3, 5, "cpu")
+    assert set(found["measure"]) == {"lyapunov"}
+
+
+def test_a_roll_out_that_is_not_finite_has_no_exponents():
+    network = build(spec_of(), seed=1).double()
+    with torch.no_grad():
+        network.to_frame.weight.fill_(math.inf)
+    assert exponents_of(network, torch.rand(2, 3, 1, 8, 8, dtype=torch.float64)).isnan().all()

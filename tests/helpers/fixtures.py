@@ -12,6 +12,7 @@ from benchmark.config.metrics import HEADLINE, columns
 from benchmark.config.protocol import load_protocol, run_path
 from benchmark.config.variants import BASELINE_SEED
 from benchmark.data.moving_digits.prepare import prepare
+from benchmark.evaluation.memory.table import COLUMNS, memory_rows
 from benchmark.reporting.tracking.store import create_store
 from benchmark.system.files import append_json_line, write_json
 from benchmark.system.parquet import write_parquet
@@ -165,7 +166,9 @@ def write_finished(tmp_path):
         for run in protocol.runs():
             where = run.path(results_dir)
             write_scores(where, run.variant, run.seed, names, protocol)
-            write_norms(where, run.data)
+            write_norms(where, run)
+            if run.probe.memory:
+                write_parquet(where / "memory.parquet", made_memory(run))
             state = "diverged" if (run.variant, run.seed) in diverged else "finished"
             write_json(where / "status.json", {"state": state, "step": 4, "steps": run.training.steps})
             decays = (run.variant, run.seed) not in silent
@@ -201,22 +204,46 @@ PROVENANCE = {
 def made_probe(run, reach, half_life):
     """What `probe.json` holds: `reach` and `half_life` (None = no decay) by every measure, before and after."""
     one = {"reach": reach, "slope": -0.25, "slope_low": -0.5, "slope_high": 0.0, "r2": 0.75, "half_life": half_life}
-    slot = run.model.highway_slot
+    slot, measures = run.model.highway_slot, measures_of(run)
     rest = {"openness": [0.25, 0.75] if slot else [], "saturated": {"i": [0.1, 0.3]} | ({"s": [0.6]} if slot else {})}
     steps = {"init": 0, "trained": run.training.steps}
-    return {stage: {"step": step} | dict.fromkeys(MEASURES, one) | rest for stage, step in steps.items()}
+    return {stage: {"step": step} | dict.fromkeys(measures, one) | rest for stage, step in steps.items()}
 
 
-def write_norms(folder, data):
+def measures_of(run):
+    return (*MEASURES, "fixed8") if run.probe.memory else MEASURES
+
+
+def write_norms(folder, run):
     places = [
-        (stage, 0, measure, clip, "X", 0, t, float(clip * t))
+        (stage, 0, measure, clip, "X", 0, t, float(clip * t) * (run.seed if measure == "fixed8" else 1))
         for stage in STAGES
-        for measure in MEASURES
+        for measure in measures_of(run)
         for clip in (1, 2)
-        for t in range(1, data.context + 1)
+        for t in range(1, run.data.context + 1)
     ]
     columns = ["stage", "step", "measure", "clip", "state", "layer", "t", "norm"]
     write_parquet(folder / "probe.parquet", pd.DataFrame(places, columns=columns))
+
+
+def made_memory(run):
+    """`memory.parquet` of a run: every value grows with its seed, none is known of a gate but that of C."""
+    tables = []
+    for stage, step, size in (("init", 0, 1.0), ("trained", 8, 2.0)):
+        scale = size * run.seed
+        taus = [
+            memory_rows("time_constant", scale * np.array([1.0, np.inf, 3.0]), ("unit",), state="C", layer=layer)
+            for layer in (1, 2)
+        ]
+        influence = scale * np.array([[0.3, 0.6, 0.9], [0.4, 0.8, 1.2]])
+        changes = memory_rows("influence", influence, ("clip", "t"), state="X")
+        errors = memory_rows("error_change", influence - scale, ("clip", "t"), state="X")
+        exponents = np.array([[0.1, -0.2], [0.3, -np.inf]])
+        tables += [
+            part.assign(stage=stage, step=step)
+            for part in (*taus, changes, errors, memory_rows("lyapunov", exponents, ("clip", "unit")))
+        ]
+    return pd.concat(tables, ignore_index=True)[[*COLUMNS]]
 
 
 def write_scores(folder, variant, seed, names, protocol):

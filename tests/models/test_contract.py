@@ -73,6 +73,13 @@ def test_the_cell_declares_the_nonlinearity_of_every_sum_it_asks_for_and_of_no_o
     assert {nonlinearity.bias for nonlinearity in declared.values() if nonlinearity} <= {None, *spec.to_dict()}
 
 
+def test_what_the_cell_keeps_is_a_state_of_its_own_times_a_sigmoid_gate(spec):
+    cell = cell_class(spec.cell)
+    for memory, keep in getattr(cell, "keeps", {}).items():
+        assert memory in cell.states
+        assert cell.nonlinearities[keep.gate].function == "sigmoid"
+
+
 def test_a_prediction_depends_on_no_later_frame(network, frames):
     before = network(frames, all_true(frames))
     for changed in range(frames.shape[1]):

@@ -1,4 +1,4 @@
-"""Eq. 10 to 13 of docs/equations.md in plain loops; shares nothing with `benchmark`."""
+"""Eq. 10 to 13 and 18 to 21 of docs/equations.md in plain loops; shares nothing with `benchmark`."""
 
 import math
 from collections.abc import Callable
@@ -80,3 +80,60 @@ def half_life(norms):
     left = sum((v - mean_level - q * (a - mean_age)) ** 2 for a, v in zip(age, level, strict=True))
     error = math.sqrt(left / (frames - 2) / spread)
     return -1 / q if q + stats.t.ppf(0.975, frames - 2) * error < 0 else None
+
+
+def root_mean_square(norms: list) -> dict:
+    """Eq. 18, from what `gradient_norms` gives for each direction."""
+    return {key: math.sqrt(sum(one[key] ** 2 for one in norms) / len(norms)) for key in norms[0]}
+
+
+def time_constants(kept: list) -> list:
+    """Eq. 19, a value a channel, from the share kept (D, h, w) at each step of each clip."""
+    found = []
+    for channel in range(len(kept[0])):
+        logs = [math.log(share) for one in kept for share in one[channel].flatten()]
+        found.append(-1 / (sum(logs) / len(logs)))
+    return found
+
+
+def quantile(values: list, share: float) -> float:
+    """Eq. 19, the second part."""
+    return min(one for one in values if sum(other <= one for other in values) / len(values) >= share)
+
+
+def influence(run: Callable, frames: np.ndarray, exchanged: np.ndarray) -> tuple[list, list]:
+    """Eq. 20 for one clip; `run`: frames -> predictions, `exchanged` (K, C, H, W)."""
+    changes, errors = [], []
+    for t, other in enumerate(exchanged):
+        given = frames.copy()
+        given[t] = other
+        before, after = run(frames)[-1], run(given)[-1]
+        change = error = 0.0
+        for place in np.ndindex(before.shape):
+            change += (after[place] - before[place]) ** 2
+            error += (after[place] - frames[-1][place]) ** 2 - (before[place] - frames[-1][place]) ** 2
+        changes.append(math.sqrt(change / before.size))
+        errors.append(error)
+    return changes, errors
+
+
+def lyapunov(step: Callable, state: np.ndarray, directions: np.ndarray, warm_up: int, steps: int) -> list:
+    """Eq. 21 with the whole Jacobian, by one complex step for each of its columns, and Gram and Schmidt for QR."""
+    n, count = directions.shape
+    logs = [0.0] * count
+    for t in range(warm_up + steps):
+        jacobian = np.zeros((n, n))
+        for column in range(n):
+            nudged = state.astype(complex)
+            nudged[column] += 1j * STEP
+            jacobian[:, column] = step(nudged).imag / STEP
+        orthonormal = []
+        for i in range(count):
+            pushed = jacobian @ directions[:, i]
+            for other in orthonormal:
+                pushed = pushed - (other @ pushed) * other
+            length = math.sqrt(pushed @ pushed)
+            logs[i] += math.log(length) / steps if t >= warm_up else 0.0
+            orthonormal.append(pushed / length)
+        directions, state = np.stack(orthonormal, axis=1), step(state)
+    return sorted(logs, reverse=True)

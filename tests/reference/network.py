@@ -36,6 +36,30 @@ def held_constant(array):
     return array.real
 
 
+def zero_states(grid, widths, highway_width):
+    """All states at t = 0: H, C and M by layer, and Z."""
+    layers = range(1, len(widths) + 1)
+    H, C, M = ({k: np.zeros((widths[k - 1], *grid)) for k in layers} for _ in "HCM")
+    return H, C, M, np.zeros((highway_width, *grid))
+
+
+def step(w: Weights, d, x, states, *, cell, slot, visit: Callable = lambda name, layer, value: value):
+    """Eq. 8 and 9: the prediction of the next frame, in patches, and the states one step later."""
+    H, C, M, Z = states
+    H, C, M = dict(H), dict(C), dict(M)
+    M[0] = M[len(H)]
+    for k in range(1, len(H) + 1):  # 8
+        inner = inside(w, f"cells.{k - 1}.")
+        H[k], C[k], M[k] = CELLS[cell](inner, d, x, H[k], C[k], M[k - 1], lambda name, v, k=k: visit(name, k, v))
+        x = H[k]
+        if k == slot:
+            Z, switch = highway(inside(w, "highway."), d, H[k], Z)
+            visit("S", k, switch)
+            Z = visit("Z", k, Z)
+            x = Z
+    return conv1x1(w, d, "to_frame", H[len(H)]), (H, C, M, Z)  # 9
+
+
 def roll_out(
     w: Weights,
     d,
@@ -56,34 +80,18 @@ def roll_out(
     `visit` sees every state as it is made and gives back what takes its place. `kept` is `memory` or `frames` to hold
     the other path constant at steps after `context`.
     """
-    top = len(widths)
-    grid = to_patches(frames[0], patch_size).shape[1:]
-    H = {k: np.zeros((widths[k - 1], *grid)) for k in range(1, top + 1)}
-    C = {k: np.zeros((widths[k - 1], *grid)) for k in range(1, top + 1)}
-    M = {top: np.zeros((widths[-1], *grid))}
-    Z = np.zeros((highway_width, *grid))
+    states = zero_states(to_patches(frames[0], patch_size).shape[1:], widths, highway_width)
     last, predictions = None, []
     for t in range(1, len(feed_mask) + 1):
         if t > context and kept == "memory":
             last = held_constant(last)
         if t > context and kept == "frames":
-            H = {k: held_constant(state) for k, state in H.items()}
-            C = {k: held_constant(state) for k, state in C.items()}
-            M = {k: held_constant(state) for k, state in M.items()}
-            Z = held_constant(Z)
-        shown = to_patches(frames[t - 1], patch_size)
-        x = shown if feed_mask[t - 1] == 1 else last  # 7
-        M[0] = M[top]
-        for k in range(1, top + 1):  # 8
-            H[k], C[k], M[k] = CELLS[cell](
-                inside(w, f"cells.{k - 1}."), d, x, H[k], C[k], M[k - 1], lambda name, v, k=k, t=t: visit(name, k, t, v)
-            )
-            x = H[k]
-            if k == slot:
-                Z, switch = highway(inside(w, "highway."), d, H[k], Z)
-                visit("S", k, t, switch)
-                Z = visit("Z", k, t, Z)
-                x = Z
-        last = conv1x1(w, d, "to_frame", H[top])  # 9
+            H, C, M, Z = states
+            H, C, M = ({k: held_constant(state) for k, state in each.items()} for each in (H, C, M))
+            states = (H, C, M, held_constant(Z))
+        x = to_patches(frames[t - 1], patch_size) if feed_mask[t - 1] == 1 else last  # 7
+        last, states = step(
+            w, d, x, states, cell=cell, slot=slot, visit=lambda name, k, value, t=t: visit(name, k, t, value)
+        )
         predictions.append(to_frame(last, patch_size))
     return np.stack(predictions)

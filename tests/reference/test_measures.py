@@ -10,7 +10,14 @@ import torch
 from benchmark.config.sections import TrainingConfig
 from benchmark.data.tensors import to_float
 from benchmark.evaluation.gradient_decay import decay
-from benchmark.evaluation.gradient_probe import MEASURES, fixed_cotangent, gradient_norms, measure, roll_out
+from benchmark.evaluation.gradient_probe import (
+    MEASURES,
+    directions,
+    fixed_cotangent,
+    gradient_norms,
+    measure,
+    roll_out,
+)
 from benchmark.training.step import loss_of
 from models.predictor import Predictor
 from models.spec import ModelSpec
@@ -45,14 +52,16 @@ def test_gradient_norms_agree_with_the_loops(cell, slot, measure):
     weights = {name: parameter.detach().numpy() for name, parameter in predictor.named_parameters()}
     mask = np.array([1, 1, 0, 0])
     shape = {"cell": cell, "widths": (2, 2), "patch_size": 1, "slot": slot, "highway_width": 2}
-    direction = fixed_cotangent(frames[:, -1]).numpy() if cotangent == "fixed" else None
+    drawn = directions(frames[:, -1]).numpy()
+    used = {"residual": [None], "fixed": drawn[:1], "directions": drawn}[cotangent]
 
     def run(given, visit):
         cut = {"kept": path, "context": context}
         return network.roll_out(weights, details(), given, mask, **shape, **cut, visit=visit)
 
     clip = 1
-    expected = measures.gradient_norms(run, frames[clip].numpy(), context, direction)
+    found = [measures.gradient_norms(run, frames[clip].numpy(), context, direction) for direction in used]
+    expected = measures.root_mean_square(found)
     found = {(*key, t): norms[clip, t - 1].item() for key, norms in ours.items() for t in range(1, norms.shape[1] + 1)}
     assert set(found) == set(expected)
     for key, norm in expected.items():
@@ -128,6 +137,15 @@ def test_share_of_saturated_gates_agrees_with_the_loops(order, monkeypatch):
     for gate, by_layer in expected.items():
         assert found[gate] == pytest.approx([np.mean(by_layer[layer]) for layer in sorted(by_layer)], rel=1e-12)
     assert all(0 < max(shares) < 1 for shares in found.values())
+
+
+def test_directions_are_eight_of_norm_1_and_begin_with_the_fixed_one():
+    batch = torch.zeros(3, 1, 4, 4, dtype=torch.float64)
+    drawn = directions(batch)
+    assert drawn.shape == (8, 1, 4, 4)
+    assert torch.equal(drawn[0], fixed_cotangent(batch))
+    assert drawn.flatten(1).norm(dim=1).numpy() == pytest.approx(np.ones(8), rel=1e-12)
+    assert (drawn.flatten(1) @ drawn.flatten(1).T).fill_diagonal_(0).abs().max() < 0.9
 
 
 def test_fixed_cotangent_is_one_direction_of_norm_1():

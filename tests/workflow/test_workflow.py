@@ -269,7 +269,11 @@ def test_every_run_left_whole_files(smoke):
         norms = pd.read_parquet(folder / "probe.parquet")
         assert set(norms["stage"]) == {"init", "trained"}
         assert np.isfinite(norms["norm"]).all()
-        assert (folder / "probe.json").read_text().count('"reach"') == 8
+        assert (folder / "probe.json").read_text().count(
+            '"reach"'
+        ) == 2 * 5  # stages and measures, with the one of probe.memory
+        kept = pd.read_parquet(folder / "memory.parquet")
+        assert set(kept["measure"]) == {"time_constant", "influence", "error_change", "lyapunov"}
     assert not list(smoke.rglob("*.stale"))
     assert not list(smoke.rglob("checkpoint.pt"))
 

@@ -62,7 +62,7 @@ if TRAINS:
             f"{RUN}/model.safetensors",
             f"{FOLDER}/data/data.json",
         output:
-            in_run(*rule_parts.PROBE_FILES, "probe.png"),
+            in_run(*rule_parts.probe_files(PROTOCOL), "probe.png"),
         log:
             f"{FOLDER}/logs/probe/{{variant}}.seed={{seed}}.log",
         benchmark:

@@ -51,7 +51,7 @@ def weights(wildcards):
 
 def recorded(wildcards):
     """Input function: the files that a record is made of; a baseline has no gradients."""
-    of_runs = [] if wildcards.variant in BASELINES else ["model.safetensors", *rule_parts.PROBE_FILES]
+    of_runs = [] if wildcards.variant in BASELINES else ["model.safetensors", *rule_parts.probe_files(PROTOCOL)]
     return in_run(*rule_parts.score_files(PROTOCOL), *of_runs)
 
 

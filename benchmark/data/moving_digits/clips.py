@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 from benchmark.config.data_sections import DigitsConfig
-from benchmark.data.clip_source import FixedSplit, Frames
+from benchmark.data.clip_source import ClipSource, FixedSplit, Frames
 from benchmark.data.moving_digits.occlusion import OCCLUDED, box, draw_gaps, occlude
 from benchmark.data.moving_digits.stream import ClipStream
 from benchmark.data.still_digits.bank import DigitBank
@@ -63,3 +63,9 @@ class DigitClips(BankClips[ClipStream]):
         """The box of the digit that `at_gap` hides, in the first `count` test clips."""
         top, left = (start[:, OCCLUDED] for start in self.fixed_stream("test").positions(torch.arange(count)))
         return box(top, left, self.data)
+
+    def exchanged(self, count: int, t: int) -> UInt8[Tensor, "clips 1 H W"]:
+        """Frame `t` of the first `count` test clips with another digit in place of the clip's first one."""
+        if self._public:
+            return ClipSource.exchanged(self, count, t)
+        return super().exchanged(count, t)

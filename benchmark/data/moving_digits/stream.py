@@ -40,6 +40,14 @@ class ClipStream(DigitStream):
         """Top row and left column, in pixels, of every digit of these clips in every frame."""
         return self._positions(self._draws(indices))
 
+    def exchanged(self, indices: Int64[Tensor, " B"], t: int) -> UInt8[Tensor, "B 1 H W"]:
+        """Frame `t` of these clips with another digit in place of the first one; see `DigitStream`."""
+        draws = self._draws(indices)
+        top, left = (start[..., t : t + 1] for start in self._positions(draws))
+        digits = self._digits(draws)
+        digits[:, 0] = self.digits[self._other_digits((draws[:, 0, _DIGIT] * len(self.digits)) >> 32, indices)]
+        return self._compose(digits, top, left)[:, 0]
+
     def _digits(self, draws: Int64[Tensor, "B N 4"]) -> UInt8[Tensor, "B N d d"]:
         return self.digits[(draws[..., _DIGIT] * len(self.digits)) >> 32]
 

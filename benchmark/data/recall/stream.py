@@ -39,6 +39,15 @@ class RecallStream(DigitStream):
         clips[:, 0, :, 0] = LIT
         return clips
 
+    def exchanged(self, indices: Int64[Tensor, " B"], t: int) -> UInt8[Tensor, "B 1 H W"]:
+        """Frame `t` with another digit; see `DigitStream`. Of black frames, which have none, the frame itself."""
+        if t > 0 and not self.distractors:
+            return self.clips(indices)[:, t]
+        frames = in_frames(self.digits[self._other_digits(self.digit_numbers(indices)[:, t], indices)], self.frame_size)
+        if t == 0:
+            frames[:, 0] = LIT
+        return frames.unsqueeze(1)
+
     def digit_numbers(self, indices: Int64[Tensor, " B"]) -> Int64[Tensor, "B {self.frames}-1"]:
         """Which digit of the split is the cue of each of these clips, and which follow in the gap."""
         words, count = self._draws(indices), len(self.digits)

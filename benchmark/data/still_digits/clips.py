@@ -61,3 +61,7 @@ class BankClips(ClipSource[StreamOf, Tensor]):
             pool=self.data.train_clips,
             device=device,
         )
+
+    def exchanged(self, count: int, t: int) -> UInt8[Tensor, "clips 1 H W"]:
+        """Frame `t` of the first `count` test clips with another digit in place of one."""
+        return self.fixed_stream("test").exchanged(torch.arange(count), t - 1)

@@ -49,6 +49,10 @@ class DigitStream(ABC):
     def clips(self, indices: Int64[Tensor, " B"]) -> UInt8[Tensor, "B T 1 H W"]:
         """The clips of these numbers, uint8; with a pool, numbers within the pool."""
 
+    @abstractmethod
+    def exchanged(self, indices: Int64[Tensor, " B"], t: int) -> UInt8[Tensor, "B 1 H W"]:
+        """Context frame `t` (from 0) of these clips with another digit, the same at every `t`, in place of one."""
+
     def batch(self, step: int, batch_size: int) -> Float32[Tensor, "B T 1 H W"]:
         """The clips of optimiser step `step` (from 0), float32 in [0, 1]; on a GPU without waiting for it."""
         return to_float(self.clips(self.clip_numbers(step, batch_size)))
@@ -64,3 +68,9 @@ class DigitStream(ABC):
         seed, domain = self._content
         numbers = indices.to(self._tags.device).view(-1, *[1] * self._tags.ndim)
         return counter_hash(seed, domain, numbers, self._tags)
+
+    def _other_digits(self, own: Int64[Tensor, " B"], indices: Int64[Tensor, " B"]) -> Int64[Tensor, " B"]:
+        """The numbers of digits that are not `own`, as far from them in a clip whatever they are."""
+        (seed, domain), count = self._content, len(self.digits)
+        apart = 1 + ((counter_hash(seed, Domain.EXCHANGE, domain, indices.to(own.device)) * (count - 1)) >> 32)
+        return (own + apart) % count

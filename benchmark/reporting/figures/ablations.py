@@ -12,7 +12,7 @@ from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol
 from benchmark.config.variant_groups import Series, common, depth_series, place, slot_series
 from benchmark.reporting.figures.figure_data import FigureData
-from benchmark.reporting.figures.gates import mean_openness
+from benchmark.reporting.figures.openness import mean_openness
 from benchmark.reporting.figures.style import (
     PLAIN_DECADES,
     Look,

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from benchmark.config.probe_stages import ENDS
 from benchmark.reporting.figures.figure_data import FigureData
-from benchmark.reporting.figures.gates import mean_openness, saturated_share
 from benchmark.reporting.figures.reach import draw_by_cell
 from benchmark.reporting.figures.style import (
     Look,
@@ -23,6 +23,7 @@ from benchmark.reporting.figures.style import (
     time_axis,
 )
 from benchmark.reporting.finished_runs import FinishedRun
+from benchmark.reporting.statistics import summarise_seeds
 
 UNTRAINED_STYLE: dict[str, Any] = {"linestyle": (0, (3, 2)), "linewidth": 0.8}
 UNTRAINED_HANDLE = Line2D([], [], color="#666666", label=ENDS["init"], **UNTRAINED_STYLE)
@@ -80,3 +81,14 @@ def openness_over_training(data: FigureData, title: str, paths: Sequence[Path]) 
             low, high = first.get_ylim()
             first.set_ylim(max(low, 0), min(high, 1))
         finish(figure, title, [setting.seed_note("mean", interval="band")], handles(setting.looks))
+
+
+def mean_openness(run: FinishedRun, stage: str) -> float | None:
+    """Openness of the highway, its carry gate (1 - S), at a probe stage: mean over frames; None without a highway."""
+    by_frame = run.probe[stage]["openness"]
+    return float(np.mean(by_frame)) if by_frame else None
+
+
+def saturated_share(run: FinishedRun, stage: str) -> float:
+    """Share of saturated gates at a probe stage: mean over layers, then over gates."""
+    return summarise_seeds([float(np.mean(layers)) for layers in run.probe[stage]["saturated"].values()]).mean

@@ -121,6 +121,7 @@ _LATEX = {
     "\u2021": r"\textsuperscript{\ddag}",
     "Δ": r"$\Delta$",
     "×": r"$\times$",
+    "τ": r"$\tau$",
     "²": "$^2$",
     "⁶": "$^6$",
     "ⁿ": "$^n$",

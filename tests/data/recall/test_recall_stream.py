@@ -114,3 +114,27 @@ def test_the_mean_target_is_the_mean_of_the_training_digits():
 def test_a_digit_leaves_a_row_for_the_mark(size, told):
     with pytest.raises(ValueError, match=told):
         RecallConfig(recall="optdigits", digit_size=size, frame_size=16, gap=1, validation_clips=1, test_clips=1)
+
+
+@pytest.mark.parametrize("distractors", [True, False])
+def test_an_exchanged_frame_shows_another_digit_in_the_same_way(make, digits, distractors):
+    stream, numbers = make(distractors=distractors), torch.arange(20)
+    clips = stream.clips(numbers).numpy()
+    for t in range(5):
+        frames = stream.exchanged(numbers, t).numpy()
+        assert frames.shape == (20, 1, 9, 9)
+        if t > 0 and not distractors:
+            assert np.array_equal(frames, clips[:, t])
+            continue
+        assert np.array_equal(frames[:, 0, 0], clips[:, t, 0, 0])  # the top row
+        frames[:, 0, 0] = clips[:, t, 0, 0] = 0
+        for was, now in zip(clips[:, t, 0], frames[:, 0], strict=True):
+            assert which(digits, now) != which(digits, was)
+
+
+def test_the_clips_that_judge_can_be_exchanged():
+    data = RecallConfig(recall="optdigits", digit_size=6, frame_size=9, gap=2, validation_clips=1, test_clips=4)
+    source = RecallClips(load_bank("optdigits", 6, None), data)
+    exchanged, clips = source.exchanged(3, 1), source.fixed_clips("test")
+    assert torch.equal(exchanged, source.fixed_stream("test").exchanged(torch.arange(3), 0))
+    assert (exchanged != clips[:3, 0]).flatten(1).any(dim=1).all()
