@@ -76,9 +76,16 @@ STAGES = {
     ),
     "probe": (
         "benchmark/evaluation/gradient_probe.py",
-        "benchmark/evaluation/gradient_decay.py",
+        "benchmark/evaluation/gradient_decay.py:summarise_norms,decay",
         "benchmark/evaluation/gate_saturation.py",
         "benchmark/system/devices.py:prepare_device",
+    ),
+    "baselines": (
+        "benchmark/evaluation/baseline_errors.py",
+        "benchmark/evaluation/forecasts.py",
+        "benchmark/training/batches.py",
+        "benchmark/data/moving_digits/occlusion.py",
+        "benchmark/data/tensors.py",
     ),
     "floor": (
         "benchmark/evaluation/floor.py",
@@ -103,8 +110,10 @@ STAGES = {
         "benchmark/reporting/tables/gradients.py",
         "benchmark/reporting/tables/occlusion.py",
         "benchmark/reporting/reach_and_error.py",
+        "benchmark/evaluation/gradient_decay.py",
         "benchmark/reporting/tables/reach_effects.py",
         "benchmark/reporting/tables/learning_rates.py",
+        "benchmark/reporting/rate_choice.py",
         "benchmark/config/variant_groups.py",
         "benchmark/config/probe_stages.py",
         "benchmark/reporting/tables/long_horizon.py",

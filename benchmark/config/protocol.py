@@ -3,18 +3,21 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.config.data_sections import DataConfig
+from benchmark.config.rates import RateChoice, RateGrid, read_choice, tried_at_each
 from benchmark.config.sections import (
     NOT_IDENTITY,
     ONE_LINE,
     EvaluationConfig,
     Identifier,
     JobConfig,
+    LearntConfig,
     ModelConfig,
     PrimaryConfig,
     ProbeConfig,
@@ -90,11 +93,24 @@ class Protocol(Strict):
     baselines: Annotated[tuple[BaselineName, ...], AfterValidator(no_repeats)] = Field(tuple(BASELINES), strict=False)  # pyright: ignore[reportAssignmentType]  # BaselineName lists them
     seeds: Seeds
     primary: PrimaryConfig = PrimaryConfig()  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
+    learnt: LearntConfig | None = Field(None, description="When a run counts as one that has learnt; null = always.")
+    rate_grid: RateGrid = Field((), description="Learning rates at each of which every variant is tried; [] = none.")
+    rates: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Protocol with rate_grid, or file of `choose-rates`, that decides the learning rates; null = none.",
+    )
     target_parameters: int | None = Field(None, ge=1, le=10**12, description="Matched within 7 %; null = not matched.")
     cohort: int = Field(
         1, ge=1, le=1000, description="Variants of a seed that one job trains side by side; changes no result."
     )
     job: JobConfig = JobConfig()  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tried_at_each(cls, values: Any) -> Any:
+        return tried_at_each(values)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":
@@ -118,6 +134,22 @@ class Protocol(Strict):
         return self
 
     @model_validator(mode="after")
+    def _rules_fit(self) -> "Protocol":
+        if self.learnt and not self.baselines:
+            raise ValueError("learnt: needs a prediction without training to be better than; name one in baselines")
+        if self.rates and self.rate_grid:
+            raise ValueError("rates: does not go with rate_grid, which tries rates; keep one")
+        for entry in self.variants:
+            if entry.further_rates:
+                raise ValueError(f"variants: {entry.id}: further_rates: goes with rate_grid, which is not given")
+            if entry.rate_of and not self.rates:
+                raise ValueError(f"variants: {entry.id}: rate_of: goes with rates, which is not given")
+            if self.rates and "learning_rate" in entry.training:
+                by_rule = f"rates: {self.rates} sets it; name in rate_of whose rate it takes"
+                raise ValueError(f"variants: {entry.id}: training.learning_rate: {by_rule}")
+        return self
+
+    @model_validator(mode="after")
     def _beyond_fits(self) -> "Protocol":
         beyond, data = self.evaluation.beyond, self.data
         if beyond is None:
@@ -137,6 +169,11 @@ class Protocol(Strict):
         if seen and max(seen) > data.context:
             raise ValueError(f"evaluation.floor: {max(seen)} is more than data.context {data.context}")
         return self
+
+    @cached_property
+    def choice(self) -> RateChoice | None:
+        """What `rates` names; None where it names nothing, or nothing has been chosen yet (`check_chosen`)."""
+        return read_choice(self.rates) if self.rates else None
 
     def shown_clips(self) -> dict[str, int]:
         """Key -> how many test clips there must be for it."""
@@ -177,6 +214,9 @@ class Protocol(Strict):
         try:
             model = self._spec(entry)
             training = TrainingConfig.model_validate(merge(self.training.model_dump(), entry.training))
+            if self.choice:
+                rate = self.choice.rate_of(entry.rate_of or entry.id, None if entry.rate_of else model)
+                training = training.model_copy(update={"learning_rate": rate})
             if training.reversed_second_step and self.data.gaps:
                 raise ValueError("training.reversed_second_step does not go with data.gaps, the context's last frames")
             if max(self.probe.steps, default=0) >= max(training.steps, 1):

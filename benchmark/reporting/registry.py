@@ -190,7 +190,7 @@ TABLES = {
         question=SCORES,
         caption="Error on *validation* clips by learning rate, for variants that differ in nothing else; lower is"
         " better and the best of a row is bold. Rates are chosen here and never on test clips. A best rate at the edge"
-        " of the grid says that the grid may be too narrow.",
+        " of the grid asks for one more; a cell says how many of its runs failed.",
         applies=lambda protocol: trains(protocol) and rate_groups(protocol),
     ),
 }

@@ -77,6 +77,14 @@ def shown_variants_note(protocol: Protocol) -> str:
 
 
 def norms_of(runs: Sequence[FinishedRun], *measures: str) -> pd.DataFrame:
-    """`FinishedRun.norms` of some measures, of all `runs` with their variant and seed; nothing if there are none."""
-    tables = [run.norms[run.norms["measure"].isin(measures)].assign(variant=run.variant, seed=run.seed) for run in runs]
+    """`FinishedRun.norms` of some measures, of all `runs` with their variant and seed; nothing if there are none.
+
+    Of a run that has not learnt, what was measured before training alone.
+    """
+    tables = [
+        run.norms[run.norms["measure"].isin(measures) & (run.learnt | (run.norms["stage"] == "init"))].assign(
+            variant=run.variant, seed=run.seed
+        )
+        for run in runs
+    ]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -167,7 +167,9 @@ def draw_over_training(
     """Draw `value` by training step, a line a variant that has it, on an axis that stretches the first steps."""
     ticks: dict[int, None] = {}
     for number, (variant, look) in enumerate(looks.items()):
-        own = [run for run in runs if run.variant == variant]
+        own = [run for run in runs if run.variant == variant and run.learnt]
+        if not own:
+            continue
         steps = [own[0].probe[stage]["step"] for stage in stages(protocol)]
         ticks |= dict.fromkeys(steps)
         table = pd.DataFrame(

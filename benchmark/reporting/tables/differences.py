@@ -10,7 +10,14 @@ from benchmark.config.protocol import Protocol
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
 from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import LEVEL, SMALLEST_N, Difference, Summary, given_these_seeds, holm, paired
-from benchmark.reporting.tables.notes import data_note, definition_note, diverged_notes, gap_notes, seed_note
+from benchmark.reporting.tables.notes import (
+    data_note,
+    definition_note,
+    diverged_notes,
+    gap_notes,
+    learnt_notes,
+    seed_note,
+)
 from benchmark.reporting.tables.rendering import MISSING, Table, interval, number
 from benchmark.reporting.tables.scores import measured_columns
 
@@ -34,7 +41,7 @@ def comparison_table(results: ProtocolResults, title: str) -> Table:
     for one, other in pairs:
         kind = "primary" if one.variant in primary else "exploratory"
         cell = {"Variant": one.label, "Reference": other.label, "Test": kind}
-        cell["Pairs"] = pairs_cell(one, other, found[one.variant, tested])
+        cell["Pairs"] = pairs_cell(one, other, found[one.variant, tested], marked=True)
         for name in names:
             difference, p_holm = found[one.variant, name], adjusted.get(one.variant, math.nan)
             is_test = one.variant in primary and name == tested
@@ -55,7 +62,7 @@ def comparison_table(results: ProtocolResults, title: str) -> Table:
         cells.append(cell)
     if not pairs:
         cells = [{"Variant": "No variant of this protocol has its reference here."}]
-    notes = comparison_notes(protocol, names, runs)
+    notes = [*comparison_notes(protocol, names, runs), *learnt_notes(results)]
     return Table(title, pd.DataFrame(values, columns=COLUMNS), pd.DataFrame(cells), notes)
 
 
@@ -103,10 +110,15 @@ def p_cell(difference: Difference, p: float, *, star: bool = False) -> str:
     return number(p, 4) + "*" * (star and p <= LEVEL)
 
 
-def pairs_cell(one: VariantRuns, other: VariantRuns, difference: Summary) -> str:
-    """The number of pairs, and of runs that have lost their partner by divergence."""
-    lost = one.lost_pairs(other)
-    return f"{difference.n} ({lost} lost to divergence)" if lost else str(difference.n)
+def pairs_cell(one: VariantRuns, other: VariantRuns, difference: Summary, *, marked: bool = False) -> str:
+    """The number of pairs, and how many were lost to divergence or have a run that has not learnt.
+
+    Args: `marked`: the latter are among the n, not left out.
+    """
+    lost, failed = one.lost_pairs(other), one.unlearnt_pairs(other)
+    said = [f"{lost} lost to divergence"] if lost else []
+    said += [f"{failed} {'with a run that has' if marked else 'left out, a run has'} not learnt"] if failed else []
+    return f"{difference.n} ({', '.join(said)})" if said else str(difference.n)
 
 
 def per_clip(one: VariantRuns, other: VariantRuns, metric: str) -> np.ndarray:

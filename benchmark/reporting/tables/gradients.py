@@ -11,9 +11,9 @@ from benchmark.config.probe_stages import ends, stages
 from benchmark.reporting.finished_runs import VariantRuns, by_variant
 from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import Summary, summarise_seeds
-from benchmark.reporting.tables.notes import diverged_notes, reuse_notes, seed_note
+from benchmark.reporting.tables.notes import diverged_notes, learnt_notes, reuse_notes, seed_note
 from benchmark.reporting.tables.rendering import MISSING, Table, interval, number
-from benchmark.reporting.tables.scores import seeds_cell
+from benchmark.reporting.tables.scores import learnt_cell, seeds_cell
 
 ENDS = {"": "mean", "_low": "low", "_high": "high"}
 """Ends of the names of columns -> what they hold."""
@@ -30,8 +30,9 @@ def probe_table(results: ProtocolResults, title: str) -> Table:
     values, cells = [], []
     for group in by_variant([run for run in runs if run.config]):
         rows = {stage: stage_row(group, stage) for stage in stages(protocol)}
-        values += rows.values()
-        cell = {"Model": group.label, "n": seeds_cell(group)}
+        counted = {stage: {"learnt": len(group.probed(stage))} if protocol.learnt else {} for stage in rows}
+        values += [row | counted[stage] for stage, row in rows.items()]
+        cell = {"Model": group.label, "n": seeds_cell(group)} | learnt_cell(protocol, group)
         for stage in ends(protocol):
             cell |= stage_cells(rows[stage], STAGE_WORDS[stage])
         cells.append(cell)
@@ -50,13 +51,14 @@ def probe_table(results: ProtocolResults, title: str) -> Table:
         seed_note(protocol),
         *reuse_notes(runs),
         *diverged_notes(runs),
+        *learnt_notes(results),
     ]
     return Table(title, pd.DataFrame(values), pd.DataFrame(cells), notes)
 
 
 def stage_row(group: VariantRuns, stage: str) -> dict[str, Any]:
     """The row of the CSV for a variant at a stage; the columns of the residual have no suffix."""
-    probes = [run.probe[stage] for run in group.kept]
+    probes = [run.probe[stage] for run in group.probed(stage)]
     row: dict[str, Any] = {"variant": group.variant, "label": group.label, "n": group.n, "stage": stage}
     row["step"] = max((probe["step"] for probe in probes), default=math.nan)
     for measure, suffix in MEASURES.items():

@@ -20,7 +20,7 @@ from benchmark.reporting.reach_and_error import (
 from benchmark.reporting.statistics import BySeed, Summary, differences, summarise_seeds
 from benchmark.reporting.tables.differences import pairs_cell
 from benchmark.reporting.tables.gradients import STAGE_WORDS
-from benchmark.reporting.tables.notes import data_note, diverged_notes, seed_note
+from benchmark.reporting.tables.notes import data_note, diverged_notes, learnt_notes, seed_note
 from benchmark.reporting.tables.rendering import MISSING, Table, interval
 
 HEADS = {"residual": "", "fixed": ", fixed", "memory": ", memory", "frames": ", frames"}
@@ -76,6 +76,7 @@ def reach_effects_table(results: ProtocolResults, title: str) -> Table:
         "All of it is exploratory: effect and interval, no test.",
         seed_note(protocol),
         *diverged_notes(runs),
+        *learnt_notes(results),
     ]
     return Table(title, pd.DataFrame(values, columns=EFFECT_COLUMNS), pd.DataFrame(cells), notes)
 
@@ -94,7 +95,7 @@ def log_difference(one: VariantRuns, other: VariantRuns, stage: str, measure: st
 
 def logs(group: VariantRuns, stage: str, measure: str, quantity: str) -> BySeed:
     """Seed -> logarithm of a number of the probe; NaN where a run has none."""
-    found = {run.seed: run.probe[stage][measure][quantity] for run in group.kept}
+    found = {run.seed: run.probe[stage][measure][quantity] for run in group.probed(stage)}
     return {seed: math.log(value) if value else math.nan for seed, value in found.items()}
 
 
@@ -140,5 +141,6 @@ def reach_error_table(results: ProtocolResults, title: str) -> Table:
         seed_note(protocol),
         data_note(protocol, runs),
         *diverged_notes(runs),
+        *learnt_notes(results),
     ]
     return Table(title, table, pd.DataFrame(cells), notes)
