@@ -202,6 +202,23 @@ class Protocol(Strict):
                 found.setdefault(entry.id, reference)
         return found
 
+    def comparisons(self) -> list[tuple[str, str]]:
+        """The pairs of `references`, each as what is compared and with what.
+
+        Of two variants of one cell that with a highway is compared with that without, whichever names the other; one
+        that is so turned round is compared with its base as well, where that stands here.
+        """
+        base, found = {entry.id: entry.base for entry in self.variants}, []
+        for variant, reference in self.references().items():
+            one, other = (self.first_run(name).model for name in (variant, reference))
+            turned = one.cell == other.cell and other.highway_slot and not one.highway_slot
+            if not turned or variant in self.primary.pairs:
+                found.append((variant, reference))
+                continue
+            found.append((reference, variant))
+            found += [(variant, name) for name in (base[variant],) if name in base and name != variant]
+        return found
+
     def run(self, variant: str, seed: int) -> RunConfig:
         """The resolved run of `variant` and `seed`."""
         entries = {entry.id: entry for entry in self.variants}

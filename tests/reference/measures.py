@@ -1,4 +1,4 @@
-"""Eq. 10 to 13 of docs/equations.md in plain loops; shares nothing with `benchmark`."""
+"""Eq. 10 to 13b of docs/equations.md in plain loops; shares nothing with `benchmark`."""
 
 import math
 from collections.abc import Callable
@@ -80,3 +80,43 @@ def half_life(norms):
     left = sum((v - mean_level - q * (a - mean_age)) ** 2 for a, v in zip(age, level, strict=True))
     error = math.sqrt(left / (frames - 2) / spread)
     return -1 / q if q + stats.t.ppf(0.975, frames - 2) * error < 0 else None
+
+
+def mean_curve(norms):
+    """Geometric mean over clips, from norms (B, K)."""
+    clips, frames = norms.shape
+    return [math.prod(norms[b, t] for b in range(clips)) ** (1 / clips) for t in range(frames)]
+
+
+def inner_slope(norms):
+    """Eq. 13b."""
+    curve = mean_curve(norms)
+    places = [(len(curve) - t, math.log2(curve[t - 1])) for t in range(2, len(curve))]
+    mean_age, mean_level = (sum(column) / len(places) for column in zip(*places, strict=True))
+    spread = sum((age - mean_age) ** 2 for age, _ in places)
+    return sum((age - mean_age) * (level - mean_level) for age, level in places) / spread
+
+
+def second_over_last(norms):
+    """Eq. 12b."""
+    curve = mean_curve(norms)
+    return curve[1] / curve[-1]
+
+
+def first_three_over_last(norms):
+    """Eq. 12c."""
+    curve = mean_curve(norms)
+    return (curve[0] + curve[1] + curve[2]) / (curve[-3] + curve[-2] + curve[-1])
+
+
+def next_three_over_last(norms):
+    """Eq. 12d."""
+    curve = mean_curve(norms)
+    return (curve[1] + curve[2] + curve[3]) / (curve[-3] + curve[-2] + curve[-1])
+
+
+def share_of_older_half(norms):
+    """Eq. 12e."""
+    curve = mean_curve(norms)
+    older = sum(norm for t, norm in enumerate(curve, start=1) if t <= len(curve) / 2)
+    return older / sum(curve)

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from benchmark.config.probe_stages import ENDS
 from benchmark.reporting.figures.figure_data import FigureData
 from benchmark.reporting.figures.gates import mean_openness, saturated_share
-from benchmark.reporting.figures.reach import draw_by_cell
+from benchmark.reporting.figures.reach import draw_by_cell, turning_handles
 from benchmark.reporting.figures.style import (
     Look,
     draw_seeds,
@@ -79,4 +79,5 @@ def openness_over_training(data: FigureData, title: str, paths: Sequence[Path]) 
         for first, *_ in draw_by_cell(figure, data, rows):  # bands may leave what a share can be
             low, high = first.get_ylim()
             first.set_ylim(max(low, 0), min(high, 1))
-        finish(figure, title, [setting.seed_note("mean", interval="band")], handles(setting.looks))
+        legend = [*handles(setting.looks), *turning_handles(data.protocol)]
+        finish(figure, title, [setting.seed_note("mean", interval="band")], legend)
