@@ -31,8 +31,8 @@ OPENNESS_AXIS = "openness of the highway:\nmean of 1 \N{MINUS SIGN} S"
 
 def openness_by_frame(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Openness of the highway by frame of the variants that have one; after training in full, before it dashed."""
-    setting = data.readable
-    runs = [run for run in data.shown if run.config and run.config.model.highway_slot]
+    setting = data.probed
+    runs = [run for run in data.shown if run.learnt and run.config and run.config.model.highway_slot]
     shown = {variant: look for variant, look in setting.looks.items() if variant in {run.variant for run in runs}}
     if not runs:
         empty_figure(title, "No variant shown here has a highway.", setting, paths)

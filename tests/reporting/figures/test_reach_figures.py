@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -287,3 +288,19 @@ def test_the_peak_of_the_learning_rate_is_marked_where_the_schedule_of_a_trainin
     assert abs(marked["peak of the learning rate"] - int(np.argmax(rates))) <= 1
     assert marked["end of sampling"] == 24
     assert turning_points(make_protocol(training={"sampling": {"kind": "none"}})) == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gradient_norm", "gradient_norm_layers", "gradient_heatmap", "gradient_paths", "openness", "reach_over_training"],
+)
+def test_a_variant_of_which_no_run_has_learnt_is_named_in_place_of_its_gradients(draw, name):
+    def failed(protocol):
+        return [replace(run, learnt=run.variant != "predrnnpp") for run in made_runs(protocol)]
+
+    _, _, figure = draw(name, failed, **STAGED, variants=HIGHWAYS)
+    drawn = [text.get_text() for text in figure.findobj(Text)]
+    if name != "reach_over_training":
+        assert any("No run has learnt: PredRNN++." in text for text in drawn)
+    lines = {line.get_label() for axes in figure.axes for line in axes.get_lines() if len(line.get_xdata()) > 2}
+    assert "PredRNN++" not in lines
