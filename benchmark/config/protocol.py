@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.config.data_sections import DataConfig
+from benchmark.config.protocol_checks import check_data, check_longer, check_rules, check_training
 from benchmark.config.rates import RateChoice, RateGrid, read_choice, tried_at_each
 from benchmark.config.sections import (
     NOT_IDENTITY,
@@ -28,13 +29,13 @@ from benchmark.config.sections import (
     VariantEntry,
     no_repeats,
 )
-from benchmark.config.variants import BASELINES, slot_number, unknown_variant
+from benchmark.config.variants import BASELINES, OF_ANY_CLIPS, slot_number, unknown_variant
 from benchmark.system import processes
 from benchmark.system.errors import UserError, explain, unknown
 from benchmark.system.strict_yaml import read_yaml
 from models.spec import ModelSpec
 
-BaselineName = Literal["last-frame", "context-mean", "black"]
+BaselineName = Literal["last-frame", "context-mean", "black", "mean-digit"]
 PROTOCOLS = Path(__file__).parents[2] / "workflows" / "protocols"
 
 
@@ -90,7 +91,9 @@ class Protocol(Strict):
     evaluation: EvaluationConfig
     probe: ProbeConfig
     variants: tuple[ShortOrLong, ...] = Field(min_length=1, strict=False)
-    baselines: Annotated[tuple[BaselineName, ...], AfterValidator(no_repeats)] = Field(tuple(BASELINES), strict=False)  # pyright: ignore[reportAssignmentType]  # BaselineName lists them
+    baselines: Annotated[tuple[BaselineName, ...], AfterValidator(no_repeats)] = Field(
+        tuple(OF_ANY_CLIPS), strict=False
+    )  # pyright: ignore[reportAssignmentType]  # BaselineName lists them
     seeds: Seeds
     primary: PrimaryConfig = PrimaryConfig()  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
     learnt: LearntConfig | None = Field(None, description="When a run counts as one that has learnt; null = always.")
@@ -134,40 +137,10 @@ class Protocol(Strict):
         return self
 
     @model_validator(mode="after")
-    def _rules_fit(self) -> "Protocol":
-        if self.learnt and not self.baselines:
-            raise ValueError("learnt: needs a prediction without training to be better than; name one in baselines")
-        if self.rates and self.rate_grid:
-            raise ValueError("rates: does not go with rate_grid, which tries rates; keep one")
-        for entry in self.variants:
-            if entry.further_rates:
-                raise ValueError(f"variants: {entry.id}: further_rates: goes with rate_grid, which is not given")
-            if entry.rate_of and not self.rates:
-                raise ValueError(f"variants: {entry.id}: rate_of: goes with rates, which is not given")
-            if self.rates and "learning_rate" in entry.training:
-                by_rule = f"rates: {self.rates} sets it; name in rate_of whose rate it takes"
-                raise ValueError(f"variants: {entry.id}: training.learning_rate: {by_rule}")
-        return self
-
-    @model_validator(mode="after")
-    def _beyond_fits(self) -> "Protocol":
-        beyond, data = self.evaluation.beyond, self.data
-        if beyond is None:
-            return self
-        if beyond <= data.horizon:
-            raise ValueError(f"evaluation.beyond: {beyond} must lie above data.horizon {data.horizon}; null = none")
-        if data.public_test or data.gaps:
-            key, why = ("public_test", "end with their horizon") if data.public_test else ("gaps", "are not continued")
-            raise ValueError(f"evaluation.beyond: {beyond} does not go with data.{key}, whose clips {why}")
-        return self
-
-    @model_validator(mode="after")
-    def _floor_fits(self) -> "Protocol":
-        seen, data = self.evaluation.floor, self.data
-        if seen and not data.known_motion:
-            raise ValueError(f"evaluation.floor: does not go with data.{data.kind}: how they move is not known")
-        if seen and max(seen) > data.context:
-            raise ValueError(f"evaluation.floor: {max(seen)} is more than data.context {data.context}")
+    def _sections_fit(self) -> "Protocol":
+        check_rules(self.learnt, self.baselines, self.rates, self.rate_grid, self.variants)
+        check_longer(self.evaluation, self.data)
+        check_data(self.primary, self.baselines, self.data)
         return self
 
     @cached_property
@@ -234,10 +207,7 @@ class Protocol(Strict):
             if self.choice:
                 rate = self.choice.rate_of(entry.rate_of or entry.id, None if entry.rate_of else model)
                 training = training.model_copy(update={"learning_rate": rate})
-            if training.reversed_second_step and self.data.gaps:
-                raise ValueError("training.reversed_second_step does not go with data.gaps, the context's last frames")
-            if max(self.probe.steps, default=0) >= max(training.steps, 1):
-                raise ValueError(f"probe.steps: {max(self.probe.steps)} must lie below training.steps {training.steps}")
+            check_training(training, self.data, self.probe)
         except ValueError as error:
             raise ValueError(f"variants: {variant}: {explain(error, TrainingConfig)}") from None
         return RunConfig(

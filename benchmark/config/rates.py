@@ -101,7 +101,8 @@ class TriedRate(Strict):
 class ChosenRate(Strict):
     """The rate of one network, and all that it was chosen from."""
 
-    learning_rate: Rate | None = Field(description="null = most seeds fail at every rate.")
+    learning_rate: Rate | None = Field(description="null = every seed diverged at every rate.")
+    fails: bool = Field(description="Most seeds fail at every rate, which is to be reported.")
     network: str = Field(description="Hash of its `ModelSpec`.")
     at_edge: bool = Field(description="The best is still the smallest or the largest that was tried.")
     tried: tuple[TriedRate, ...] = Field(strict=False, min_length=1)
@@ -120,7 +121,7 @@ class RateChoice(Strict):
         """The learning rate of `network`, which must be `spec` unless that is None.
 
         Raises:
-            ValueError: it was not tried, was another network, or failed at every rate.
+            ValueError: it was not tried, was another network, or diverged at every rate.
         """
         if network not in self.networks:
             raise ValueError(
@@ -129,7 +130,7 @@ class RateChoice(Strict):
         chosen = self.networks[network]
         if chosen.learning_rate is None:
             raise ValueError(
-                f"rates: most seeds of {network} fail at every rate of {self.protocol}: report that, and take the"
+                f"rates: every seed of {network} diverged at every rate of {self.protocol}: report that, and take the"
                 " variant out"
             )
         if spec is not None and network_hash(spec) != chosen.network:

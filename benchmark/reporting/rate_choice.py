@@ -18,8 +18,9 @@ METRIC = "validation/mse"
 """The curve that decides, at its last step."""
 HEAD = """\
 # Chosen by `python -m benchmark choose-rates --protocol {name}` from the runs of that protocol; not to be edited.
-# Of the rates at which no more than half of the seeds fail (diverge, or do not learn where the protocol says when a run
-# has), those at which fewest diverge, and of these the one with the least mean of validation/mse at the last step.
+# The least mean of validation/mse at the last step: of the rates at which no more than half of the seeds fail (diverge,
+# or do not learn where the protocol says when a run has), those at which fewest diverge. Where most seeds fail at every
+# rate, of all of them (fails: true).
 """
 
 
@@ -47,14 +48,14 @@ class Tried:
 
     @property
     def fails(self) -> bool:
-        """Whether more than half of its seeds diverged or did not learn, or a score is not finite."""
-        return 2 * (self.diverged + self.not_learnt) > self.group.n or not math.isfinite(self.error.mean)
+        """Whether more than half of its seeds diverged or did not learn."""
+        return 2 * (self.diverged + self.not_learnt) > self.group.n
 
 
 def best_of(tried: Sequence[Tried]) -> Tried | None:
-    """The best rate of a network; None where it fails at all."""
-    left = [one for one in tried if not one.fails]
-    return min(left, key=lambda one: (one.diverged, one.error.mean), default=None)
+    """The best rate of a network; None where all seeds diverged, or have a score that is not finite, at every rate."""
+    left = [one for one in tried if math.isfinite(one.error.mean)]
+    return min(left, key=lambda one: (one.fails, one.diverged, one.error.mean), default=None)
 
 
 def choose_rates(protocol: Protocol, runs: Sequence[FinishedRun], limit: float) -> RateChoice:
@@ -84,6 +85,7 @@ def choose_rates(protocol: Protocol, runs: Sequence[FinishedRun], limit: float) 
         networks[name] = ChosenRate(
             learning_rate=best.rate if best else None,
             network=network_hash(one.spec),
+            fails=best is None or best.fails,
             at_edge=best is not None and best.rate in (tried[0].rate, tried[-1].rate),
             tried=tuple(tried_rate(each, protocol.seeds) for each in tried),
         )
@@ -153,6 +155,6 @@ def said(name: str, chosen: ChosenRate, n: int) -> str:
         )
         mean = "no score" if one.validation_mse is None else f"{one.validation_mse:.2f}"
         means.append(f"{one.learning_rate:g}: {mean}" + (f" ({', '.join(failed)})" if failed else ""))
-    rate = "no rate, most seeds fail at each" if chosen.learning_rate is None else f"{chosen.learning_rate:g}"
-    edge = ", still the outermost" if chosen.at_edge else ""
+    rate = "no rate" if chosen.learning_rate is None else f"{chosen.learning_rate:g}"
+    edge = ", MOST SEEDS FAIL AT EVERY RATE" * chosen.fails + ", still the outermost" * chosen.at_edge
     return f"{name}: {rate}{edge} (validation MSE at {'; '.join(means)}; n = {n})"

@@ -85,13 +85,23 @@ def test_fewest_diverged_seeds_go_before_the_least_mean_and_both_are_said(tried,
     assert "0.01: 28.00 (1 of 3 not learnt)" in said
 
 
-def test_most_seeds_that_fail_at_every_rate_leave_no_rate_and_ask_for_none(tried, tmp_path):
-    protocol, runs = tried({0.003: [40, 41, 20], 0.01: [None, 40, 20], 0.03: [None] * 3})
+def test_where_most_seeds_fail_at_every_rate_the_best_is_still_chosen_and_marked(tried, tmp_path):
+    protocol, runs = tried({0.003: [50, 51, 20], 0.01: [40, 40, 20], 0.03: [None] * 3})
     found = chosen(protocol, runs)
-    assert (found.learning_rate, found.at_edge) == (None, False)
+    assert (found.learning_rate, found.fails, found.at_edge) == (0.01, True, False)
     said = write_choice(protocol, runs, tmp_path, tmp_path / "choice.yaml")
-    assert "convlstm: no rate, most seeds fail at each" in said
+    assert "convlstm: 0.01, MOST SEEDS FAIL AT EVERY RATE (" in said
     assert "0.03: no score (3 of 3 diverged)" in said
+
+
+def test_a_rate_at_which_most_seeds_learn_goes_before_a_lower_mean_of_those_that_do_not(tried):
+    found = chosen(*tried({0.003: [31, 32, 10], 0.01: [29, 29, 29], 0.03: [34, 34, 34]}))
+    assert (found.learning_rate, found.fails) == (0.01, False)
+
+
+def test_seeds_that_all_diverge_at_every_rate_leave_none(tried):
+    found = chosen(*tried(dict.fromkeys(GRID, [None] * 3)))
+    assert (found.learning_rate, found.fails) == (None, True)
 
 
 def test_a_protocol_without_a_grid_has_nothing_to_choose(make_protocol):

@@ -31,9 +31,9 @@ def rate_table(results: ProtocolResults, title: str) -> Table:
             cell[head(each.rate)] = bold(rate_cell(each)) if each is best else rate_cell(each)
         cells.append(cell)
     notes = [
-        f"{METRICS['mse'].head} at the end of training on the {protocol.data.validation_clips:,} validation clips, none"
-        " of which is a test clip. Bold: the smallest mean of the rates at which fewest seeds diverged and no more than"
-        " half fail. It was chosen on validation clips; that it is smallest here ranks nothing.",
+        f"{METRICS['mse'].head} at the end of training on the {protocol.data.validation_clips:,} validation clips,"
+        " none of which is a test clip. Bold: the smallest mean of the rates at which fewest seeds diverged and, if"
+        " any, no more than half fail. It was chosen on validation clips; that it is smallest here ranks nothing.",
         seed_note(protocol),
         *learnt_notes(results),
     ]
