@@ -227,6 +227,22 @@ MUTANTS = {
         ("12", "newest over oldest", "2.0 ** (log2[0] - log2[-1])", "2.0 ** (log2[-1] - log2[0])"),
         ("13", "wrong sign", "-1.0 / fit.slope", "1.0 / fit.slope"),
         ("13", "the other end of the interval", "if high < 0 else", "if low < 0 else"),
+        ("13b", "the ends are in it", "inner = log_norm[1:-1] /", "inner = log_norm[:] /"),
+        ("13b", "by t, not by age", "age = -np.arange(len(inner)", "age = np.arange(len(inner)"),
+        (
+            "12b",
+            "the first in place of the second",
+            "slice(1, 2), slice(-1, None), 3",
+            "slice(0, 1), slice(-1, None), 3",
+        ),
+        ("12c", "two frames of the last", "slice(0, WINDOW), slice(-WINDOW", "slice(0, WINDOW), slice(1 - WINDOW"),
+        ("12d", "from the first frame on", "slice(1, 1 + WINDOW)", "slice(0, 1 + WINDOW)"),
+        (
+            "12e",
+            "over the newer half",
+            "slice(0, len(log_norm) // 2), slice(0",
+            "slice(len(log_norm) // 2, None), slice(0",
+        ),
     ],
     "benchmark/data/moving_digits/starts.py": [
         ("F2", "the other wall is met", "np.where(self.step > 0, unit, 0)", "np.where(self.step < 0, unit, 0)"),

@@ -3,7 +3,7 @@
 import argparse
 
 from benchmark.cli.exit_status import DONE, FOUND
-from benchmark.cli.options import DATA_DIR, DEVICE, PROTOCOL, RESULTS_DIR, REUSE, SEED, VARIANT, file, switch
+from benchmark.cli.options import DATA_DIR, DEVICE, OUTPUT, PROTOCOL, RESULTS_DIR, REUSE, SEED, VARIANT, file, switch
 from benchmark.cli.registry import RESULTS, command
 from benchmark.cli.selection import check_id
 
@@ -22,6 +22,24 @@ def figures(options: argparse.Namespace) -> None:
     from benchmark.reporting.figures.write_figures import write_figures
 
     write_figures(options.protocol, options.results_dir, reuse=options.reuse)
+
+
+CHOICE = OUTPUT.but("default: workflows/rates/<protocol>.yaml, where the key `rates` of other protocols finds it")
+
+
+@command(
+    RESULTS,
+    options=[PROTOCOL, RESULTS_DIR, REUSE, CHOICE],
+    examples=["--protocol study-rates", "--protocol study-rates --reuse --output rates.yaml"],
+    writes_results=False,
+)
+def choose_rates(options: argparse.Namespace) -> None:
+    """Choose the learning rate of each network by its runs at each rate of a grid, and write the choice to a file."""
+    from benchmark.reporting.finished_runs import read_trained
+    from benchmark.reporting.rate_choice import write_choice
+
+    runs = read_trained(options.protocol, options.results_dir, reuse=options.reuse)
+    print(write_choice(options.protocol, runs, options.results_dir / options.protocol.name, options.output))
 
 
 RECORDS_ONLY = switch("--records-only", "only the records, of those runs that are finished")

@@ -33,6 +33,7 @@ from benchmark.cli.options import (
 from benchmark.cli.registry import RUNS, Option, command
 from benchmark.cli.selection import check_variant, device_of, protocol_folder, run_of, runs_of
 from benchmark.config.protocol import Protocol, check_shareable
+from benchmark.config.rates import check_chosen
 from benchmark.config.variants import BASELINE_SEED, BASELINES
 from benchmark.system import processes
 from benchmark.system.devices import resolve_device
@@ -119,6 +120,14 @@ def floor(options: argparse.Namespace) -> None:
     print(write_floor(options.protocol, options.results_dir, options.clips or CLIPS))
 
 
+@command(RUNS, options=[PROTOCOL, RESULTS_DIR], examples=["--protocol study-main"])
+def baselines(options: argparse.Namespace) -> None:
+    """Score the predictions without training on the validation clips, as trainings are; `data` goes before it."""
+    from benchmark.evaluation.baseline_errors import write_baseline_errors
+
+    print(write_baseline_errors(options.protocol, options.results_dir))
+
+
 @command(
     RUNS,
     options=[PROTOCOL, RESULTS_DIR, DATA_DIR, DOWNLOAD],
@@ -163,6 +172,7 @@ SKIP_TRAINED = switch("--skip-trained", "leave alone what this config and code h
 def train(options: argparse.Namespace) -> None:
     """Train one run, or several variants and seeds side by side; each goes on from its checkpoint."""
     runs, device = runs_of(options), device_of(options)
+    check_chosen(options.protocol.name, options.protocol.rates)
     check_shareable(runs)
     from benchmark.cost.plan import check_matched
     from benchmark.reporting.tracking.background_mirror import BackgroundMirror

@@ -89,7 +89,7 @@ STAGES = {
     ),
     "probe": (
         "benchmark/evaluation/gradient_probe.py",
-        "benchmark/evaluation/gradient_decay.py",
+        "benchmark/evaluation/gradient_decay.py:summarise_norms,decay",
         "benchmark/evaluation/gate_saturation.py",
         "benchmark/evaluation/memory/measure.py",
         "benchmark/evaluation/memory/time_constants.py",
@@ -102,6 +102,13 @@ STAGES = {
         "benchmark/data/still_digits/clips.py",
         "benchmark/data/still_digits/stream.py",
         "benchmark/system/devices.py:prepare_device",
+    ),
+    "baselines": (
+        "benchmark/evaluation/baseline_errors.py",
+        "benchmark/evaluation/forecasts.py",
+        "benchmark/training/batches.py",
+        "benchmark/data/moving_digits/occlusion.py",
+        "benchmark/data/tensors.py",
     ),
     "floor": (
         "benchmark/evaluation/floor.py",
@@ -129,8 +136,10 @@ STAGES = {
         "benchmark/reporting/tables/memory.py",
         "benchmark/reporting/tables/occlusion.py",
         "benchmark/reporting/reach_and_error.py",
+        "benchmark/evaluation/gradient_decay.py",
         "benchmark/reporting/tables/reach_effects.py",
         "benchmark/reporting/tables/learning_rates.py",
+        "benchmark/reporting/rate_choice.py",
         "benchmark/config/variant_groups.py",
         "benchmark/config/probe_stages.py",
         "benchmark/reporting/tables/long_horizon.py",

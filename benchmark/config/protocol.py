@@ -3,13 +3,15 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.config.data_sections import DataConfig
-from benchmark.config.metrics import HEADLINE
+from benchmark.config.protocol_checks import check_data, check_longer, check_rules, check_training
+from benchmark.config.rates import RateChoice, RateGrid, read_choice, tried_at_each
 from benchmark.config.sections import (
     MOST_SEEDS,
     NOT_IDENTITY,
@@ -17,6 +19,7 @@ from benchmark.config.sections import (
     EvaluationConfig,
     Identifier,
     JobConfig,
+    LearntConfig,
     ModelConfig,
     PrimaryConfig,
     ProbeConfig,
@@ -94,6 +97,14 @@ class Protocol(Strict):
     )  # pyright: ignore[reportAssignmentType]  # BaselineName lists them
     seeds: Seeds
     primary: PrimaryConfig = PrimaryConfig()  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
+    learnt: LearntConfig | None = Field(None, description="When a run counts as one that has learnt; null = always.")
+    rate_grid: RateGrid = Field((), description="Learning rates at each of which every variant is tried; [] = none.")
+    rates: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Protocol with rate_grid, or file of `choose-rates`, that decides the learning rates; null = none.",
+    )
     target_parameters: int | None = Field(None, ge=1, le=10**12, description="Matched within 7 %; null = not matched.")
     cohort: int = Field(
         1, ge=1, le=1000, description="Variants of a seed that one job trains side by side; changes no result."
@@ -102,6 +113,11 @@ class Protocol(Strict):
         1, ge=1, le=MOST_SEEDS, description="Seeds of a variant that one job trains as one network; changes no result."
     )
     job: JobConfig = JobConfig()  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tried_at_each(cls, values: Any) -> Any:
+        return tried_at_each(values)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":
@@ -125,37 +141,16 @@ class Protocol(Strict):
         return self
 
     @model_validator(mode="after")
-    def _beyond_fits(self) -> "Protocol":
-        beyond, data = self.evaluation.beyond, self.data
-        if beyond is None:
-            return self
-        if beyond <= data.horizon:
-            raise ValueError(f"evaluation.beyond: {beyond} must lie above data.horizon {data.horizon}; null = none")
-        if data.public_test or data.gaps:
-            key, why = ("public_test", "end with their horizon") if data.public_test else ("gaps", "are not continued")
-            raise ValueError(f"evaluation.beyond: {beyond} does not go with data.{key}, whose clips {why}")
+    def _sections_fit(self) -> "Protocol":
+        check_rules(self.learnt, self.baselines, self.rates, self.rate_grid, self.variants)
+        check_longer(self.evaluation, self.data)
+        check_data(self.primary, self.baselines, self.data)
         return self
 
-    @model_validator(mode="after")
-    def _floor_fits(self) -> "Protocol":
-        seen, data = self.evaluation.floor, self.data
-        if seen and not data.known_motion:
-            raise ValueError(f"evaluation.floor: does not go with data.{data.kind}: how they move is not known")
-        if seen and max(seen) > data.context:
-            raise ValueError(f"evaluation.floor: {max(seen)} is more than data.context {data.context}")
-        return self
-
-    @model_validator(mode="after")
-    def _data_have_it(self) -> "Protocol":
-        data, metric = self.data, self.primary.metric
-        if metric not in (*data.metrics, *HEADLINE):
-            raise ValueError(f"primary.metric: {metric} is none of data.{data.kind} as it is given here")
-        for name in self.baselines:
-            if name not in (*data.baselines, *OF_ANY_CLIPS):
-                raise ValueError(f"baselines: {name} does not go with data.{data.kind}")
-        if self.evaluation.beyond and data.horizon == 1:
-            raise ValueError("evaluation.beyond: clips of data.recall end with the frame to be predicted")
-        return self
+    @cached_property
+    def choice(self) -> RateChoice | None:
+        """What `rates` names; None where it names nothing, or nothing has been chosen yet (`check_chosen`)."""
+        return read_choice(self.rates) if self.rates else None
 
     def shown_clips(self) -> dict[str, int]:
         """Key -> how many test clips there must be for it."""
@@ -184,6 +179,23 @@ class Protocol(Strict):
                 found.setdefault(entry.id, reference)
         return found
 
+    def comparisons(self) -> list[tuple[str, str]]:
+        """The pairs of `references`, each as what is compared and with what.
+
+        Of two variants of one cell that with a highway is compared with that without, whichever names the other; one
+        that is so turned round is compared with its base as well, where that stands here.
+        """
+        base, found = {entry.id: entry.base for entry in self.variants}, []
+        for variant, reference in self.references().items():
+            one, other = (self.first_run(name).model for name in (variant, reference))
+            turned = one.cell == other.cell and other.highway_slot and not one.highway_slot
+            if not turned or variant in self.primary.pairs:
+                found.append((variant, reference))
+                continue
+            found.append((reference, variant))
+            found += [(variant, name) for name in (base[variant],) if name in base and name != variant]
+        return found
+
     def run(self, variant: str, seed: int) -> RunConfig:
         """The resolved run of `variant` and `seed`."""
         entries = {entry.id: entry for entry in self.variants}
@@ -196,17 +208,10 @@ class Protocol(Strict):
         try:
             model = self._spec(entry)
             training = TrainingConfig.model_validate(merge(self.training.model_dump(), entry.training))
-            if training.reversed_second_step and self.data.gaps:
-                raise ValueError("training.reversed_second_step does not go with data.gaps, the context's last frames")
-            if training.loss_frames and training.loss_frames > self.data.trained_horizon:
-                raise ValueError(
-                    f"training.loss_frames: {training.loss_frames} is more than the {self.data.trained_horizon} that"
-                    " are predicted in training"
-                )
-            if training.reversed_second_step and training.loss_frames:
-                raise ValueError("training.reversed_second_step does not go with training.loss_frames")
-            if max(self.probe.steps, default=0) >= max(training.steps, 1):
-                raise ValueError(f"probe.steps: {max(self.probe.steps)} must lie below training.steps {training.steps}")
+            if self.choice:
+                rate = self.choice.rate_of(entry.rate_of or entry.id, None if entry.rate_of else model)
+                training = training.model_copy(update={"learning_rate": rate})
+            check_training(training, self.data, self.probe)
         except ValueError as error:
             raise ValueError(f"variants: {variant}: {explain(error, TrainingConfig)}") from None
         return RunConfig(

@@ -177,6 +177,17 @@ class PrimaryConfig(Strict):
 
     metric: Literal[*HEADLINE, *RECALL] = Field("mse", description="The metric that is tested.")  # pyright: ignore[reportInvalidTypeForm]  # one of the registry
     pairs: dict[VariantId, VariantId] = Field({}, description="Variant: its reference.")
+    margin: float | None = Field(
+        None,
+        gt=0,
+        description="A difference of the metric below this counts as none, which is tested too; null = no such test.",
+    )
+
+
+class LearntConfig(Strict):
+    """When a run has learnt: its validation MSE lies below that of the best baseline by more than a margin."""
+
+    margin: float = Field(ge=0, lt=1, description="Share of the best baseline's validation MSE.")
 
 
 class JobConfig(Strict):
@@ -213,7 +224,7 @@ class ModelConfig(Strict):
 
     def given(self) -> dict[str, Any]:
         """The fields that are set."""
-        others = {"id", "base", "cell", "label", "training", "seeds", "reference"}
+        others = {"id", "base", "cell", "label", "training", "seeds", "reference", "rate_of", "further_rates"}
         return self.model_dump(exclude_none=True, exclude=others)
 
 
@@ -228,6 +239,12 @@ class VariantEntry(ModelConfig):
     training: dict[str, Any] = Field({}, description="Training keys this variant sets for itself.")
     seeds: Seeds | None = Field(None, description="Its own seeds; null = those of the protocol.")
     reference: VariantId | None = Field(None, description="Variant it is compared with; null = the registry's.")
+    rate_of: Identifier | None = Field(
+        None, description="Network of `rates` whose learning rate it takes; null = the one of its id."
+    )
+    further_rates: tuple[float, ...] = Field(
+        (), strict=False, description="Rates at which it is tried besides those of `rate_grid`."
+    )
 
     @model_validator(mode="after")
     def _known(self) -> "VariantEntry":

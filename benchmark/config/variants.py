@@ -81,6 +81,9 @@ OF_ANY_CLIPS = {
 BASELINES = OF_ANY_CLIPS | {MEAN_DIGIT: "Mean training digit"}
 """All predictions that need no training: id -> label."""
 
+BASELINE_ERRORS = "baselines.json"
+"""File in the folder of a protocol: baseline -> its MSE on the validation clips."""
+
 BASELINE_SEED = 0
 """Baselines have no seed; the one folder of each is filed under this number."""
 

@@ -191,4 +191,5 @@ def rows_of(protocol: Protocol) -> list[Any]:
         protocol.about,
         *protocol.references().items(),
         protocol.primary.model_dump(),
+        protocol.learnt and protocol.learnt.model_dump(),
     ]

@@ -1,7 +1,9 @@
 """The finished runs of a protocol, as their records tell of them."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pandas as pd
 from benchmark.config.code_sources import code_hash
 from benchmark.config.metrics import HEADLINE
 from benchmark.config.protocol import Protocol, RunConfig, run_path
-from benchmark.config.variants import BASELINE_SEED, BASELINES
+from benchmark.config.variants import BASELINE_ERRORS, BASELINE_SEED, BASELINES
 from benchmark.reporting import published_records as reference
 from benchmark.reporting.record import RECORD, RECORDED_STAGES, from_png, kept_of
 from benchmark.system.errors import UserError
@@ -56,6 +58,8 @@ class FinishedRun:
     memory: dict[str, Any] = field(default_factory=dict)
     """Stage -> what `summarise_memory` found; empty unless the protocol has `probe.memory`."""
     lpips_backbone: dict[str, Any] = field(default_factory=dict)
+    learnt: bool = True
+    """Whether it met the rule of its protocol, `learnt`; true where there is none, and of a baseline."""
     reused: bool = False
     """Its record is the published one, not made here."""
     stale: bool = False
@@ -65,6 +69,17 @@ class FinishedRun:
     def diverged(self) -> bool:
         """Whether its training ended in non-finite numbers; such a run counts in n and enters no mean."""
         return self.status.get("state") == "diverged"
+
+    @cached_property
+    def frame_curves(self) -> dict[tuple[str, str], np.ndarray]:
+        """Stage and measure -> natural log of the norm of X at t = 1, ..., K, mean over clips."""
+        frames = self.norms[self.norms["state"] == "X"].sort_values("t")
+        return {key: group["log_norm"].to_numpy(float) for key, group in frames.groupby(["stage", "measure"])}  # pyright: ignore[reportReturnType]  # keys are pairs of text
+
+    @property
+    def last_validation(self) -> float:
+        """MSE on the validation clips at the last step at which it was measured; NaN where it never was."""
+        return float(self.validation.iloc[-1]) if len(self.validation) else np.nan
 
     @property
     def skipped(self) -> int:
@@ -96,6 +111,15 @@ class VariantRuns:
         return [run for run in self.runs if not run.diverged]
 
     @property
+    def learnt(self) -> list[FinishedRun]:
+        """The runs whose gradients count once training has begun: those that have learnt by the protocol's rule."""
+        return [run for run in self.kept if run.learnt]
+
+    def probed(self, stage: str) -> list[FinishedRun]:
+        """The runs whose gradients count at `stage`: before training all that are kept, then those that learnt."""
+        return self.kept if stage == "init" else self.learnt
+
+    @property
     def diverged(self) -> str:
         """`diverged at step N` of the runs that did, with how many of how many; empty if none did."""
         steps = sorted({run.status["step"] for run in self.runs if run.diverged})
@@ -107,6 +131,11 @@ class VariantRuns:
     def lost_pairs(self, other: "VariantRuns") -> int:
         """Seeds of both variants of which one run or the other has diverged."""
         seeds = [{run.seed for run in runs} for runs in (self.runs, other.runs, self.kept, other.kept)]
+        return len(seeds[0] & seeds[1]) - len(seeds[2] & seeds[3])
+
+    def unlearnt_pairs(self, other: "VariantRuns") -> int:
+        """Seeds of both variants whose runs are kept and of which one or the other has not learnt."""
+        seeds = [{run.seed for run in runs} for runs in (self.kept, other.kept, self.learnt, other.learnt)]
         return len(seeds[0] & seeds[1]) - len(seeds[2] & seeds[3])
 
     def scores(self, metric: str) -> dict[int, float]:
@@ -131,18 +160,29 @@ def read_runs(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> 
     Raises:
         UserError: a run has no record, or records are of different clips or LPIPS backbones; names it.
     """
-    runs = []
-    for run in protocol.runs():
-        published = reference.record_of(run) if reuse else None
-        recorded = read_record(published or run.path(results_dir) / RECORD)
-        runs.append(of_run(recorded, run, reused=published is not None))
-    folder = results_dir / protocol.name
+    folder, runs = results_dir / protocol.name, read_trained(protocol, results_dir, reuse=reuse)
     if runs:
         check_alike(runs, kept_of(read_json(folder / "lpips_backbone.json")), folder)
     for name in protocol.baselines:
         recorded = read_record(run_path(results_dir, protocol.name, name, BASELINE_SEED) / RECORD)
         about = {"variant": name, "label": BASELINES[name], "seed": BASELINE_SEED, "config": None}
         runs.append(FinishedRun(**about | scores_of(recorded)))
+    return runs
+
+
+def read_trained(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> list[FinishedRun]:
+    """All runs of `protocol` in its order, without baselines, whatever they were scored on.
+
+    Args: `reuse`: see `read_runs`.
+
+    Raises:
+        UserError: a run has no record, or the errors of the baselines are missing; names it.
+    """
+    limit, runs = learnt_below(protocol, results_dir / protocol.name), []
+    for run in protocol.runs():
+        published = reference.record_of(run) if reuse else None
+        recorded = read_record(published or run.path(results_dir) / RECORD)
+        runs.append(of_run(recorded, run, reused=published is not None, limit=limit))
     return runs
 
 
@@ -157,9 +197,27 @@ def read_record(path: Path) -> dict[str, Any]:
     return read_json(path)
 
 
-def of_run(recorded: dict[str, Any], run: RunConfig, *, reused: bool) -> FinishedRun:
-    """The run that a record tells of."""
-    return FinishedRun(
+def learnt_below(protocol: Protocol, folder: Path) -> float:
+    """The validation MSE below which a run of `protocol` has learnt, from its `folder`; infinite without such a rule.
+
+    Raises:
+        UserError: the error of the baselines is not there, or one is missing.
+    """
+    if protocol.learnt is None:
+        return math.inf
+    path = folder / BASELINE_ERRORS
+    if not path.exists():
+        raise UserError(f"{path}: is missing; the command `baselines` makes it")
+    errors = read_json(path)
+    missing = [name for name in protocol.baselines if name not in errors]
+    if missing:
+        raise UserError(f"{path}: lacks {missing[0]}; the command `baselines` makes it anew")
+    return (1 - protocol.learnt.margin) * min(errors[name] for name in protocol.baselines)
+
+
+def of_run(recorded: dict[str, Any], run: RunConfig, *, reused: bool, limit: float = math.inf) -> FinishedRun:
+    """The run that a record tells of; `limit`: see `learnt_below`."""
+    found = FinishedRun(
         variant=run.variant,
         label=run.label,
         seed=run.seed,
@@ -172,6 +230,9 @@ def of_run(recorded: dict[str, Any], run: RunConfig, *, reused: bool) -> Finishe
         reused=reused,
         stale=any(recorded["code"][stage] != code_hash(stage, run.model) for stage in RECORDED_STAGES),
     )
+    # NaN is below no limit, so that a run whose validation gave none has not learnt where there is a rule
+    learnt = not found.diverged and (limit == math.inf or found.last_validation < limit)
+    return replace(found, learnt=learnt)
 
 
 def scores_of(recorded: dict[str, Any]) -> dict[str, Any]:

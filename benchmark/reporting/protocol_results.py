@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmark.config.protocol import Protocol
 from benchmark.data.kinds import kind_of
-from benchmark.reporting.finished_runs import FinishedRun, read_runs
+from benchmark.reporting.finished_runs import FinishedRun, learnt_below, read_runs
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json
 
@@ -33,6 +33,11 @@ class ProtocolResults:
     def floor(self) -> pd.DataFrame:
         """`floor.csv`, see `read_floor`."""
         return read_floor(self.folder)
+
+    @property
+    def learnt_below(self) -> float:
+        """The validation MSE below which a run has learnt, see `learnt_below` of `finished_runs`."""
+        return learnt_below(self.protocol, self.folder)
 
     @cached_property
     def lpips(self) -> dict[str, Any]:

@@ -18,8 +18,8 @@ RESAMPLES = 2000
 
 
 def reach_and_error(runs: Sequence[FinishedRun]) -> pd.DataFrame:
-    """One row a run that did not diverge and a measure: its `reach`, `log_reach` and `mse`, NaN where it has none."""
-    trained = [run for run in runs if run.config and not run.diverged]
+    """One row a run that has learnt and a measure: its `reach`, `log_reach` and `mse`, NaN where it has none."""
+    trained = [run for run in runs if run.config and run.learnt and not run.diverged]
     rows = [
         (run.variant, measure, run.probe["trained"][measure]["reach"] or math.nan, float(run.scores["mse"]))
         for run in trained

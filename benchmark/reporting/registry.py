@@ -137,11 +137,12 @@ TABLES = {
         title="How far back gradients reach",
         made_by="tables.gradients:probe_table",
         question=REACH,
-        caption="*Reach* is the norm of the gradient of the last predicted frame's squared error at the first context"
-        " frame over that at the last one: 1 says that the first frame matters as much as the last, 0.01 a hundredth of"
-        " it. *Half-life* is the number of frames over which the norm halves; ``no decay`` where a fit cannot tell its"
-        " slope from 0. *Openness* is the mean of the highway's carry gate (1 - S), the share of its past that it keeps"
-        " each step. Columns come before and after training; brackets are 95 % intervals over seeds.",
+        caption="*Slope* says how fast the gradient of the last predicted frame's squared error falls with the age of"
+        " a context frame, in powers of two per frame, between the second and the last but one: at -1 its norm halves"
+        " with each frame, at 0 it does not decay. *X1 / XK* is the norm at the first context frame over that at the"
+        " last one, two frames that are special. Both stand beside runs that have learnt alone. *Openness* is the mean"
+        " of the highway's carry gate (1 - S), the share of its past that it keeps each step. Columns come before and"
+        " after training; brackets are 95 % intervals over seeds.",
         applies=always,
     ),
     "memory": Output(
@@ -161,9 +162,20 @@ TABLES = {
         title="Effect on reach",
         made_by="tables.reach_effects:reach_effects_table",
         question=REACH,
-        caption="By how many times a variant has the reach, or the half-life, of its reference: paired by seed and"
-        " clips, on a logarithmic scale, with 95 % t interval. Above 1, gradients reach further back; an interval that"
-        " holds 1 tells nothing apart. All of it is exploratory, with no test.",
+        caption="How much a variant changes the slope of the gradient's norm over the context (Δ, above 0: gradients"
+        " reach further back) and the norm at the first frame over that at the last (×, above 1), against its"
+        " reference: paired by seed and clips, with 95 % t interval. An interval that holds 0, or 1, tells nothing"
+        " apart. All of it is exploratory, with no test.",
+        applies=always,
+    ),
+    "reach_definitions": Output(
+        title="Effect on reach by definition",
+        made_by="tables.reach_effects:reach_definitions_table",
+        question=REACH,
+        caption="The same effect by six definitions of reach, the headline first. A result that holds for one column"
+        " and not for its neighbours hangs on single frames: X1 is the frame at which all states are zero, XK the one"
+        " before the network reads its own predictions. Δ above 0 and × above 1: gradients reach further back."
+        " Exploratory.",
         applies=always,
     ),
     "reach_error": Output(
@@ -209,7 +221,7 @@ TABLES = {
         question=SCORES,
         caption="Error on *validation* clips by learning rate, for variants that differ in nothing else; lower is"
         " better and the best of a row is bold. Rates are chosen here and never on test clips. A best rate at the edge"
-        " of the grid says that the grid may be too narrow.",
+        " of the grid asks for one more; a cell says how many of its runs failed.",
         applies=lambda protocol: trains(protocol) and rate_groups(protocol),
     ),
 }
@@ -354,7 +366,9 @@ FIGURES = {
         caption="Reach by training step (step 0: untrained), one column a cell, one line a variant; axes are"
         " logarithmic, that of steps from its second tick on. It shows whether reach is learnt or was there from the"
         " initial weights. The second row puts a fixed random direction in place of the error, whose gradients shrink"
-        " as a model improves. Geometric mean over clips and seeds, band: 95 % t interval over seeds.",
+        " as a model improves. Thin lines mark where the training itself changes: the peak of the learning rate, and"
+        " the step from which the horizon shows no true frame. A turn of all variants at the peak says nothing of a"
+        " cell. Geometric mean over clips and seeds of runs that have learnt, band: 95 % t interval over seeds.",
         applies=probed_in_training,
     ),
     "openness_over_training": Output(
@@ -365,7 +379,8 @@ FIGURES = {
         " the share of gates that are saturated: a sigmoid below 0.05 or above 0.95, a tanh whose size exceeds 0.9. A"
         " saturated gate passes hardly any gradient. Mean over units, steps, clips and seeds, of the saturated ones"
         " over layers and gates too; band: 95 % t interval over seeds. The axis of steps is logarithmic from its second"
-        " tick on.",
+        " tick on. Thin lines mark the peak of the learning rate and the step from which the horizon shows no true"
+        " frame.",
         applies=probed_in_training,
     ),
     "slots": Output(

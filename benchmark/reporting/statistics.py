@@ -76,15 +76,37 @@ def sign_flip(differences: Sequence[float]) -> float:
 
     From 17 differences on, by 65,536 draws of signs from a fixed seed.
     """
+    return _by_signs(differences, "two-sided")
+
+
+def _by_signs(differences: Sequence[float] | np.ndarray, alternative: str) -> float:
     found = stats.permutation_test(
         (np.asarray(differences),),
         lambda sample, axis: sample.mean(axis=axis),
         permutation_type="samples",
         vectorized=True,
         n_resamples=_ALL_SIGNS,
+        alternative=alternative,
         rng=np.random.default_rng(0),
     )
     return float(found.pvalue)
+
+
+def not_equivalent(differences: Sequence[float], margin: float) -> float:
+    """p of the hypothesis that the true difference lies at or beyond `margin`, on either side: two one-sided tests.
+
+    Each is the exact one-sided sign-flip test of the differences moved by the margin; the larger p counts (Schuirmann
+    1987). A small p says that the difference is smaller than the margin, whichever its sign. NaN below three pairs.
+    """
+    if len(differences) < SMALLEST_N or not np.isfinite(differences).all():
+        return math.nan
+    found = np.asarray(differences)
+    return max(one_sided_sign_flip(margin - found), one_sided_sign_flip(margin + found))
+
+
+def one_sided_sign_flip(differences: Sequence[float] | np.ndarray) -> float:
+    """p of the hypothesis that the differences are not above 0, by trying all signs as `sign_flip` does."""
+    return _by_signs(differences, "greater")
 
 
 def holm(p: Sequence[float]) -> list[float]:

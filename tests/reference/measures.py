@@ -1,4 +1,4 @@
-"""Eq. 10 to 13 and 18 to 21 of docs/equations.md in plain loops; shares nothing with `benchmark`."""
+"""Eq. 10 to 13b and 18 to 21 of docs/equations.md in plain loops; shares nothing with `benchmark`."""
 
 import math
 from collections.abc import Callable
@@ -137,3 +137,43 @@ def lyapunov(step: Callable, state: np.ndarray, directions: np.ndarray, warm_up:
             orthonormal.append(pushed / length)
         directions, state = np.stack(orthonormal, axis=1), step(state)
     return sorted(logs, reverse=True)
+
+
+def mean_curve(norms):
+    """Geometric mean over clips, from norms (B, K)."""
+    clips, frames = norms.shape
+    return [math.prod(norms[b, t] for b in range(clips)) ** (1 / clips) for t in range(frames)]
+
+
+def inner_slope(norms):
+    """Eq. 13b."""
+    curve = mean_curve(norms)
+    places = [(len(curve) - t, math.log2(curve[t - 1])) for t in range(2, len(curve))]
+    mean_age, mean_level = (sum(column) / len(places) for column in zip(*places, strict=True))
+    spread = sum((age - mean_age) ** 2 for age, _ in places)
+    return sum((age - mean_age) * (level - mean_level) for age, level in places) / spread
+
+
+def second_over_last(norms):
+    """Eq. 12b."""
+    curve = mean_curve(norms)
+    return curve[1] / curve[-1]
+
+
+def first_three_over_last(norms):
+    """Eq. 12c."""
+    curve = mean_curve(norms)
+    return (curve[0] + curve[1] + curve[2]) / (curve[-3] + curve[-2] + curve[-1])
+
+
+def next_three_over_last(norms):
+    """Eq. 12d."""
+    curve = mean_curve(norms)
+    return (curve[1] + curve[2] + curve[3]) / (curve[-3] + curve[-2] + curve[-1])
+
+
+def share_of_older_half(norms):
+    """Eq. 12e."""
+    curve = mean_curve(norms)
+    older = sum(norm for t, norm in enumerate(curve, start=1) if t <= len(curve) / 2)
+    return older / sum(curve)

@@ -9,7 +9,7 @@ import torch
 
 from benchmark.config.sections import TrainingConfig
 from benchmark.data.tensors import to_float
-from benchmark.evaluation.gradient_decay import decay
+from benchmark.evaluation.gradient_decay import FURTHER, decay
 from benchmark.evaluation.gradient_probe import (
     MEASURES,
     directions,
@@ -173,3 +173,33 @@ def test_half_life_of_a_norm_that_halves_every_two_frames_is_two():
     assert found["half_life"] == pytest.approx(2, rel=1e-12)
     assert found["reach"] == pytest.approx(0.25, rel=1e-12)
     assert decay(norms.iloc[:, ::-1])["half_life"] is None
+
+
+@pytest.mark.parametrize("name", FURTHER)
+@pytest.mark.parametrize("frames", [7, 10])
+def test_further_definitions_of_reach_agree_with_the_loops(name, frames):
+    norms = np.random.default_rng(frames).lognormal(size=(3, frames)) * 1.5 ** np.arange(frames)
+    expected = getattr(measures, name)(norms)
+    assert FURTHER[name](np.log(norms).mean(axis=0)) == pytest.approx(expected, rel=1e-12)
+    far = norms * 1e-300  # such norms are measured: their ratios are the same
+    assert FURTHER[name](np.log(far).mean(axis=0)) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "fewest"),
+    zip(FURTHER, [4, 3, 6, 7, 2], strict=True),
+)
+def test_a_definition_of_reach_is_nan_where_frames_are_too_few_or_a_norm_is_none(name, fewest):
+    curve = np.linspace(-1, 0, fewest)
+    assert np.isfinite(FURTHER[name](curve))
+    assert np.isnan(FURTHER[name](curve[1:]))
+    for place, value in [(0, -np.inf), (-1, np.nan), (fewest // 2, np.inf)]:
+        spoilt = curve.copy()
+        spoilt[place] = value
+        assert np.isnan(FURTHER[name](spoilt))
+
+
+def test_the_slope_leaves_out_both_ends_and_is_minus_one_where_norms_halve_with_each_frame_of_age():
+    curve = np.log(2) * np.arange(8.0)
+    curve[[0, -1]] = [50, -50]
+    assert FURTHER["inner_slope"](curve) == pytest.approx(-1, rel=1e-12)

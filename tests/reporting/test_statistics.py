@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.reporting.statistics import best, given_these_seeds, holm, paired, sign_flip, summarise_seeds
+from benchmark.reporting.statistics import (
+    best,
+    given_these_seeds,
+    holm,
+    not_equivalent,
+    one_sided_sign_flip,
+    paired,
+    sign_flip,
+    summarise_seeds,
+)
 
 
 def test_three_seeds_have_the_t_interval_of_scipy():
@@ -72,6 +81,30 @@ def test_two_pairs_get_no_p():
 def test_sign_flip_never_alarms_more_often_than_its_level():
     sizes = np.array([0.2, 1.0, 0.5, 2.0, 0.7, 0.1, 1.3])
     p = np.array([sign_flip((sizes * signs).tolist()) for signs in product((1, -1), repeat=7)])
+    for level in np.unique(p):
+        assert np.mean(p <= level) <= level + 1e-12
+
+
+def test_one_sided_p_is_the_share_of_signs_with_a_mean_at_least_as_large():
+    pairs = np.array([0.3, -0.1, 0.8, 0.4, 0.25])
+    means = [np.mean(pairs * signs) for signs in product((1, -1), repeat=5)]
+    expected = np.mean([mean >= pairs.mean() - 1e-12 for mean in means])
+    assert one_sided_sign_flip(pairs) == pytest.approx(expected, abs=1e-12)
+
+
+def test_small_differences_are_equivalent_and_large_or_few_ones_are_not():
+    small = [0.1, -0.2, 0.05, 0.15, -0.1, 0.2, -0.05, 0.0]
+    assert not_equivalent(small, 0.5) == pytest.approx(1 / 2**8)
+    assert not_equivalent([one + 0.5 for one in small], 0.5) > 0.3
+    assert not_equivalent([one - 0.5 for one in small], 0.5) > 0.3
+    assert not_equivalent([-one for one in small], 0.17) == pytest.approx(not_equivalent(small, 0.17))
+    assert math.isnan(not_equivalent([0.0, 0.0], 0.5))
+    assert math.isnan(not_equivalent([0.0, 0.0, math.inf], 0.5))
+
+
+def test_a_difference_of_the_margin_is_called_equivalent_no_more_often_than_the_level():
+    sizes, margin = np.array([0.2, 1.0, 0.5, 2.0, 0.7, 0.1, 1.3]), 5.0
+    p = np.array([not_equivalent((margin + sizes * signs).tolist(), margin) for signs in product((1, -1), repeat=7)])
     for level in np.unique(p):
         assert np.mean(p <= level) <= level + 1e-12
 

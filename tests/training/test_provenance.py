@@ -71,6 +71,7 @@ CHAIN = [
     ("plan", ["--counts-only"]),
     ("data", []),
     ("floor", ["--clips", "2"]),
+    ("baselines", []),
     ("backbone", []),
     ("train", RUN),
     *(("evaluate", ["--variant", name, "--seed", "0"]) for name in OF_ANY_CLIPS),
@@ -113,6 +114,11 @@ EXEMPT = {
         "benchmark/data/moving_digits/occlusion.py": "hides digits in training and evaluation",
     },
     "floor": CLIPS,
+    "baselines": CLIPS
+    | {
+        "benchmark/training/": "read with the clips of a training, trains nothing",
+        "models/": "as benchmark/training",
+    },
     "backbone": {},
     "train": CLIPS
     | {

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+import yaml
 
 from benchmark.__main__ import main
 from benchmark.data.moving_digits.stream import ClipStream
@@ -128,9 +129,9 @@ def test_a_stack_goes_on_from_checkpoints_and_a_seed_joins_later(runs, results, 
 
 
 def test_the_command_takes_several_seeds(make_protocol, results, tmp_path, capsys, sizes):
-    import yaml
 
-    values = make_protocol(variants=["convlstm"], seeds=SEEDS, training={"batch_size": 32}).model_dump(mode="json", exclude_none=True)
+    protocol = make_protocol(variants=["convlstm"], seeds=SEEDS, training={"batch_size": 32})
+    values = protocol.model_dump(mode="json", exclude_none=True)
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(values))
     options = ["train", "--protocol", str(file), "--results-dir", str(results), "--variant", "convlstm"]

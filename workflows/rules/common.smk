@@ -11,6 +11,7 @@ from snakemake.utils import min_version
 from benchmark.config.code_sources import ROOT
 from benchmark.config.probe_stages import trains
 from benchmark.config.protocol import load_protocol
+from benchmark.config.rates import check_chosen
 from benchmark.config.variants import BASELINE_SEED, BASELINES
 from benchmark.config import workflow as rule_parts
 from benchmark.reporting import published_records
@@ -56,6 +57,7 @@ def begin():
             check_for_cluster()
         else:
             resolve_device(DEVICE, WHERE_DEVICE, by_driver_alone=True)
+        check_chosen(PROTOCOL.name, PROTOCOL.rates)
         LOCK.enter_context(hold(CONFIG.results_dir / PROTOCOL.name))
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -1,4 +1,4 @@
-"""The scores and the gradients of one run, and the error that the best predictor would have."""
+"""The scores and the gradients of one run; the error of the best predictor, and of the baselines on validation clips."""
 
 
 rule evaluate:
@@ -27,6 +27,28 @@ rule evaluate:
         identity=identity("evaluation"),
     shell:
         "python -m benchmark evaluate {params.options} --variant {wildcards.variant} --seed {wildcards.seed} > {log:q} 2>&1"
+
+
+if PROTOCOL.learnt:
+
+    rule baselines:
+        input:
+            rule_parts.stage_sources(PROTOCOL, "baselines"),
+            data_files(),
+        output:
+            baseline_files(),
+        log:
+            f"{FOLDER}/logs/baselines.log",
+        benchmark:
+            f"{FOLDER}/benchmarks/baselines.tsv"
+        conda:
+            "../../environment.yml"
+        params:
+            options=untracked(OPTIONS.place),
+            data=PROTOCOL.data.model_dump(mode="json"),
+            names=PROTOCOL.baselines,
+        shell:
+            "python -m benchmark baselines {params.options} > {log:q} 2>&1"
 
 
 if PROTOCOL.evaluation.floor:

@@ -72,6 +72,11 @@ def floor_files():
     return [f"{FOLDER}/floor.csv"] if PROTOCOL.evaluation.floor else []
 
 
+def baseline_files():
+    """The error of the baselines on the validation clips, where the protocol says when a run has learnt."""
+    return [f"{FOLDER}/baselines.json"] if PROTOCOL.learnt else []
+
+
 def data_origin():
     """What decides the clips besides the protocol's data section: files of videos, for instance."""
     return kind_of(PROTOCOL.data).origin(PROTOCOL, CONFIG.data_dir, CONFIG.download)

@@ -48,6 +48,7 @@ rule tables:
         rule_parts.stage_sources(PROTOCOL, "tables"),
         records(),
         floor_files(),
+        baseline_files(),
         f"{FOLDER}/plan.csv",
     output:
         tables(),
@@ -74,6 +75,7 @@ rule figures:
         rule_parts.stage_sources(PROTOCOL, "figures"),
         records(),
         floor_files(),
+        baseline_files(),
     output:
         figures(),
         expand(

@@ -43,8 +43,12 @@ ERROR = Measure(METRICS["mse"].head, lambda run: float(run.scores["mse"]))
 
 
 def reach_measure(stage: str, words: str) -> Measure:
-    """Reach at a stage; None where a norm is 0 or not finite."""
-    return Measure(f"reach {words}", lambda run: run.probe[stage]["residual"]["reach"], log=True)
+    """Reach at a stage; None where a norm is 0 or not finite, and after training of a run that has not learnt."""
+
+    def reach(run: FinishedRun) -> float | None:
+        return run.probe[stage]["residual"]["reach"] if run.learnt or stage == "init" else None
+
+    return Measure(f"reach {words}", reach, log=True)
 
 
 def openness_measure(stage: str, words: str) -> Measure:

@@ -46,9 +46,17 @@ class FigureData:
         return {int(row["frames_seen"]): row for _, row in rows.iterrows()}
 
     @cached_property
+    def probed(self) -> Setting:
+        """Of figures of gradients: the variants of `readable` of which a run has learnt; the others are named."""
+        learnt = {run.variant for run in self.shown if run.learnt}
+        gone = [look.label for variant, look in self.readable.looks.items() if variant not in learnt]
+        sentence = f"No run has learnt: {', '.join(gone)}." if gone else ""
+        return replace(self.readable.only(learnt), left_out=f"{self.readable.left_out} {sentence}".strip())
+
+    @cached_property
     def norms(self) -> pd.DataFrame:
-        """`norms_of` the `shown` runs: the gradient of the last predicted frame's squared error."""
-        return norms_of(self.shown, "residual")
+        """`norms_of` the runs of `probed`: the gradient of the last predicted frame's squared error."""
+        return norms_of([run for run in self.shown if run.variant in self.probed.looks], "residual")
 
 
 def figure_data(protocol: Protocol, runs: Sequence[FinishedRun], floor: pd.DataFrame | None = None) -> FigureData:
@@ -77,6 +85,14 @@ def shown_variants_note(protocol: Protocol) -> str:
 
 
 def norms_of(runs: Sequence[FinishedRun], *measures: str) -> pd.DataFrame:
-    """`FinishedRun.norms` of some measures, of all `runs` with their variant and seed; nothing if there are none."""
-    tables = [run.norms[run.norms["measure"].isin(measures)].assign(variant=run.variant, seed=run.seed) for run in runs]
+    """`FinishedRun.norms` of some measures, of all `runs` with their variant and seed; nothing if there are none.
+
+    Of a run that has not learnt, what was measured before training alone.
+    """
+    tables = [
+        run.norms[run.norms["measure"].isin(measures) & (run.learnt | (run.norms["stage"] == "init"))].assign(
+            variant=run.variant, seed=run.seed
+        )
+        for run in runs
+    ]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

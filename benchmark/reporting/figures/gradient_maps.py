@@ -36,7 +36,7 @@ PATHS = {
 
 def gradient_heatmap(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Layer x time of the gradient norm of H and, where it sits between two layers, of the highway's Z."""
-    norms, setting = data.norms, data.readable
+    norms, setting = data.norms, data.probed
     stage, words = setting.last_stage
     title = f"{title}, {words}"
     if not setting.looks:
@@ -119,13 +119,13 @@ def draw_map(
 
 def gradient_paths(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Norm with respect to the context frames: all of it, through memory alone, through generated frames alone."""
-    setting = data.readable
+    setting = data.probed
     stage, words = setting.last_stage
     title = f"{title}, {words}"
     if not setting.looks:
         empty_figure(title, "Every run diverged.", setting, paths)
         return
-    norms = norms_of(data.shown, *PATHS)
+    norms = norms_of([run for run in data.shown if run.variant in setting.looks], *PATHS)
     norms = norms[(norms["stage"] == stage) & (norms["state"] == "X")]
     with page(paths, height=1.35 * math.ceil(len(setting.looks) / panel_columns(len(setting.looks))) + 0.35) as figure:
         drawn: dict[str, list[float]] = {measure: [] for measure in PATHS}

@@ -39,15 +39,15 @@ UNTRAINED_LINE = (0, (3, 1.2))
 
 def gradient_norm(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Every variant in one panel a state, before and after training, relative to the last context frame."""
-    if data.readable.looks:
-        draw_states(data.norms, data.readable, title, paths, ideal_line=has_ideal_line(data.protocol))
+    if data.probed.looks:
+        draw_states(data.norms, data.probed, title, paths, ideal_line=has_ideal_line(data.protocol))
     else:
-        empty_figure(title, "Every run diverged.", data.readable, paths)
+        empty_figure(title, "Every run diverged.", data.probed, paths)
 
 
 def state_gradient(data: FigureData, state: str, highway: bool, paths: Sequence[Path]) -> None:
     """`gradient_norm` of one state, of the variants with a `highway` or of those without one."""
-    norms, setting, title = data.norms, data.readable, f"Gradient of {STATES[state]}"
+    norms, setting, title = data.norms, data.probed, f"Gradient of {STATES[state]}"
     if len(norms):
         with_highway = set(norms.loc[norms["state"] == "Z", "variant"])
         norms = norms[(norms["state"] == state) & (norms["variant"].isin(with_highway) == highway)]
@@ -110,7 +110,7 @@ def relative_to(context: int, rows: pd.DataFrame) -> pd.DataFrame:
 
 def gradient_norm_layers(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """H by layer and Z, one panel a variant, before and after training."""
-    norms, setting = data.norms, data.readable
+    norms, setting = data.norms, data.probed
     if not setting.looks:
         empty_figure(title, "Every run diverged.", setting, paths)
         return

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from benchmark.config.probe_stages import ENDS
 from benchmark.reporting.figures.figure_data import FigureData
-from benchmark.reporting.figures.reach import draw_by_cell
+from benchmark.reporting.figures.reach import draw_by_cell, turning_handles
 from benchmark.reporting.figures.style import (
     Look,
     draw_seeds,
@@ -32,8 +32,8 @@ OPENNESS_AXIS = "openness of the highway:\nmean of 1 \N{MINUS SIGN} S"
 
 def openness_by_frame(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Openness of the highway by frame of the variants that have one; after training in full, before it dashed."""
-    setting = data.readable
-    runs = [run for run in data.shown if run.config and run.config.model.highway_slot]
+    setting = data.probed
+    runs = [run for run in data.shown if run.learnt and run.config and run.config.model.highway_slot]
     shown = {variant: look for variant, look in setting.looks.items() if variant in {run.variant for run in runs}}
     if not runs:
         empty_figure(title, "No variant shown here has a highway.", setting, paths)
@@ -80,7 +80,8 @@ def openness_over_training(data: FigureData, title: str, paths: Sequence[Path]) 
         for first, *_ in draw_by_cell(figure, data, rows):  # bands may leave what a share can be
             low, high = first.get_ylim()
             first.set_ylim(max(low, 0), min(high, 1))
-        finish(figure, title, [setting.seed_note("mean", interval="band")], handles(setting.looks))
+        legend = [*handles(setting.looks), *turning_handles(data.protocol)]
+        finish(figure, title, [setting.seed_note("mean", interval="band")], legend)
 
 
 def mean_openness(run: FinishedRun, stage: str) -> float | None:

@@ -33,6 +33,8 @@ from benchmark.reporting.finished_runs import FinishedRun
 from benchmark.reporting.reach_and_error import COTANGENTS, correlation, reach_and_error, usable_points, variant_means
 from benchmark.reporting.tables.rendering import interval
 
+PEAK = 0.3
+"""Share of the steps after which the learning rate of one-cycle is largest, as PyTorch's `OneCycleLR` has it."""
 StageValue = Callable[[FinishedRun, str], float | None]
 """A number of a run at a stage; None where it has none."""
 
@@ -130,7 +132,8 @@ def reach_over_training(data: FigureData, title: str, paths: Sequence[Path]) -> 
     with page(paths, height=3.6) as figure:
         for axes in draw_by_cell(figure, data, rows, log=True).flat:
             axes.set_yscale("log")
-        finish(figure, title, [setting.seed_note("geometric mean", interval="band")], handles(setting.looks))
+        legend = [*handles(setting.looks), *turning_handles(data.protocol)]
+        finish(figure, title, [setting.seed_note("geometric mean", interval="band")], legend)
 
 
 def draw_by_cell(figure: Figure, data: FigureData, rows: Mapping[str, StageValue], *, log: bool = False) -> np.ndarray:
@@ -171,16 +174,34 @@ def draw_over_training(
         steps = [own[0].probe[stage]["step"] for stage in stages(protocol)]
         ticks |= dict.fromkeys(steps)
         table = pd.DataFrame(
-            [[value(run, stage) for stage in stages(protocol)] for run in own], columns=steps, dtype=float
+            [[value(run, stage) for stage in stages(protocol)] for run in own if run.learnt], columns=steps, dtype=float
         )
         if table.notna().any(axis=None):
             draw_seeds(axes, table, look, number, log=log)
+    for step, style in turning_points(protocol).values():
+        axes.axvline(step, zorder=0, **style)
     axes.set_xscale("symlog", linthresh=min(step for step in ticks if step), linscale=0.5)
     places = sorted(ticks)
     close = [2 * step > after > step for step, after in pairwise(places)]
     axes.set_xticks(places, ["" if near else str(step) for step, near in zip(places, [*close, False], strict=True)])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def turning_points(protocol: Protocol) -> dict[str, tuple[float, dict[str, Any]]]:
+    """Steps at which the training itself changes, by what a legend says of them, each with keywords for its line."""
+    training, thin = protocol.training, {"color": GREY, "linewidth": 0.9}
+    found: dict[str, tuple[float, dict[str, Any]]] = {}
+    if training.schedule == "one-cycle":
+        found["peak of the learning rate"] = (PEAK * training.steps, thin | {"linestyle": ":"})
+    if training.sampling.kind != "none":
+        found["end of sampling"] = (training.sampling.stop, thin | {"linestyle": (0, (6, 3))})
+    return found
+
+
+def turning_handles(protocol: Protocol) -> list[Line2D]:
+    """Entries of the legend for `turning_points`."""
+    return [Line2D([], [], label=words, **style) for words, (_, style) in turning_points(protocol).items()]
 
 
 def log_reach(measure: str) -> StageValue:

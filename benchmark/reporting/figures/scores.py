@@ -117,8 +117,8 @@ def differences(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     groups = {group.variant: group for group in by_variant(list(runs))}
     names = scored(protocol, runs)
     rows = [
-        difference_row(groups[one], groups[other], names, setting, [primary.metric] * (one in primary.pairs))
-        for one, other in protocol.references().items()
+        difference_row(groups[one], groups[other], names, setting, [primary.metric] * (primary.pairs.get(one) == other))
+        for one, other in protocol.comparisons()
     ]
     if not rows:
         empty_figure(title, "No variant of this protocol has a reference.", setting, paths)

@@ -1,22 +1,42 @@
 """The table of paired differences: each variant against its reference, same seeds, same clips."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol
+from benchmark.config.sections import PrimaryConfig
 from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
 from benchmark.reporting.protocol_results import ProtocolResults
-from benchmark.reporting.statistics import LEVEL, SMALLEST_N, Difference, Summary, given_these_seeds, holm, paired
-from benchmark.reporting.tables.notes import data_note, definition_note, diverged_notes, gap_notes, seed_note
+from benchmark.reporting.statistics import (
+    LEVEL,
+    SMALLEST_N,
+    Difference,
+    differences,
+    given_these_seeds,
+    holm,
+    not_equivalent,
+    paired,
+)
+from benchmark.reporting.tables.notes import (
+    data_note,
+    definition_note,
+    diverged_notes,
+    gap_notes,
+    learnt_notes,
+    seed_note,
+)
 from benchmark.reporting.tables.rendering import MISSING, Table, interval, number
 from benchmark.reporting.tables.scores import measured_columns
 
 TOO_SMALL = "n too small"
 COLUMNS = ["variant", "reference", "metric", "primary", "n", "difference", "sd", "low", "high", "p", "floor", "p_holm"]
-COLUMNS += ["clips_low", "clips_high"]
+COLUMNS += ["margin", "p_not_equivalent", "p_not_equivalent_holm", "clips_low", "clips_high"]
 
 
 def comparison_table(results: ProtocolResults, title: str) -> Table:
@@ -24,39 +44,87 @@ def comparison_table(results: ProtocolResults, title: str) -> Table:
     protocol, runs = results.protocol, results.runs
     names = measured_columns(results)
     groups = {group.variant: group for group in by_variant(runs)}
-    primary, tested = protocol.primary.pairs, protocol.primary.metric
-    pairs = [(groups[variant], groups[reference]) for variant, reference in protocol.references().items()]
-    found = {
-        (one.variant, name): paired(one.scores(name), other.scores(name)) for one, other in pairs for name in names
-    }
-    adjusted = adjust({variant: found[variant, tested] for variant in primary})
+    primary, metric = protocol.primary, protocol.primary.metric
+    pairs = [(groups[variant], groups[reference]) for variant, reference in protocol.comparisons()]
+    tests = primary_tests(protocol, groups)
     values, cells = [], []
     for one, other in pairs:
-        kind = "primary" if one.variant in primary else "exploratory"
-        cell = {"Variant": one.label, "Reference": other.label, "Test": kind}
-        cell["Pairs"] = pairs_cell(one, other, found[one.variant, tested])
+        test = tests.get((one.variant, other.variant))
+        found = {name: paired(one.scores(name), other.scores(name)) for name in names}
+        cell = {"Variant": one.label, "Reference": other.label, "Test": "primary" if test else "exploratory"}
+        cell["Pairs"] = pairs_cell(one, other, paired(one.scores(metric), other.scores(metric)).n, kept=True)
         for name in names:
-            difference, p_holm = found[one.variant, name], adjusted.get(one.variant, math.nan)
-            is_test = one.variant in primary and name == tested
-            row = {"variant": one.variant, "reference": other.variant, "metric": name, "primary": is_test}
-            row |= {"n": difference.n, "difference": difference.mean}
-            row |= {key: getattr(difference, key) for key in ("sd", "low", "high", "p", "floor")}
-            row["p_holm"] = p_holm if is_test else math.nan
-            row["clips_low"], row["clips_high"] = given_these_seeds(per_clip(one, other, name))
-            values.append(row)
-            cell[f"Δ {METRICS[name].head}"] = interval(
-                difference.mean, difference.low, difference.high, METRICS[name].decimals, signed=True
-            )
-            if is_test:
-                cell[f"p ({name.upper()})"] = p_cell(difference, difference.p)
-                cell["p, Holm"] = p_cell(difference, p_holm, star=True)
-            elif name == tested:
-                cell[f"p ({name.upper()})"] = cell["p, Holm"] = MISSING
+            values.append(comparison_row(one, other, name, found[name], test if name == metric else None, primary))
+            mean, low, high = (getattr(found[name], key) for key in ("mean", "low", "high"))
+            cell[f"Δ {METRICS[name].head}"] = interval(mean, low, high, METRICS[name].decimals, signed=True)
+            if name == metric:
+                cell |= cells_of_tests(test, found[name], primary)
         cells.append(cell)
     if not pairs:
         cells = [{"Variant": "No variant of this protocol has its reference here."}]
-    notes = comparison_notes(protocol, names, runs)
+    notes = [*comparison_notes(protocol, names, runs), *learnt_notes(results)]
     return Table(title, pd.DataFrame(values, columns=COLUMNS), pd.DataFrame(cells), notes)
+
+
+@dataclass(frozen=True)
+class PairTests:
+    """The two tests of a primary pair, each with its p after Holm over all of them."""
+
+    p_holm: float
+    p_not_equivalent: float
+    p_not_equivalent_holm: float
+
+
+def primary_tests(protocol: Protocol, groups: dict[str, VariantRuns]) -> dict[tuple[str, str], PairTests]:
+    """Variant and reference of each primary pair -> its tests; made only when all seeds are in, see `read_runs`."""
+    primary, metric = protocol.primary, protocol.primary.metric
+    scores = {pair: [groups[name].scores(metric) for name in pair] for pair in primary.pairs.items()}
+    found = {pair: paired(*both) for pair, both in scores.items()}
+    p = [found[pair].p for pair in scores]
+    same = [
+        not_equivalent(differences(*both), primary.margin) if primary.margin else math.nan for both in scores.values()
+    ]
+    adjusted = zip(found, adjust(p), same, adjust(same), strict=True)
+    return {pair: PairTests(*each) for pair, *each in adjusted}
+
+
+def comparison_row(
+    one: VariantRuns, other: VariantRuns, metric: str, found: Difference, test: PairTests | None, primary: PrimaryConfig
+) -> dict[str, Any]:
+    """A row of the CSV; p of every pair and metric, after Holm of the tested ones alone."""
+    row: dict[str, Any] = {"variant": one.variant, "reference": other.variant, "metric": metric}
+    row |= {"primary": test is not None, "n": found.n, "difference": found.mean}
+    row |= {key: getattr(found, key) for key in ("sd", "low", "high", "p", "floor")}
+    row["margin"] = primary.margin if metric == primary.metric and primary.margin else math.nan
+    for key in ("p_holm", "p_not_equivalent", "p_not_equivalent_holm"):
+        row[key] = getattr(test, key) if test else math.nan
+    row["clips_low"], row["clips_high"] = given_these_seeds(per_clip(one, other, metric))
+    return row
+
+
+def cells_of_tests(test: PairTests | None, found: Difference, primary: PrimaryConfig) -> dict[str, str]:
+    """p, p after Holm and, where the protocol has a margin, p of the test for equivalence and what was found."""
+    heads = {f"p ({primary.metric.upper()})": "p", "p, Holm": "p_holm"}
+    cells = dict.fromkeys(heads, MISSING)
+    if test:
+        cells = {head: p_cell(found, getattr(test, key, found.p), star=key != "p") for head, key in heads.items()}
+    if primary.margin is None:
+        return cells
+    head = f"p (Δ beyond ±{primary.margin:g}), Holm"
+    cells[head] = p_cell(found, test.p_not_equivalent_holm, star=True) if test else MISSING
+    return cells | {"Finding": finding(test, found, primary.margin)}
+
+
+def finding(test: PairTests | None, found: Difference, margin: float) -> str:
+    """What may be said of a pair: by its tests where it is primary, else where its interval lies."""
+    if math.isnan(found.low):
+        return TOO_SMALL
+    if test:
+        differs, equivalent = test.p_holm <= LEVEL, test.p_not_equivalent_holm <= LEVEL
+    else:
+        differs, equivalent = found.low > 0 or found.high < 0, -margin < found.low and found.high < margin
+    said = {(True, False): "differs", (False, True): "equivalent", (True, True): "differs by less than the margin"}
+    return said.get((differs, equivalent), "not settled") + ("" if test else ", by its interval")
 
 
 def comparison_notes(protocol: Protocol, names: list[str], runs: list[FinishedRun]) -> list[str]:
@@ -76,6 +144,7 @@ def comparison_notes(protocol: Protocol, names: list[str], runs: list[FinishedRu
         "Δ: the variant minus its reference, mean over seeds of paired differences (same seed, same clips, same order),"
         f" with 95 % t interval from {SMALLEST_N} pairs on; below 0 is better where the arrow points down.",
         tests,
+        *equivalence_notes(primary),
         "Exploratory: effect and interval, no test.",
         "The CSV has p and floor for every metric, and clips_low, clips_high: a bootstrap interval over test clips,"
         " given these seeds, that says nothing about other seeds.",
@@ -87,13 +156,23 @@ def comparison_notes(protocol: Protocol, names: list[str], runs: list[FinishedRu
     ]
 
 
-def adjust(tests: dict[str, Difference]) -> dict[str, float]:
-    """Variant -> p after Holm over all primary pairs; a pair without p counts in the family as 1."""
-    p = [1.0 if math.isnan(test.p) else test.p for test in tests.values()]
-    return {
-        name: math.nan if math.isnan(test.p) else value
-        for (name, test), value in zip(tests.items(), holm(p), strict=True)
-    }
+def equivalence_notes(primary: PrimaryConfig) -> list[str]:
+    """How to read the tests for equivalence; empty where the protocol names no margin."""
+    if primary.margin is None:
+        return []
+    return [
+        f"Δ beyond ±{primary.margin:g}: the larger p of two exact one-sided sign-flip tests that the difference lies"
+        " at or beyond the margin, on either side, that the protocol names; Holm over the primary pairs. Small: the"
+        " two are equivalent.",
+        "Finding: of a primary pair by its tests; of others by whether the interval excludes 0 or lies within the"
+        " margin.",
+    ]
+
+
+def adjust(p: Sequence[float]) -> list[float]:
+    """p after Holm over all primary pairs; a pair without p counts in the family as 1 and stays without."""
+    adjusted = holm([1.0 if math.isnan(one) else one for one in p])
+    return [math.nan if math.isnan(one) else value for one, value in zip(p, adjusted, strict=True)]
 
 
 def p_cell(difference: Difference, p: float, *, star: bool = False) -> str:
@@ -103,10 +182,15 @@ def p_cell(difference: Difference, p: float, *, star: bool = False) -> str:
     return number(p, 4) + "*" * (star and p <= LEVEL)
 
 
-def pairs_cell(one: VariantRuns, other: VariantRuns, difference: Summary) -> str:
-    """The number of pairs, and of runs that have lost their partner by divergence."""
-    lost = one.lost_pairs(other)
-    return f"{difference.n} ({lost} lost to divergence)" if lost else str(difference.n)
+def pairs_cell(one: VariantRuns, other: VariantRuns, n: int, *, kept: bool) -> str:
+    """The number n of pairs, and how many were lost to divergence or have a run that has not learnt.
+
+    Args: `kept`: the latter are among the n, not left out.
+    """
+    lost, failed = one.lost_pairs(other), one.unlearnt_pairs(other)
+    said = [f"{lost} lost to divergence"] if lost else []
+    said += [f"{failed} {'with a run that has' if kept else 'left out, a run has'} not learnt"] if failed else []
+    return f"{n} ({', '.join(said)})" if said else str(n)
 
 
 def per_clip(one: VariantRuns, other: VariantRuns, metric: str) -> np.ndarray:

@@ -8,30 +8,34 @@ import numpy as np
 import pandas as pd
 
 from benchmark.config.probe_stages import ends, stages
-from benchmark.reporting.finished_runs import VariantRuns, by_variant
+from benchmark.evaluation.gradient_decay import inner_slope
+from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
 from benchmark.reporting.protocol_results import ProtocolResults
-from benchmark.reporting.statistics import Summary, summarise_seeds
-from benchmark.reporting.tables.notes import diverged_notes, reuse_notes, seed_note
+from benchmark.reporting.statistics import summarise_seeds
+from benchmark.reporting.tables.notes import diverged_notes, learnt_notes, reuse_notes, seed_note
 from benchmark.reporting.tables.rendering import MISSING, Table, interval, number
-from benchmark.reporting.tables.scores import seeds_cell
+from benchmark.reporting.tables.scores import learnt_cell, seeds_cell
 
 ENDS = {"": "mean", "_low": "low", "_high": "high"}
 """Ends of the names of columns -> what they hold."""
 MEASURES = {"residual": "", "fixed": "_fixed", "memory": "_memory", "frames": "_frames"}
 """Measure of the probe -> what the names of its columns add."""
+PARTS = ("memory", "frames")
+"""Measures of one way alone, parts of the residual's."""
 FIT = ("slope", "slope_low", "slope_high", "r2")
 STAGE_WORDS = {"init": "untrained", "trained": "trained"}
 """Stage -> its name in the heads of columns."""
 
 
 def probe_table(results: ProtocolResults, title: str) -> Table:
-    """Reach, half-life, openness and saturation: in the CSV at every stage, for people before and after training."""
+    """Slope, reach, openness and saturation: in the CSV at every stage, for people before and after training."""
     protocol, runs = results.protocol, results.runs
     values, cells = [], []
     for group in by_variant([run for run in runs if run.config]):
         rows = {stage: stage_row(group, stage) for stage in stages(protocol)}
-        values += rows.values()
-        cell = {"Model": group.label, "n": seeds_cell(group)}
+        counted = {stage: {"learnt": len(group.probed(stage))} if protocol.learnt else {} for stage in rows}
+        values += [row | counted[stage] for stage, row in rows.items()]
+        cell = {"Model": group.label, "n": seeds_cell(group)} | learnt_cell(protocol, group)
         for stage in ends(protocol):
             cell |= stage_cells(rows[stage], STAGE_WORDS[stage])
         cells.append(cell)
@@ -39,30 +43,37 @@ def probe_table(results: ProtocolResults, title: str) -> Table:
         "Gradient of the summed squared error of the last predicted frame with respect to each context frame, L2 norm"
         f" per clip, float64, on {protocol.probe.clips} test clips; the network feeds on its own predictions. Fixed: of"
         " one random direction of that frame in place of its error.",
-        "Reach: geometric mean over clips and seeds of the norm at the first / at the last context frame, with the"
-        " interval of its logarithm.",
-        "Half-life: from a log-linear fit of the norm over the context; `no decay` where the 95 % interval of the slope"
-        " does not lie below 0 (with the number of seeds where others decay); R² is that fit's, and a low one says that"
-        f" the decay is not exponential. {MISSING}: a norm is 0 or not finite, or there is no highway.",
+        "Slope: of log2 of that norm per frame of age, least squares over context frames 2 to K - 1: frame 1, where all"
+        " states are zero, and frame K, next to the network's own predictions, are left out. At -1 the norm halves with"
+        " each frame of age, at 0 it does not decay.",
+        "X1 / XK: geometric mean over clips and seeds of the norm at the first / at the last context frame, with the"
+        f" interval of its logarithm. {MISSING}: a norm is 0 or not finite, K is too small, or there is no highway.",
+        "Memory alone at XK: norm at the last context frame with the way through generated frames cut, over that of all"
+        " ways; what it lacks comes by ways that change between memory and frames. The CSV has that of frames alone.",
+        "The CSV has the half-life too, in frames, which leaves out seeds whose gradients do not decay (`no_decay`),"
+        " and slope and R² of a fit to all context frames.",
         "Openness: mean of the highway's carry gate (1 - S) over units, steps and clips; 1 keeps the past, 0 replaces"
         " it. Saturated: share of units whose sigmoid lies below 0.05 or above 0.95, or whose tanh beyond 0.9; mean"
         " over layers and gates.",
         seed_note(protocol),
         *reuse_notes(runs),
         *diverged_notes(runs),
+        *learnt_notes(results),
     ]
     return Table(title, pd.DataFrame(values), pd.DataFrame(cells), notes)
 
 
 def stage_row(group: VariantRuns, stage: str) -> dict[str, Any]:
     """The row of the CSV for a variant at a stage; the columns of the residual have no suffix."""
-    probes = [run.probe[stage] for run in group.kept]
+    probes = [run.probe[stage] for run in group.probed(stage)]
     row: dict[str, Any] = {"variant": group.variant, "label": group.label, "n": group.n, "stage": stage}
     row["step"] = max((probe["step"] for probe in probes), default=math.nan)
     for measure, suffix in MEASURES.items():
         found = [probe[measure] for probe in probes if measure in probe]
         reach = summarise_seeds([math.log(one["reach"]) if one["reach"] else math.nan for one in found])
         row |= {f"reach{suffix}{end}": math.exp(getattr(reach, key)) for end, key in ENDS.items()}
+        row |= slope_columns(group.probed(stage), stage, measure, suffix)
+        row |= part_columns(group.probed(stage), stage, measure, suffix) if measure in PARTS else {}
         row |= decay_columns(found, suffix) if measure in ("residual", "fixed") else {}
     openness = summarise_seeds([float(np.mean(probe["openness"])) for probe in probes if probe["openness"]])
     row |= {f"openness{end}": getattr(openness, key) for end, key in ENDS.items()}
@@ -85,21 +96,27 @@ def decay_columns(found: Sequence[dict[str, Any]], suffix: str) -> dict[str, Any
     return row
 
 
+def slope_columns(runs: Sequence[FinishedRun], stage: str, measure: str, suffix: str) -> dict[str, float]:
+    """The slope between the ends of the context, Eq. 13b, over seeds."""
+    curves = [run.frame_curves[stage, measure] for run in runs if (stage, measure) in run.frame_curves]
+    found = summarise_seeds([inner_slope(curve) for curve in curves])
+    return {f"inner_slope{suffix}{end}": getattr(found, key) for end, key in ENDS.items()}
+
+
+def part_columns(runs: Sequence[FinishedRun], stage: str, measure: str, suffix: str) -> dict[str, float]:
+    """Norm at the last context frame by one way alone over that by all ways, geometric mean over seeds."""
+    curves = [run.frame_curves for run in runs if (stage, measure) in run.frame_curves]
+    found = summarise_seeds([curve[stage, measure][-1] - curve[stage, "residual"][-1] for curve in curves])
+    return {f"part{suffix}{end}": math.exp(getattr(found, key)) for end, key in ENDS.items()}
+
+
 def stage_cells(row: dict[str, Any], words: str) -> dict[str, str]:
     """What people see of a row of the CSV."""
-    half = Summary(0, row["half_life"], math.nan, row["half_life_low"], row["half_life_high"])
     return {
-        f"Reach, {words} ↑": interval(*(row[f"reach{end}"] for end in ENDS), 3, significant=True),  # pyright: ignore[reportCallIssue]  # three ends
-        f"Reach, fixed, {words} ↑": interval(*(row[f"reach_fixed{end}"] for end in ENDS), 3, significant=True),  # pyright: ignore[reportCallIssue]  # three ends
-        f"Half-life, {words} (frames) ↑": half_life(half, row["no_decay"]),
-        f"R², {words}": number(row["r2"], 2),
+        f"Slope, {words} ↑": interval(*(row[f"inner_slope{end}"] for end in ENDS), 3, signed=True),  # pyright: ignore[reportCallIssue]  # three ends
+        f"Slope, fixed, {words} ↑": interval(*(row[f"inner_slope_fixed{end}"] for end in ENDS), 3, signed=True),  # pyright: ignore[reportCallIssue]  # three ends
+        f"X1 / XK, {words} ↑": interval(*(row[f"reach{end}"] for end in ENDS), 3, significant=True),  # pyright: ignore[reportCallIssue]  # three ends
+        f"Memory alone at XK, {words}": number(row["part_memory"], 2),
         f"Openness, {words}": number(row["openness"], 2),
         f"Saturated, {words}": number(row["saturated"], 3),
     }
-
-
-def half_life(frames: Summary, no_decay: int) -> str:
-    """Half-life of the seeds that decay, with its interval only where all do, and how many do not."""
-    if not no_decay:
-        return interval(frames.mean, frames.low, frames.high, 2)
-    return "no decay" if math.isnan(frames.mean) else f"{number(frames.mean, 2)} ({no_decay} no decay)"

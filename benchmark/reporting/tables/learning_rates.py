@@ -1,15 +1,13 @@
 """The table of learning rates: at which each network learns best, on validation clips."""
 
-import math
-
 import pandas as pd
 
 from benchmark.config.metrics import METRICS
 from benchmark.config.variant_groups import rate_groups
-from benchmark.reporting.finished_runs import VariantRuns, by_variant
+from benchmark.reporting.finished_runs import by_variant
 from benchmark.reporting.protocol_results import ProtocolResults
-from benchmark.reporting.statistics import Summary, summarise_seeds
-from benchmark.reporting.tables.notes import seed_note
+from benchmark.reporting.rate_choice import Tried, best_of
+from benchmark.reporting.tables.notes import learnt_notes, seed_note
 from benchmark.reporting.tables.rendering import MISSING, Table, bold, interval
 
 
@@ -21,28 +19,23 @@ def rate_table(results: ProtocolResults, title: str) -> Table:
     rates = sorted({rate for one in found for rate in one.numbers})
     values, cells = [], []
     for one in found:
-        members = [(rate, groups[variant]) for rate, variant in one.members]
-        errors = {group.variant: last_validation(group) for _, group in members}
-        # a rate at which some seed diverged is no choice, however well the others did
-        eligible = {name: errors[name].mean for name in errors if not groups[name].diverged}
-        eligible = {name: mean for name, mean in eligible.items() if math.isfinite(mean)}
-        best = min(eligible, key=eligible.get, default=None)  # pyright: ignore[reportCallIssue, reportArgumentType]  # every key is there
-        cell = {"Model": one.label, "n": " or ".join(sorted({f"{group.n}" for _, group in members}))}
+        tried = [Tried(float(rate), groups[variant]) for rate, variant in one.members]
+        best = best_of(tried)
+        cell = {"Model": one.label, "n": " or ".join(sorted({f"{each.group.n}" for each in tried}))}
         cell |= {head(rate): MISSING for rate in rates}
-        for rate, group in members:
-            error = errors[group.variant]
-            row = {"variant": group.variant, "network": one.label, "learning_rate": rate, "n": group.n}
-            row["diverged"] = group.n - len(group.kept)
-            row |= {f"validation_mse_{key}": getattr(error, key) for key in ("mean", "sd", "low", "high")}
-            values.append(row | {"best": group.variant == best})
-            shown = rate_cell(group, error)
-            cell[head(rate)] = bold(shown) if group.variant == best else shown
+        for each in tried:
+            row = {"variant": each.group.variant, "network": one.label, "learning_rate": each.rate, "n": each.group.n}
+            row |= {"diverged": each.diverged, "not_learnt": each.not_learnt}
+            row |= {f"validation_mse_{key}": getattr(each.error, key) for key in ("mean", "sd", "low", "high")}
+            values.append(row | {"best": each is best})
+            cell[head(each.rate)] = bold(rate_cell(each)) if each is best else rate_cell(each)
         cells.append(cell)
     notes = [
-        f"{METRICS['mse'].head} at the end of training on the {protocol.data.validation_clips:,} validation clips, none"
-        " of which is a test clip. Bold: the smallest mean of rates at which no seed diverged. It was chosen on"
-        " validation clips; that it is smallest here ranks nothing.",
+        f"{METRICS['mse'].head} at the end of training on the {protocol.data.validation_clips:,} validation clips,"
+        " none of which is a test clip. Bold: the smallest mean of the rates at which fewest seeds diverged and, if"
+        " any, no more than half fail. It was chosen on validation clips; that it is smallest here ranks nothing.",
         seed_note(protocol),
+        *learnt_notes(results),
     ]
     return Table(title, pd.DataFrame(values), pd.DataFrame(cells), notes)
 
@@ -52,14 +45,12 @@ def head(rate: int | float) -> str:
     return f"Rate {rate:g} ↓"
 
 
-def last_validation(group: VariantRuns) -> Summary:
-    """Validation MSE at the last step at which it was measured, over the seeds that did not diverge."""
-    return summarise_seeds([float(run.validation.iloc[-1]) for run in group.kept])
-
-
-def rate_cell(group: VariantRuns, error: Summary) -> str:
-    """Mean with its interval where there is one, and whether some or all runs diverged."""
+def rate_cell(tried: Tried) -> str:
+    """Mean with its interval where there is one, and whether runs diverged or did not learn."""
+    group, error = tried.group, tried.error
     if not group.kept:
         return group.diverged
+    failed = [group.diverged] * bool(group.diverged)
+    failed += [f"{tried.not_learnt} of {group.n} not learnt"] * bool(tried.not_learnt)
     shown = interval(error.mean, error.low, error.high, METRICS["mse"].decimals)
-    return f"{shown} ({group.diverged})" if group.diverged else shown
+    return f"{shown} ({', '.join(failed)})" if failed else shown

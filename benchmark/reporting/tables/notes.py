@@ -4,7 +4,9 @@ from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol
 from benchmark.data.kinds import kind_of
 from benchmark.reporting.finished_runs import FinishedRun
+from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import SMALLEST_N
+from benchmark.reporting.tables.rendering import number
 
 
 def data_note(protocol: Protocol, runs: list[FinishedRun]) -> str:
@@ -60,6 +62,27 @@ def diverged_notes(runs: list[FinishedRun]) -> list[str]:
     """One note a diverged run: counted in n, in no mean."""
     gone = [run for run in runs if run.diverged]
     return [f"{run.label}, seed {run.seed}: diverged at step {run.status['step']}; in n, in no mean." for run in gone]
+
+
+def learnt_notes(results: ProtocolResults) -> list[str]:
+    """The rule by which a run has learnt, and one note a run that has not; empty where the protocol has no rule."""
+    if results.protocol.learnt is None:
+        return []
+    limit, decimals = number(results.learnt_below, METRICS["mse"].decimals), METRICS["mse"].decimals
+    margin = f"{100 * results.protocol.learnt.margin:g} %"
+    rule = (
+        f"Learnt: MSE on the validation clips at the last step below {limit}, more than {margin} below that of the best"
+        " prediction without training. All runs enter means of scores; reach and gates after the first step are of"
+        " those that have learnt alone."
+    )
+    failed = [run for run in results.runs if run.config and not run.learnt and not run.diverged]
+    return [
+        rule,
+        *(
+            f"{run.label}, seed {run.seed}: has not learnt (validation MSE {number(run.last_validation, decimals)})."
+            for run in failed
+        ),
+    ]
 
 
 def skipped_notes(runs: list[FinishedRun]) -> list[str]:

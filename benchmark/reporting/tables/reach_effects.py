@@ -1,4 +1,4 @@
-"""Tables of what a variant changes in reach and half-life against its reference, and of reach against error."""
+"""Tables of what a variant changes in reach against its reference, by every definition, and of reach against error."""
 
 import math
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.config.probe_stages import ends, stages
+from benchmark.evaluation.gradient_decay import FURTHER
 from benchmark.reporting.finished_runs import VariantRuns, by_variant
 from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.reach_and_error import (
@@ -17,17 +18,27 @@ from benchmark.reporting.reach_and_error import (
     usable_points,
     variant_means,
 )
-from benchmark.reporting.statistics import BySeed, Summary, differences, summarise_seeds
+from benchmark.reporting.statistics import BySeed, differences, summarise_seeds
 from benchmark.reporting.tables.differences import pairs_cell
 from benchmark.reporting.tables.gradients import STAGE_WORDS
-from benchmark.reporting.tables.notes import data_note, diverged_notes, seed_note
+from benchmark.reporting.tables.notes import data_note, diverged_notes, learnt_notes, seed_note
 from benchmark.reporting.tables.rendering import MISSING, Table, interval
 
 HEADS = {"residual": "", "fixed": ", fixed", "memory": ", memory", "frames": ", frames"}
 """Measure -> what the heads of columns say of it."""
-SHOWN = {("reach", "residual"), ("half_life", "residual"), ("reach", "fixed"), ("reach", "memory")}
+SHOWN = {("inner_slope", "residual"), ("inner_slope", "fixed"), ("inner_slope", "memory"), ("reach", "residual")}
 """What people see of each effect; the rest is in the CSV."""
-QUANTITIES = {"reach": "Reach", "half_life": "Half-life"}
+DIFFERENCES = {"inner_slope": "Δ slope", "share_of_older_half": "Δ share of the older half"}
+"""Definitions of reach that are compared by differences -> head of a column."""
+RATIOS = {
+    "reach": "X1 / XK ×",
+    "second_over_last": "X2 / XK ×",
+    "first_three_over_last": "X1..3 / last three ×",
+    "next_three_over_last": "X2..4 / last three ×",
+}
+"""Those that are compared by ratios -> head of a column."""
+DEFINITIONS = ("inner_slope", *RATIOS, "share_of_older_half")
+"""All of them, the headline first."""
 EFFECT_COLUMNS = [
     "variant",
     "reference",
@@ -38,6 +49,7 @@ EFFECT_COLUMNS = [
     "quantity",
     "n",
     "ratio",
+    "difference",
     "low",
     "high",
 ]
@@ -46,38 +58,87 @@ CORRELATION_COLUMNS = ["scope", "measure", "n", "spearman", "low", "high"]
 
 
 def reach_effects_table(results: ProtocolResults, title: str) -> Table:
-    """One row a variant with a reference: ratio of reach and of half-life; in the CSV one row a pair and number."""
+    """One row a variant with a reference: effects on slope and reach; in the CSV one row a pair and number."""
     protocol, runs = results.protocol, results.runs
     groups = {group.variant: group for group in by_variant(runs)}
     values, cells = [], []
-    for variant, reference in protocol.references().items():
+    for variant, reference in protocol.comparisons():
         one, other = groups[variant], groups[reference]
         cell = {"Variant": one.label, "Reference": other.label, "Pairs": ""}
         for stage in stages(protocol):
             for measure, words in measures_of(one, stage):
-                for quantity, name in QUANTITIES.items():
-                    found = log_difference(one, other, stage, measure, quantity)
-                    row = effect_row(one, other, stage, measure, quantity, found)
+                for quantity in DEFINITIONS:
+                    row = effect_row(one, other, stage, measure, quantity)
                     values.append(row)
-                    cell["Pairs"] = pairs_cell(one, other, found)
                     if stage in ends(protocol) and (quantity, measure) in SHOWN:
-                        limits = (row["ratio"], row["low"], row["high"])
-                        cell[f"{name} ×, {STAGE_WORDS[stage]}{words}"] = interval(*limits, 3, significant=True)
+                        cell["Pairs"] = pairs_cell(one, other, row["n"], kept=stage == "init")
+                        cell[f"{head_of(quantity)}, {STAGE_WORDS[stage]}{words}"] = effect_cell(row)
         cells.append(cell)
     if not cells:
         cells = [{"Variant": "No variant of this protocol has its reference here."}]
     notes = [
-        "×: by how many times the variant has the reach, or the half-life, of its reference: exponential of the mean"
-        " paired difference of logarithms, same seed, same clips; above 1 gradients reach further back. Reach: norm of"
-        " the gradient at the first / at the last context frame; fixed: of a fixed random direction of the last"
-        " predicted frame in place of its squared error; memory: of that error with the way through generated frames"
-        " cut. The CSV has the gradient through generated frames alone too.",
-        f"{MISSING}: a norm is 0 or not finite, or a run of a pair does not decay and so has no half-life.",
-        "All of it is exploratory: effect and interval, no test.",
+        *effect_notes(),
+        "Fixed: of a fixed random direction of the last predicted frame in place of its squared error; memory: of that"
+        " error with the way through generated frames cut. The CSV has the gradient through generated frames alone too,"
+        " and every definition of reach.",
         seed_note(protocol),
         *diverged_notes(runs),
+        *learnt_notes(results),
     ]
     return Table(title, pd.DataFrame(values, columns=EFFECT_COLUMNS), pd.DataFrame(cells), notes)
+
+
+def reach_definitions_table(results: ProtocolResults, title: str) -> Table:
+    """One row a variant with a reference, one column a definition of reach, at the last stage."""
+    protocol, runs = results.protocol, results.runs
+    groups = {group.variant: group for group in by_variant(runs)}
+    *_, stage = ends(protocol)
+    values, cells = [], []
+    for variant, reference in protocol.comparisons():
+        one, other = groups[variant], groups[reference]
+        rows = {quantity: effect_row(one, other, stage, "residual", quantity) for quantity in DEFINITIONS}
+        values += rows.values()
+        pairs = pairs_cell(one, other, rows["inner_slope"]["n"], kept=stage == "init")
+        cell = {"Variant": one.label, "Reference": other.label, "Pairs": pairs}
+        cells.append(cell | {head_of(quantity): effect_cell(row) for quantity, row in rows.items()})
+    if not cells:
+        cells = [{"Variant": "No variant of this protocol has its reference here."}]
+    notes = [
+        *effect_notes(),
+        "Share of the older half: sum of the norms at t up to K / 2 over that of all. An effect that changes its sign"
+        " from column to column hangs on the definition.",
+        f"Gradient of the last predicted frame's squared error, {STAGE_WORDS[stage]}.",
+        seed_note(protocol),
+        *diverged_notes(runs),
+        *learnt_notes(results),
+    ]
+    return Table(title, pd.DataFrame(values, columns=EFFECT_COLUMNS), pd.DataFrame(cells), notes)
+
+
+def effect_notes() -> list[str]:
+    """What slope and reach are, and how two variants are compared in them."""
+    return [
+        "Slope: of log2 of the gradient norm per frame of age, least squares over context frames 2 to K - 1, which"
+        " leaves out frame 1, where all states are zero, and frame K, which stands next to the network's own"
+        " predictions. At -1 the norm halves with each frame of age, at 0 it does not decay.",
+        "Δ: the variant minus its reference; above 0 gradients reach further back. ×: by how many times the variant has"
+        " the ratio of norms of its reference, exponential of the mean paired difference of logarithms; above 1"
+        " gradients reach further back. Same seed, same clips.",
+        f"{MISSING}: a norm is 0 or not finite, or K is too small for the definition.",
+        "All of it is exploratory: effect and interval, no test.",
+    ]
+
+
+def head_of(quantity: str) -> str:
+    """Head of the column of a definition of reach."""
+    return (DIFFERENCES | RATIOS)[quantity]
+
+
+def effect_cell(row: dict[str, Any]) -> str:
+    """An effect with its interval."""
+    if row["quantity"] in DIFFERENCES:
+        return interval(row["difference"], row["low"], row["high"], 3, signed=True)
+    return interval(row["ratio"], row["low"], row["high"], 3, significant=True)
 
 
 def measures_of(group: VariantRuns, stage: str) -> list[tuple[str, str]]:
@@ -87,28 +148,30 @@ def measures_of(group: VariantRuns, stage: str) -> list[tuple[str, str]]:
     ]
 
 
-def log_difference(one: VariantRuns, other: VariantRuns, stage: str, measure: str, quantity: str) -> Summary:
-    """Paired differences of the logarithm of a number; not finite where a run of a pair has none."""
-    return summarise_seeds(differences(*(logs(group, stage, measure, quantity) for group in (one, other))))
-
-
-def logs(group: VariantRuns, stage: str, measure: str, quantity: str) -> BySeed:
-    """Seed -> logarithm of a number of the probe; NaN where a run has none."""
-    found = {run.seed: run.probe[stage][measure][quantity] for run in group.kept}
+def reach_by_seed(group: VariantRuns, stage: str, measure: str, quantity: str) -> BySeed:
+    """Seed -> reach by a definition, its logarithm where ratios are compared; NaN where a run has none."""
+    if quantity == "reach":
+        found = {run.seed: run.probe[stage][measure]["reach"] for run in group.probed(stage)}
+    else:
+        curves = {run.seed: run.frame_curves[stage, measure] for run in group.probed(stage)}
+        found = {seed: FURTHER[quantity](curve) for seed, curve in curves.items()}
+    if quantity in DIFFERENCES:
+        return found
     return {seed: math.log(value) if value else math.nan for seed, value in found.items()}
 
 
-def effect_row(
-    one: VariantRuns, other: VariantRuns, stage: str, measure: str, quantity: str, found: Summary
-) -> dict[str, Any]:
-    """A row of the CSV."""
+def effect_row(one: VariantRuns, other: VariantRuns, stage: str, measure: str, quantity: str) -> dict[str, Any]:
+    """A row of the CSV: `low` and `high` are of the ratio or of the difference, whichever there is."""
+    found = summarise_seeds(differences(*(reach_by_seed(group, stage, measure, quantity) for group in (one, other))))
     spec, reference = one.config.model, other.config.model  # pyright: ignore[reportOptionalMemberAccess]  # no baselines
     adds = spec.cell == reference.cell and bool(spec.highway_slot) and not reference.highway_slot
     steps = {run.probe[stage]["step"] for run in one.kept}
     row = {"variant": one.variant, "reference": other.variant, "adds_highway": adds, "stage": stage}
     row |= {"step": max(steps, default=math.nan), "measure": measure, "quantity": quantity, "n": found.n}
+    if quantity in DIFFERENCES:
+        return row | {"ratio": math.nan, "difference": found.mean, "low": found.low, "high": found.high}
     ends_of = {"ratio": found.mean, "low": found.low, "high": found.high}
-    return row | {key: math.exp(value) for key, value in ends_of.items()}
+    return row | {"difference": math.nan} | {key: math.exp(value) for key, value in ends_of.items()}
 
 
 def reach_error_table(results: ProtocolResults, title: str) -> Table:
@@ -140,5 +203,6 @@ def reach_error_table(results: ProtocolResults, title: str) -> Table:
         seed_note(protocol),
         data_note(protocol, runs),
         *diverged_notes(runs),
+        *learnt_notes(results),
     ]
     return Table(title, table, pd.DataFrame(cells), notes)

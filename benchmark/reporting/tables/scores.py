@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.config.metrics import METRICS, columns
+from benchmark.config.protocol import Protocol
 from benchmark.reporting.finished_runs import VariantRuns, by_variant
 from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import LEVEL, SMALLEST_N, Summary, best, summarise_seeds
@@ -15,6 +16,7 @@ from benchmark.reporting.tables.notes import (
     diverged_notes,
     gap_notes,
     infinite_notes,
+    learnt_notes,
     reuse_notes,
     seed_note,
     skipped_notes,
@@ -32,8 +34,9 @@ def main_table(results: ProtocolResults, title: str) -> Table:
     values, cells = [], []
     for group in groups:
         row: dict[str, Any] = {"variant": group.variant, "label": group.label, "n": group.n}
-        row |= compute_columns(group, results.costs)
-        cell = {"Model": group.label, "n": seeds_cell(group), "Parameters": thousands(row["parameters"])}
+        row |= learnt_column(protocol, group) | compute_columns(group, results.costs)
+        cell = {"Model": group.label, "n": seeds_cell(group)} | learnt_cell(protocol, group)
+        cell["Parameters"] = thousands(row["parameters"])
         for name in names:
             found = summarise_seeds(list(group.scores(name).values()))
             row |= {f"{name}_{key}": getattr(found, key) for key in ("mean", "sd", "low", "high")}
@@ -50,7 +53,7 @@ def main_table(results: ProtocolResults, title: str) -> Table:
             f" and the best baseline, Holm over the pairs of a column, level {LEVEL}); variants below {SMALLEST_N}"
             " seeds take no part."
         )
-    notes += [*diverged_notes(runs), *skipped_notes(runs), *undefined_notes(runs)]
+    notes += [*diverged_notes(runs), *learnt_notes(results), *skipped_notes(runs), *undefined_notes(runs)]
     notes += [definition_note(name) for name in names]
     if not measured:
         notes.append(f"LPIPS was {lpips['status']} ({lpips['net']}); {lpips['how']}.")
@@ -133,6 +136,17 @@ def seeds_cell(group: VariantRuns) -> str:
     if not group.config:
         return ""
     return f"{group.n} ({group.diverged})" if group.diverged else str(group.n)
+
+
+def learnt_column(protocol: Protocol, group: VariantRuns) -> dict[str, int]:
+    """How many runs have learnt, where the protocol has a rule for it."""
+    return {"learnt": len(group.learnt) if group.config else 0} if protocol.learnt else {}
+
+
+def learnt_cell(protocol: Protocol, group: VariantRuns) -> dict[str, str]:
+    """Head and cell of how many runs of how many have learnt, where the protocol has a rule for it."""
+    shown = f"{len(group.learnt)} of {group.n}" if group.config else ""
+    return {"Learnt": shown} if protocol.learnt else {}
 
 
 def score_cell(group: VariantRuns, found: Summary, decimals: int) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 DEFAULT_HANDLER = "DefaultStreamHandler"
 """Snakemake's name (9.27) for what writes to the terminal."""
 KINDS = {
-    **dict.fromkeys(("init_store", "plan", "data", "backbone", "floor"), "set-up"),
+    **dict.fromkeys(("init_store", "plan", "data", "backbone", "baselines", "floor"), "set-up"),
     **dict.fromkeys(("tables", "figures"), "tables and figures"),
 }
 """Rule -> the kind of job under which it is counted, where that is not the rule."""

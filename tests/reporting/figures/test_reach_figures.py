@@ -2,9 +2,11 @@
 
 import contextlib
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import rgb_to_hsv
 from matplotlib.figure import Figure
@@ -17,8 +19,10 @@ from benchmark.config.variant_groups import MOST_VARIANTS, questions, readable_v
 from benchmark.reporting.figures import style as drawing
 from benchmark.reporting.figures.figure_data import figure_data, norms_of
 from benchmark.reporting.figures.gradient_maps import DECADES, PATHS, color_scale, end_note, layer_map
+from benchmark.reporting.figures.reach import turning_points
 from benchmark.reporting.figures.write_figures import draw_figure
 from benchmark.reporting.outputs import figures_of, tables_of
+from benchmark.training.step import make_schedule
 from tests.helpers.made_runs import made_runs
 
 STAGED = {"probe": {"steps": [2, 4]}, "seeds": [1, 2, 3]}
@@ -185,7 +189,7 @@ def test_a_measure_that_lies_below_the_axis_everywhere_is_named():
 
 def test_untrained_protocols_show_nothing_of_scores_and_never_say_after_training(draw, make_protocol):
     protocol = make_protocol(**UNTRAINED, variants=HIGHWAYS)
-    assert tables_of(protocol) == ("compute", "probe", "reach_effects")
+    assert tables_of(protocol) == ("compute", "probe", "reach_effects", "reach_definitions")
     names = figures_of(protocol)
     assert not {"scores", "differences", "mse_per_frame", "film", "reach_against_error"} & set(names)
     for name in names:
@@ -268,3 +272,35 @@ def test_figures_that_show_some_variants_only_say_which(draw):
     assert len(titles) == 8
     assert not any(title.startswith("Deep") for title in titles)
     assert "Shown: the 8 of 23 variants that ask for cell and highway alone." in words(figure)
+
+
+def test_the_peak_of_the_learning_rate_is_marked_where_the_schedule_of_a_training_has_it(make_protocol):
+    training = {"steps": 40, "schedule": "one-cycle", "sampling": {"kind": "scheduled", "stop": 24}}
+    protocol = make_protocol(training=training, probe={"steps": [10]})
+    keys = protocol.first_run("convlstm").training
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=keys.learning_rate)
+    schedule, rates = make_schedule(optimizer, keys), []
+    for _ in range(keys.steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    marked = {words: step for words, (step, _) in turning_points(protocol).items()}
+    assert abs(marked["peak of the learning rate"] - int(np.argmax(rates))) <= 1
+    assert marked["end of sampling"] == 24
+    assert turning_points(make_protocol(training={"sampling": {"kind": "none"}})) == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gradient_norm", "gradient_norm_layers", "gradient_heatmap", "gradient_paths", "openness", "reach_over_training"],
+)
+def test_a_variant_of_which_no_run_has_learnt_is_named_in_place_of_its_gradients(draw, name):
+    def failed(protocol):
+        return [replace(run, learnt=run.variant != "predrnnpp") for run in made_runs(protocol)]
+
+    _, _, figure = draw(name, failed, **STAGED, variants=HIGHWAYS)
+    drawn = [text.get_text() for text in figure.findobj(Text)]
+    if name != "reach_over_training":
+        assert any("No run has learnt: PredRNN++." in text for text in drawn)
+    lines = {line.get_label() for axes in figure.axes for line in axes.get_lines() if len(line.get_xdata()) > 2}
+    assert "PredRNN++" not in lines

@@ -119,3 +119,33 @@ def test_protocol_without_any_reference_says_so(write):
     table, cells, _ = write({}, variants=["convlstm"], primary={})
     assert table.empty
     assert cells.index.tolist() == ["No variant of this protocol has its reference here."]
+
+
+def test_a_margin_is_tested_against_for_primary_pairs_alone_and_the_finding_says_what_follows(write):
+    same, worse = eight(10, 0, 1), eight(10, 2, 2)
+    primary = PRIMARY | {"margin": 0.5}
+    table, cells, text = write({"predrnnpp": same, "predrnn": eight(10, 0, 3), "convlstm": worse}, primary=primary)
+    assert table.loc[("predrnnpp", "mse"), "p_not_equivalent"] == pytest.approx(1 / 2**8)
+    assert table.loc[("predrnnpp", "mse"), "p_not_equivalent_holm"] == pytest.approx(2 / 2**8)
+    assert table.loc[("predrnn", "mse"), "p_not_equivalent"] == 1
+    assert table["p_not_equivalent"].notna().sum() == 2
+    assert set(table["margin"].dropna().index) == {("predrnnpp", "mse"), ("predrnn", "mse")}
+    assert cells.loc["PredRNN++", "p (Δ beyond ±0.5), Holm"] == "0.0078*"
+    assert cells["Finding"].to_dict() == {"PredRNN++": "equivalent", "PredRNN": "differs"}
+    assert "two exact one-sided sign-flip tests" in text
+
+
+@pytest.mark.parametrize(("margin", "found"), [(0.5, "equivalent"), (0.01, "not settled")])
+def test_of_pairs_that_are_not_primary_the_interval_says_what_follows(write, margin, found):
+    mse = {"predrnnpp": eight(10, 0, 1), "predrnn": eight(10, 0, 3), "convlstm": eight(10, 2, 2)}
+    variants = ["convlstm", "predrnn", {"id": "predrnnpp", "reference": "predrnn"}]
+    _, cells, _ = write(mse, primary={"margin": margin}, variants=variants)
+    expected = {"PredRNN++": f"{found}, by its interval", "PredRNN": "differs, by its interval"}
+    assert cells["Finding"].to_dict() == expected
+
+
+def test_without_a_margin_nothing_is_said_of_equivalence(write):
+    table, cells, text = write({})
+    assert table["p_not_equivalent"].isna().all()
+    assert "Finding" not in cells
+    assert "equivalent" not in text

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from benchmark.reporting.reach_and_error import correlation
+from benchmark.reporting.tables.reach_effects import DEFINITIONS, DIFFERENCES, RATIOS
 from benchmark.reporting.tables.rendering import BOLD, MISSING
 from tests.helpers.made_runs import MEASURES, made_runs
 from tests.helpers.recorded import table_of
@@ -45,20 +46,59 @@ def test_effects_on_reach_are_exponentials_of_paired_t_intervals(make_protocol):
     assert set(found.loc["predrnnpp", "step-2"].index.get_level_values("measure")) == {"residual", "fixed"}
     assert set(found.loc["predrnnpp", "init"].index.get_level_values("measure")) == {*MEASURES}
     (cells,) = table.cells.to_dict("records")
-    assert cells["Reach ×, trained"] == f"{np.exp(logs.mean()):.3g} [{low:.3g}, {high:.3g}]"
-    assert "Half-life ×, untrained" in cells
+    assert cells["X1 / XK ×, trained"] == f"{np.exp(logs.mean()):.3g} [{low:.3g}, {high:.3g}]"
+    assert "Δ slope, untrained, memory" in cells
     assert not any("*" in cell for cell in cells.values())
 
 
-def test_a_pair_without_half_life_has_no_effect_on_it(make_protocol):
-    protocol = make_protocol(variants=VARIANTS, seeds=SEEDS)
+def test_slopes_are_compared_by_differences_and_ratios_of_norms_by_ratios(make_protocol):
+    protocol = make_protocol(variants=VARIANTS, seeds=SEEDS, data={"context": 10})
+    runs = made_runs(protocol, reach=reach)
+    logs = np.log([3 * NOISE[seed] for seed in SEEDS])
+    low, high = stats.t.interval(0.95, 2, logs.mean(), stats.sem(logs))
+    table = table_of("reach_effects", protocol, runs)
+    found = table.values.set_index(["variant", "stage", "measure", "quantity"]).loc["predrnnpp", "trained"]
+    for measure in MEASURES:
+        of_frames = found.loc[measure]
+        slope = np.array([logs.mean(), low, high]) / 9 / np.log(2)  # norms fall by `reach` over nine frames
+        assert of_frames.loc["inner_slope", ["difference", "low", "high"]].tolist() == pytest.approx(slope)
+        second = np.exp(np.array([logs.mean(), low, high]) * 8 / 9)
+        assert of_frames.loc["second_over_last", ["ratio", "low", "high"]].tolist() == pytest.approx(second)
+        assert of_frames.loc["next_three_over_last", "ratio"] == pytest.approx(np.exp(logs.mean() * 6 / 9))
+        assert of_frames.loc["first_three_over_last", "ratio"] == pytest.approx(np.exp(logs.mean() * 7 / 9))
+        assert of_frames.loc["share_of_older_half", "difference"] > 0
+        assert of_frames["difference"].notna().to_dict() == {name: name in DIFFERENCES for name in DEFINITIONS}
+        assert of_frames["ratio"].notna().to_dict() == {name: name in RATIOS for name in DEFINITIONS}
+    assert table.cells["Δ slope, trained"][0].startswith(f"+{slope[0]:.3f} [")
 
-    def half_life(variant, seed, stage, measure):
-        return None if (variant, seed, stage) == ("predrnnpp", 2, "trained") else float(seed)
 
-    (cells,) = table_of("reach_effects", protocol, made_runs(protocol, half_life=half_life)).cells.to_dict("records")
-    assert cells["Half-life ×, trained"] == MISSING
-    assert cells["Half-life ×, untrained"] == "1 [1, 1]"
+def test_the_definitions_of_reach_stand_side_by_side_after_training(make_protocol):
+    protocol = make_protocol(variants=VARIANTS, seeds=SEEDS, data={"context": 10})
+    table = table_of("reach_definitions", protocol, made_runs(protocol, reach=reach))
+    assert set(table.values["stage"]) == {"trained"}
+    assert set(table.values["measure"]) == {"residual"}
+    assert table.values["quantity"].tolist() == [*DEFINITIONS]
+    assert [*table.cells.columns[3:]] == [(DIFFERENCES | RATIOS)[name] for name in DEFINITIONS]
+
+
+def test_two_variants_of_a_cell_are_compared_as_with_minus_without_highway(make_protocol):
+    turned = [{"id": "causal-lstm", "reference": "predrnnpp"}, {"id": "predrnnpp", "reference": "causal-lstm"}]
+    for entry in turned:
+        other = {"causal-lstm": "predrnnpp", "predrnnpp": "causal-lstm"}[entry["id"]]
+        protocol = make_protocol(variants=[entry, {"id": other, "base": other}], seeds=SEEDS)
+        assert ("predrnnpp", "causal-lstm") in protocol.comparisons()
+        assert ("causal-lstm", "predrnnpp") not in protocol.comparisons()
+        table = table_of("reach_effects", protocol, made_runs(protocol, reach=reach))
+        rows = table.values[(table.values["variant"] == "predrnnpp") & (table.values["quantity"] == "reach")]
+        assert (rows["ratio"] > 1).all()
+        assert rows["adds_highway"].all()
+
+
+def test_a_definition_that_needs_more_frames_than_there_are_is_missing(make_protocol):
+    protocol = make_protocol(variants=VARIANTS, seeds=SEEDS)  # three context frames
+    (cells,) = table_of("reach_definitions", protocol, made_runs(protocol, reach=reach)).cells.to_dict("records")
+    missing = {head for head, cell in cells.items() if cell == MISSING}
+    assert missing == {"Δ slope", "X1..3 / last three ×", "X2..4 / last three ×"}
 
 
 def test_effects_leave_out_diverged_pairs_and_count_them(make_protocol):

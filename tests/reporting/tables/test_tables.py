@@ -118,9 +118,12 @@ def test_markdown_and_latex_hold_the_same_cells(write, lpips):
         assert latex.count("\n\n") >= notes.count("* ") - 1
 
 
+NO_ROW_A_VARIANT = ("comparison", "reach_effects", "reach_definitions", "reach_error", "paper")
+
+
 def test_every_variant_stands_in_every_table_in_the_order_of_the_protocol(write):
     folder = write()
-    for name in (name for name in TABLES if name not in ("comparison", "reach_effects", "reach_error", "paper")):
+    for name in (name for name in TABLES if name not in NO_ROW_A_VARIANT):
         variants = ["convlstm", "predrnn", "predrnnpp"]
         if name in ("main", "per_frame", "conventions"):
             variants += ["last-frame", "context-mean", "black"]
@@ -261,13 +264,16 @@ def test_infinite_psnr_is_left_out_and_counted_by_name(make_protocol, write_fini
 def test_probe_table_tells_no_decay_from_decay_seed_by_seed(write):
     folder = write(silent={("convlstm", seed) for seed in SEEDS} | {("predrnn", 2)})
     _, cells, _ = parse_markdown((folder / "tables" / "probe.md").read_text())
-    shown = cells.set_index("Model")["Half-life, trained (frames) ↑"]
-    assert shown.to_dict() == {
-        "ConvLSTM": "no decay",
-        "PredRNN": "8.00 (1 no decay)",
-        "PredRNN++": f"8.00 [{MINUS}1.94, 17.94]",
-    }
     table = csv_of(folder, "probe").set_index(["variant", "stage"])
+    trained = table.xs("trained", level="stage")
+    assert trained["no_decay"].to_dict() == {"convlstm": 3, "predrnn": 1, "predrnnpp": 0}
+    assert trained["half_life"].isna().to_dict() == {"convlstm": True, "predrnn": False, "predrnnpp": False}
+    halves = [4.0, 8.0, 12.0]
+    limits = stats.t.interval(0.95, 2, np.mean(halves), stats.sem(halves))
+    names = ["half_life", "half_life_low", "half_life_high"]
+    assert trained.loc["predrnnpp", names].tolist() == pytest.approx([8, *limits])
+    assert trained.loc["predrnn", "half_life"] == 8
+    assert not [head for head in cells if "Half-life" in head]
     assert table.loc[("predrnn", "init"), "no_decay"] == 1
     reaches = [0.5, 0.25, 0.5 / 3]
     assert table.loc[("predrnn", "init"), "reach"] == pytest.approx(stats.gmean(reaches))
@@ -285,7 +291,10 @@ def test_vanished_gradient_is_not_called_no_decay(make_protocol, write_finished)
     write_json(path, {stage: record | {"residual": vanished} for stage, record in read_json(path).items()})
     write_tables(protocol, results_dir)
     _, cells, _ = parse_markdown((results_dir / "tiny" / "tables" / "probe.md").read_text())
-    assert cells.set_index("Model").loc["ConvLSTM", "Half-life, trained (frames) ↑"] == MISSING
+    assert cells.set_index("Model").loc["ConvLSTM", "X1 / XK, trained ↑"] == MISSING
+    table = csv_of(results_dir / "tiny", "probe").set_index(["variant", "stage"])
+    assert table.loc[("convlstm", "trained"), "no_decay"] == 0
+    assert math.isnan(table.loc[("convlstm", "trained"), "half_life"])
 
 
 def test_compute_table_sums_times_and_takes_the_median_speed(write):
