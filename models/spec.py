@@ -7,6 +7,8 @@ CELLS = {
     "convlstm": "models.convlstm:ConvLSTMCell",
     "st_lstm": "models.st_lstm:SpatioTemporalLSTMCell",
     "causal_lstm": "models.causal_lstm:CausalLSTMCell",
+    "conv_gru": "models.conv_gru:ConvGRUCell",
+    "linear_recurrence": "models.linear_recurrence:LinearRecurrenceCell",
 }
 """The registry of cells: name -> `module:class`. A new cell is one file in `models/` and one line here."""
 
