@@ -87,8 +87,8 @@ def apply(module: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> list[torc
 
 def apply_loops(cell: str, fields: dict, weights: dict, inputs: dict) -> list[np.ndarray]:
     """The outputs (B, D, h, w) of the loops, clip by clip."""
-    function = highway if cell == "highway" else CELLS[cell]
-    clips = [function(weights, details(**fields), *clip, *absent(inputs)) for clip in zip(*inputs.values(), strict=True)]
+    function, nothing = (highway if cell == "highway" else CELLS[cell]), absent(inputs)
+    clips = [function(weights, details(**fields), *clip, *nothing) for clip in zip(*inputs.values(), strict=True)]
     return [np.stack(output) for output in zip(*clips, strict=True) if output[0] is not None]
 
 
