@@ -10,7 +10,7 @@ from models.spec import CELLS, EQUATIONS, ModelSpec
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "equations.md").read_text()
 TAGS = re.findall(r"\\tag\{(\w+)\}", PAGE)
-SOURCES = sorted(path for package in ("models", "benchmark") for path in (ROOT / package).rglob("*.py"))
+SOURCES = sorted(path for package in ("models", "benchmark", "deep_in_time") for path in (ROOT / package).rglob("*.py"))
 REFERENCE = re.compile(r"Eq\. (\d+)(?:([a-z])(?:-([a-z]))?)?(?: (to|and) (\d+))?")
 
 

@@ -1,4 +1,4 @@
-"""Eq. 1 to 6, 16, 17 of docs/equations.md in plain loops for one clip without a batch axis; shares nothing with `models`.
+"""Eq. 1 to 6, 16, 17 of docs/equations.md in plain loops, for one clip without a batch axis; uses none of `models`.
 
 Every function also takes complex arrays and is analytic in them, so that a complex step gives exact derivatives.
 """

@@ -10,6 +10,7 @@ from benchmark.data.kinds import DataKind
 from benchmark.data.moving_digits.digits import SPLITS, load_bank, load_digits
 from benchmark.data.moving_digits.prepare import prepare
 from benchmark.data.prepared_folder import PUBLIC, read_arrays, read_data_record
+from benchmark.system.errors import UserError
 from benchmark.system.files import read_json
 
 if TYPE_CHECKING:
@@ -37,7 +38,12 @@ class MovingDigits(DataKind[DigitsConfig]):
         """The clips of a prepared folder, whose digits are always checked; see `DataKind`."""
         from benchmark.data.moving_digits.clips import DigitClips
 
-        bank, public = load_digits(folder), read_data_record(folder)["test_set"] == PUBLIC
+        bank, record = load_digits(folder), read_data_record(folder)
+        asked, found = (self.data.digits, self.data.digit_size), (bank.source, record["digit_size"])
+        if asked != found:
+            made = f"digits of {found[0]}, {found[1]} pixels wide, not {asked[0]}, {asked[1]}"
+            raise UserError(f"{folder / 'data.json'}: made for other clips ({made}); run the command `data` again")
+        public = record["test_set"] == PUBLIC
         return DigitClips(bank, self.data, partial(read_arrays, folder, "public_test") if public else None)
 
     def look(self, protocol: Protocol, data_dir: Path) -> str:
