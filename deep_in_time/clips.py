@@ -199,7 +199,7 @@ class FixedClips(Dataset):
 
     @property
     def sha256(self) -> str:
-        """Hash of shape and pixels, as `data.json` and the tables have it: that of a colleague must be the same."""
+        """Hash of shape and pixels, `test_sha256` in records: where it differs, scores cannot be compared."""
         return clips_hash(self._clips)
 
     def __len__(self) -> int:
