@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.config.protocol import Protocol
-from benchmark.config.variants import BASELINES, VARIANTS, slot_number, unknown_variant
+from benchmark.config.variants import OF_ANY_CLIPS, VARIANTS, slot_number, unknown_variant
 from benchmark.evaluation.forecasts import baseline as baseline_forecast
 from benchmark.system.errors import UserError, unknown
 from benchmark.training.weight_files import load_weights as read_weights
@@ -125,8 +125,8 @@ def baseline(name: str) -> Callable[[Float[Tensor, "B K C H W"], int], Float[Ten
     Raises:
         ValueError: there is none of that name.
     """
-    if name not in BASELINES:
-        raise UserError(unknown("baseline", name, BASELINES))
+    if name not in OF_ANY_CLIPS:
+        raise UserError(unknown("baseline", name, OF_ANY_CLIPS))
     return lambda context, horizon: baseline_forecast(name, horizon)(as_clips(context, "context"))
 
 

@@ -158,3 +158,13 @@ def test_an_unknown_split_or_protocol_is_answered_with_those_there_are(tiny):
     with pytest.raises(ValueError, match=r"protocol: data\.digit_size: is missing"):
         dit.protocol(tiny.model_dump(mode="json") | {"data": {"digits": "optdigits", "frame_size": 8}})
     assert dit.protocol("smoke").data.context == 4
+
+
+def test_recall_is_clips_too():
+    values = dit.protocol("study-recall").model_dump(mode="json")
+    values["data"] |= {"recall": "optdigits", "digit_size": 6, "frame_size": 12, "gap": 3, "test_clips": 4}
+    values["probe"]["clips"] = 2
+    values["data"]["validation_clips"] = 3
+    clips = dit.TrainingClips(values, length=5)
+    assert torch.stack(list(clips)).shape == (5, clips.context + 1, 1, 12, 12)
+    assert dit.FixedClips(values)[:].shape == (4, 5, 1, 12, 12)
