@@ -79,7 +79,7 @@ class GivenSpec:
     forget_bias: float | None = None
     """Constant added to every forget gate before its sigmoid (code: 1, paper or with `chrono_frames`: 0)."""
     chrono_frames: int | None = None
-    """T of the chrono initialisation (Eq. 14b) of the gates f and i of C (f of H in cells without C), in frames; `None` = none."""
+    """T of the chrono initialisation (Eq. 14b) of the gates f and i of C, or f of H, in frames; `None` = none."""
     conv_bias: bool = True
     """Convolutions carry a bias (the PyTorch ports have none)."""
     init: Literal["default", "uniform(0.001)"] = "default"
