@@ -146,15 +146,15 @@ def initialise(module: nn.Module, spec: ModelSpec) -> None:
         TensorFlow code, are the 1x1 convolutions that make H from [C, M] and the next frame from H: Glorot uniform.
 
     Raises:
-        ValueError: `spec.chrono_frames` is given for a cell without gates i and f.
+        ValueError: `spec.chrono_frames` is given for a cell without a gate f.
     """
     if spec.init != "default":
         _initialise_as_authors(module)
     if spec.chrono_frames is None:
         return
-    convs = {name: [one for one in cell.children() if _has_both(one)] for name, cell in module.named_modules()}
+    convs = {name: [one for one in cell.children() if _has_forget_gate(one)] for name, cell in module.named_modules()}
     if not any(convs.values()):
-        raise ValueError(f"chrono_frames: {spec.cell} has no gates i and f")
+        raise ValueError(f"chrono_frames: {spec.cell} has no gate f")
     for of_cell in convs.values():
         _initialise_chrono(of_cell, spec.chrono_frames)
 
@@ -171,21 +171,23 @@ def _initialise_as_authors(module: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def _has_both(module: nn.Module) -> TypeGuard[GateConv]:
-    """Whether a convolution contributes to the gates i and f of C."""
-    return isinstance(module, GateConv) and {"i", "f"} <= set(module.gates)
+def _has_forget_gate(module: nn.Module) -> TypeGuard[GateConv]:
+    """Whether a convolution contributes to the gate f of C, or of H where a cell has no C."""
+    return isinstance(module, GateConv) and "f" in module.gates
 
 
 def _initialise_chrono(convs: Sequence[GateConv], frames: int) -> None:
-    """Set what the gates i and f of one cell have as bias to -b and b; all others, and all weights, stay.
+    """Set what the gates f and, where there is one, i of one cell have as bias to b and -b; all else stays.
 
-    Each of the two is a sum over `convs`, all that contribute to them. The first gets all of it, so that the sums are
+    Each of them is a sum over `convs`, all that contribute to them. The first gets all of it, so that the sums are
     those of Eq. 14b.
     """
     for place, conv in enumerate(convs):
         bias = conv.conv.bias.detach().view(len(conv.gates), -1)  # pyright: ignore[reportOptionalMemberAccess]  # the spec asks for one
         forget = torch.log(torch.empty_like(bias[0]).uniform_(1, frames - 1)) if place == 0 else bias.new_zeros(1)
-        bias[conv.gates.index("f")], bias[conv.gates.index("i")] = forget, -forget
+        bias[conv.gates.index("f")] = forget
+        if "i" in conv.gates:
+            bias[conv.gates.index("i")] = -forget
 
 
 def conv1x1(spec: ModelSpec, in_channels: int, out_channels: int) -> nn.Conv2d:

@@ -7,6 +7,8 @@ CELLS = {
     "convlstm": "models.convlstm:ConvLSTMCell",
     "st_lstm": "models.st_lstm:SpatioTemporalLSTMCell",
     "causal_lstm": "models.causal_lstm:CausalLSTMCell",
+    "conv_gru": "models.conv_gru:ConvGRUCell",
+    "linear_recurrence": "models.linear_recurrence:LinearRecurrenceCell",
 }
 """The registry of cells: name -> `module:class`. A new cell is one file in `models/` and one line here."""
 
@@ -77,7 +79,7 @@ class GivenSpec:
     forget_bias: float | None = None
     """Constant added to every forget gate before its sigmoid (code: 1, paper or with `chrono_frames`: 0)."""
     chrono_frames: int | None = None
-    """T of the chrono initialisation (Eq. 14b) of the gates i and f of C, in frames; `None` = none."""
+    """T of the chrono initialisation (Eq. 14b) of the gates f and i of C, or f of H, in frames; `None` = none."""
     conv_bias: bool = True
     """Convolutions carry a bias (the PyTorch ports have none)."""
     init: Literal["default", "uniform(0.001)"] = "default"

@@ -17,7 +17,7 @@ pytest_plugins = ["tests.helpers.fixtures"]
 # all others to theirs.
 SHAPED = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for package in ("models", "benchmark")
+    for package in ("models", "benchmark", "deep_in_time")
     for path in (ROOT / package).rglob("*.py")
     if "from jaxtyping import" in path.read_text()
 ]

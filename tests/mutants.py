@@ -64,6 +64,22 @@ MUTANTS = {
         ("4e", "the new M does not reach C", "X, H, *C, first))", "X, H, *C))"),
         ("4", "o sees M twice and C never", "(self.conv_second_memory, c)", "(self.conv_second_memory, m)"),
     ],
+    "models/conv_gru.py": [
+        ("16a", "no forget bias", "torch.sigmoid(f + self.forget_bias)", "torch.sigmoid(f)"),
+        ("16b", "f and r do not read H", '"f r", X, gates.read(self.conv_h, h))', '"f r", X)'),
+        ("16b", "f and r change places", "f, r = gates", "r, f = gates"),
+        ("16c", "the candidate sees all of H", "(self.conv_rh, r * h)", "(self.conv_rh, h)"),
+        ("16c", "sigmoid for tanh", "g = torch.tanh(g)", "g = torch.sigmoid(g)"),
+        ("16d", "f is the update gate", "f * h + (1 - f) * g", "(1 - f) * h + f * g"),
+        ("16d", "nothing is forgotten", "f * h + (1 - f) * g", "h + (1 - f) * g"),
+    ],
+    "models/linear_recurrence.py": [
+        ("17a", "no forget bias", "torch.sigmoid(f + self.forget_bias)", "torch.sigmoid(f)"),
+        ("17b", "a tanh around the candidate", "(1 - f) * g", "(1 - f) * torch.tanh(g)"),
+        ("17b", "f and g change places", "f, g = gates", "g, f = gates"),
+        ("17c", "f is the update gate", "f * h + (1 - f) * g", "(1 - f) * h + f * g"),
+        ("17c", "nothing is forgotten", "f * h + (1 - f) * g", "h + (1 - f) * g"),
+    ],
     "models/spec.py": [
         ("3i", "H in o: paper for code", '"o_sees_h": code', '"o_sees_h": not code'),
         ("3g", "M in g': paper for code", '"g2_sees_m": not code or', '"g2_sees_m": code or'),
@@ -91,7 +107,7 @@ MUTANTS = {
         ("14a", "no exceptions", "conv.glorot = True", "conv.glorot = False"),
         ("14a", "normal for uniform", "uniform_(layer.weight, -0.001, 0.001)", "normal_(layer.weight, 0, 0.0005)"),
         ("14a", "biases keep their default", "nn.init.zeros_(layer.bias)", "pass"),
-        ("14b", "the input gate has the same sign", "forget, -forget", "forget, forget"),
+        ("14b", "the input gate has the same sign", "= -forget", "= forget"),
         (
             "14b",
             "no logarithm",
@@ -227,8 +243,8 @@ MUTANTS = {
         ("12", "newest over oldest", "2.0 ** (log2[0] - log2[-1])", "2.0 ** (log2[-1] - log2[0])"),
         ("13", "wrong sign", "-1.0 / fit.slope", "1.0 / fit.slope"),
         ("13", "the other end of the interval", "if high < 0 else", "if low < 0 else"),
-        ("13b", "the ends are in it", "inner = log_norm[1:-1] /", "inner = log_norm[:] /"),
-        ("13b", "by t, not by age", "age = -np.arange(len(inner)", "age = np.arange(len(inner)"),
+        ("22", "the ends are in it", "inner = log_norm[1:-1] /", "inner = log_norm[:] /"),
+        ("22", "by t, not by age", "age = -np.arange(len(inner)", "age = np.arange(len(inner)"),
         (
             "12b",
             "the first in place of the second",

@@ -251,7 +251,8 @@ def test_a_piece_of_a_protocol_fits_into_one(block):
 
 @of_language("python", "py")
 def test_a_piece_of_python_runs(block, inside):
-    done = subprocess.run([sys.executable, "-c", block.text], env=os.environ | {"PYTHONPATH": str(inside)})
+    places = {"PYTHONPATH": str(inside), "XDG_CACHE_HOME": str(inside / ".cache")}
+    done = subprocess.run([sys.executable, "-c", block.text], env=os.environ | places)
     assert done.returncode == 0
 
 

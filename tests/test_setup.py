@@ -239,7 +239,8 @@ def test_snakemake_finds_the_profile_by_itself(monkeypatch):
 
 
 def test_what_the_type_check_passes_over_is_one_rule_with_a_reason():
-    sources = [path for package in ("models", "benchmark") for path in sorted((ROOT / package).rglob("*.py"))]
+    packages = ("models", "benchmark", "deep_in_time")
+    sources = [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
     marked = [
         line for path in sources for line in path.read_text().splitlines() if re.search("# (pyright|type):", line)
     ]

@@ -76,16 +76,16 @@ def test_contract_tests_run_on_the_new_cell_by_themselves(with_cell):
 
 def test_the_new_cell_has_a_row_in_the_tables_and_no_false_vanishing_of_a_state_it_lacks(with_cell, checkout):
     table = shown(with_cell, "cat")
-    assert re.search(r"^\| ConvGRU +\| 1 +\|", table, re.MULTILINE)
+    assert re.search(r"^\| ConvMGU +\| 1 +\|", table, re.MULTILINE)
     values = pd.read_csv(checkout / "results" / "tiny" / "tables" / "main.csv").set_index("variant")
     assert values["mse_mean"].between(1, 100).all()
-    assert values.loc["conv-gru", "parameters"] < values.loc["convlstm", "parameters"]
+    assert values.loc["conv-mgu", "parameters"] < values.loc["convlstm", "parameters"]
     states = {}
-    for variant in ("convlstm", "conv-gru"):
+    for variant in ("convlstm", "conv-mgu"):
         norms = pd.read_parquet(checkout / "results" / "tiny" / "runs" / variant / "seed=1" / "probe.parquet")
         states[variant] = set(norms["state"])
         assert (norms[norms["t"] == 1]["norm"] > 0).all()
-    assert states == {"convlstm": {"X", "H", "C"}, "conv-gru": {"X", "H"}}
+    assert states == {"convlstm": {"X", "H", "C"}, "conv-mgu": {"X", "H"}}
 
 
 def test_a_new_metric_is_a_column_with_head_and_definition_and_trains_nothing_again(with_metric, checkout):
@@ -94,8 +94,8 @@ def test_a_new_metric_is_a_column_with_head_and_definition_and_trains_nothing_ag
     assert "| Gradient difference (per frame) ↓" in table.splitlines()[2]
     assert "* Gradient difference (per frame) ↓: difference of the absolute steps between" in table
     values = pd.read_csv(checkout / "results" / "tiny" / "tables" / "main.csv").set_index("variant")
-    scores = pd.read_parquet(checkout / "results" / "tiny" / "runs" / "conv-gru" / "seed=1" / "frames.parquet")
-    found = values.loc["conv-gru", "gradient_difference_mean"]
+    scores = pd.read_parquet(checkout / "results" / "tiny" / "runs" / "conv-mgu" / "seed=1" / "frames.parquet")
+    found = values.loc["conv-mgu", "gradient_difference_mean"]
     assert found == pytest.approx(scores["gradient_difference"].mean())
     assert f"{found:.1f}" in table
     assert trained == {path: path.stat().st_mtime_ns for path in weights(checkout)}

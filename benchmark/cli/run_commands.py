@@ -70,12 +70,14 @@ def plan(options: argparse.Namespace) -> None:
         speed = named_speed(options.speed)
     from benchmark.cost.plan import plan as write_plan
 
-    print(write_plan(options.protocol, options.results_dir))
-    if not options.counts_only:
+    counts = write_plan(options.protocol, options.results_dir)
+    if options.counts_only:
+        print(counts)
+    else:
         from benchmark.cost.report import cost_report
         from benchmark.data.kinds import kind_of
 
-        print(f"\n{cost_report(options.protocol, speed)}")
+        print(f"{cost_report(options.protocol, speed)}\n\n{counts}")
         if line := lack_of_memory(
             f"protocol {options.protocol.name}: data", kind_of(options.protocol.data).memory_needs()
         ):

@@ -11,7 +11,7 @@ from models.spec import CELLS, ModelSpec
 
 ROOT = Path(__file__).parents[2]
 
-PACKAGES_HERE = ("benchmark", "models")
+PACKAGES_HERE = ("benchmark", "deep_in_time", "models")
 """The packages of this project."""
 
 STREAM = (
@@ -216,7 +216,7 @@ def _parts(stage: str, spec: ModelSpec | None) -> list[str]:
     return [*STAGES[stage], *(network_sources(spec) if spec else [])]
 
 
-def code_hash(stage: str, spec: ModelSpec) -> str:
+def code_hash(stage: str, spec: ModelSpec | None) -> str:
     """Hash of what `sources` do: comments, layout, docstrings and annotations may change without it.
 
     It is of the definitions by name, so that it does not depend on the file in which one stands.

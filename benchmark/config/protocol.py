@@ -311,10 +311,19 @@ def load_protocol(name_or_file: str) -> Protocol:
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds {type(values).__name__}, not the keys of a protocol")
+    return checked_protocol({"name": path.stem} | values, path)
+
+
+def checked_protocol(values: dict[str, Any], where: object) -> Protocol:
+    """The protocol with these keys; `where` says in messages what they are of.
+
+    Raises:
+        UserError: a key is unknown, missing or has a value that is not allowed; names it.
+    """
     try:
-        return Protocol.model_validate({"name": path.stem} | values)
+        return Protocol.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{path}: {explain(error, Protocol)}") from None
+        raise UserError(f"{where}: {explain(error, Protocol)}") from None
 
 
 def check_shareable(runs: Sequence[RunConfig]) -> None:

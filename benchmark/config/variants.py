@@ -68,6 +68,12 @@ VARIANTS = {
         label="PredRNN++, GHU middle", cell="causal_lstm", slot="middle", reference="predrnnpp"
     ),
     "predrnnpp-top": Variant(label="PredRNN++, GHU top", cell="causal_lstm", slot="top", reference="predrnnpp"),
+    "convgru": Variant(label="ConvGRU", cell="conv_gru", reference="convlstm"),
+    "convgru-ghu": Variant(label="ConvGRU + GHU", cell="conv_gru", slot="bottom", reference="convgru"),
+    "linear-recurrence": Variant(label="Linear recurrence", cell="linear_recurrence", reference="convgru"),
+    "linear-recurrence-ghu": Variant(
+        label="Linear recurrence + GHU", cell="linear_recurrence", slot="bottom", reference="linear-recurrence"
+    ),
 }
 
 MEAN_DIGIT = "mean-digit"

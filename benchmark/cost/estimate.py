@@ -198,3 +198,42 @@ def _kept_numbers(spec: ModelSpec, steps: int) -> int:
         graph = network(frames, free_running_mask(1, 1, steps, frames))
     del graph
     return sum(storage.nbytes() for key, storage in kept.items() if key not in weights) // frames.element_size()
+
+
+@dataclass(frozen=True)
+class VariantCost:
+    """What the runs of a variant will cost; hours and memory are None where no measured speed tells."""
+
+    run: RunConfig
+    """The first of them."""
+    runs: int
+    work: Work
+    disk: Disk
+    speed: Speed | None
+    probe_speed: Speed | None
+
+    @property
+    def train_h(self) -> float | None:
+        """Hours of one training."""
+        return hours(self.work.trained, self.speed) if self.speed else None
+
+    @property
+    def score_h(self) -> float | None:
+        """Hours of the roll-outs that are scored, at the rate of training."""
+        return hours(self.work.evaluation, self.speed) if self.speed else None
+
+    @property
+    def probe_h(self) -> float | None:
+        """Hours of one run's probe."""
+        return hours(self.work.probe, self.probe_speed) if self.probe_speed else None
+
+    @property
+    def whole_h(self) -> float | None:
+        """Hours of one run from training to probe; the probe is left out where no measured speed tells."""
+        known = (self.train_h, self.score_h)
+        return None if None in known else sum(filter(None, (*known, self.probe_h)))
+
+    @property
+    def memory_mib(self) -> float | None:
+        """Peak of one training."""
+        return memory_mib(self.run, self.speed) if self.speed else None

@@ -11,12 +11,11 @@ from benchmark.config.protocol import Protocol, RunConfig
 from benchmark.config.variants import VARIANTS
 from benchmark.cost.estimate import (
     Disk,
+    VariantCost,
     Work,
     clips_trained,
     count_macs,
     flops_per_s,
-    hours,
-    memory_mib,
     nearest_speed,
     probe_passes,
     step_ratio,
@@ -60,41 +59,8 @@ class Device:
         return cls(speed.device, speed.accelerator, speed.device_memory_mib, None)
 
 
-@dataclass(frozen=True)
-class VariantCost:
-    """What the runs of a variant will cost; hours and memory are None where no measured speed tells."""
-
-    run: RunConfig
-    """The first of them."""
-    runs: int
-    work: Work
-    disk: Disk
-    speed: Speed | None
-    probe_speed: Speed | None
-
-    @property
-    def train_h(self) -> float | None:
-        """Hours of one training."""
-        return hours(self.work.trained, self.speed) if self.speed else None
-
-    @property
-    def score_h(self) -> float | None:
-        """Hours of the roll-outs that are scored, at the rate of training."""
-        return hours(self.work.evaluation, self.speed) if self.speed else None
-
-    @property
-    def probe_h(self) -> float | None:
-        """Hours of one run's probe."""
-        return hours(self.work.probe, self.probe_speed) if self.probe_speed else None
-
-    @property
-    def memory_mib(self) -> float | None:
-        """Peak of one training."""
-        return memory_mib(self.run, self.speed) if self.speed else None
-
-
 def cost_report(protocol: Protocol, named: Speed | None = None) -> str:
-    """The estimated cost of `protocol`, for people: a row a variant, sums over all runs, and how each figure was got.
+    """The estimated cost of `protocol`: the answer in a line, a row a variant, sums over all runs, how each was got.
 
     Args:
         named: a measured speed, whose device is taken; None for this machine's device and its committed speeds.
@@ -121,7 +87,14 @@ def cost_report(protocol: Protocol, named: Speed | None = None) -> str:
                 probe_speed=nearest_speed(probes, run),
             )
         )
-    lines = [heading(protocol), "", variant_table(costs).to_string(index=False), "", *summary(costs, device)]
+    lines = [
+        heading(protocol),
+        answer(costs, device),
+        "",
+        variant_table(costs).to_string(index=False),
+        "",
+        *summary(costs, device),
+    ]
     lines += ["", "How each figure was got:", *(f"* {note}" for note in explanations(protocol, costs, device))]
     return "\n".join(lines)
 
@@ -130,6 +103,20 @@ def heading(protocol: Protocol) -> str:
     """How many runs there are."""
     runs, variants = len(protocol.runs()), len(protocol.variants)
     return f"{protocol.name}: {runs} runs ({variants} variants), {len(protocol.baselines)} baselines without training"
+
+
+def answer(costs: list[VariantCost], device: Device) -> str:
+    """Hours, memory and disk of the whole protocol, in one line."""
+    whole = sum_over_runs(costs, [one.whole_h for one in costs])
+    memories = [one.memory_mib for one in costs if one.memory_mib is not None]
+    said = [
+        f"hours not known on {device.name}, see below how to measure"
+        if whole is None
+        else f"about {format_hours(whole)} on {device.name}, one run after the other",
+        "memory of a run not known" if len(memories) < len(costs) else f"{max(memories) / 2**10:,.1f} GiB for a run",
+        f"{sum(one.runs * one.disk.kept for one in costs) / GIB:,.2f} GiB of disk",
+    ]
+    return "; ".join(said) + "."
 
 
 def variant_table(costs: list[VariantCost]) -> pd.DataFrame:
@@ -165,17 +152,17 @@ def summary(costs: list[VariantCost], device: Device) -> list[str]:
     lines = [
         f"All runs: {with_prefix(macs)} MACs, {with_prefix(trained)} of them training; {kept / GIB:,.2f} GiB of disk"
     ]
-    train, score, probe = (
-        sum_over_runs(costs, [getattr(one, name) for one in costs]) for name in ("train_h", "score_h", "probe_h")
+    train, score, probe, whole = (
+        sum_over_runs(costs, [getattr(one, name) for one in costs])
+        for name in ("train_h", "score_h", "probe_h", "whole_h")
     )
     lines[0] += f", and {max(one.disk.most - one.disk.kept for one in costs) / 2**20:,.0f} MiB for each that trains."
-    if train is None or score is None:
+    if train is None or score is None or whole is None:
         return lines
     unit = "GPU-hours" if device.kind == "cuda" else "hours"
     parts = [f"{format_hours(train)} training", f"{format_hours(score)} test clips"]
     parts.append("without the probe" if probe is None else f"{format_hours(probe)} the probe")
-    hours = train + score + (probe or 0)
-    lines.append(f"On {device.name}, one run after the other: {hours:,.2f} {unit} ({', '.join(parts)}).")
+    lines.append(f"On {device.name}, one run after the other: {whole:,.2f} {unit} ({', '.join(parts)}).")
     return [*lines, *side_by_side(costs, device)]
 
 

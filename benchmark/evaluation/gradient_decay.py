@@ -63,7 +63,7 @@ def decay(norms: pd.DataFrame) -> dict[str, Any]:
 
 
 def inner_slope(log_norm: Curve) -> float:
-    """Least-squares slope of log2(norm) per frame of age over t = 2, ..., K - 1; Eq. 13b.
+    """Least-squares slope of log2(norm) per frame of age over t = 2, ..., K - 1; Eq. 22.
 
     At t = 1 all states are zero, and t = K stands next to the network's own predictions: both ends are left out.
     """
@@ -74,22 +74,22 @@ def inner_slope(log_norm: Curve) -> float:
 
 
 def second_over_last(log_norm: Curve) -> float:
-    """Norm at t = 2 over that at t = K, K at least 3; Eq. 12b."""
+    """Norm at t = 2 over that at t = K, K at least 3; Eq. 23a."""
     return ratio_of(log_norm, slice(1, 2), slice(-1, None), 3)
 
 
 def first_three_over_last(log_norm: Curve) -> float:
-    """Mean norm at t = 1, 2, 3 over that at t = K - 2, K - 1, K, K at least 6; Eq. 12c."""
+    """Mean norm at t = 1, 2, 3 over that at t = K - 2, K - 1, K, K at least 6; Eq. 23b."""
     return ratio_of(log_norm, slice(0, WINDOW), slice(-WINDOW, None), 2 * WINDOW)
 
 
 def next_three_over_last(log_norm: Curve) -> float:
-    """Mean norm at t = 2, 3, 4 over that at t = K - 2, K - 1, K, K at least 7; Eq. 12d."""
+    """Mean norm at t = 2, 3, 4 over that at t = K - 2, K - 1, K, K at least 7; Eq. 23c."""
     return ratio_of(log_norm, slice(1, 1 + WINDOW), slice(-WINDOW, None), 2 * WINDOW + 1)
 
 
 def share_of_older_half(log_norm: Curve) -> float:
-    """Sum of the norms at t <= K / 2 over that of all, K at least 2; Eq. 12e."""
+    """Sum of the norms at t <= K / 2 over that of all, K at least 2; Eq. 23d."""
     return ratio_of(log_norm, slice(0, len(log_norm) // 2), slice(0, None), 2) * (len(log_norm) // 2) / len(log_norm)
 
 

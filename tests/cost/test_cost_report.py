@@ -260,3 +260,26 @@ def test_disk_is_that_of_the_weights_and_of_every_number_in_the_tables(make_prot
     tables = estimate.table_bytes(run, None) + estimate.probe_rows(run) * estimate.PROBE_BYTES
     assert found.kept == 3 * weights + tables + 8 * estimate.LINE_BYTES
     assert estimate.table_bytes(run, "alex") > estimate.table_bytes(run, None)
+
+
+def test_it_begins_with_the_answer(measured, write_protocol, capsys, make_protocol):
+    run = make_protocol().run("convlstm", 1)
+    measured("mine", run)
+    code, said = planned(capsys, "--protocol", str(write_protocol()))
+    head, answer, empty, *details = said.splitlines()
+    assert code == 0
+    assert head.startswith("tiny: 6 runs (3 variants)")
+    assert empty == ""
+    time, memory, disk = answer.removesuffix(".").split("; ")
+    assert re.fullmatch(rf"about \S+ \w+ on {re.escape(cpu_model())}, one run after the other", time)
+    assert re.fullmatch(r"\d+\.\d GiB for a run", memory)
+    assert re.fullmatch(r"\d+\.\d\d GiB of disk", disk)
+    total = next(line for line in details if line.startswith("On "))
+    assert float(re.search(r": ([\d.]+) hours", total)[1]) < 1
+
+
+def test_where_no_speed_is_known_the_answer_says_how_to_get_one(speeds, write_protocol, capsys):
+    _, said = planned(capsys, "--protocol", str(write_protocol()))
+    answer = said.splitlines()[1]
+    assert re.match(r"hours not known on .*, see below how to measure; memory of a run not known; 0", answer)
+    assert "python -m benchmark speed" in said

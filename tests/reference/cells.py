@@ -1,4 +1,4 @@
-"""Eq. 1 to 6 of docs/equations.md in plain loops, for one clip without a batch axis; shares nothing with `models`.
+"""Eq. 1 to 6, 16, 17 of docs/equations.md in plain loops, for one clip without a batch axis; uses none of `models`.
 
 Every function also takes complex arrays and is analytic in them, so that a complex step gives exact derivatives.
 """
@@ -140,6 +140,21 @@ def causal_lstm(w: Weights, d, x, h, c, m, visit=unchanged):
     return visit("H", h), new_c, new_m
 
 
+def conv_gru(w: Weights, d, x, h, c, m, visit=unchanged):
+    X = gates(w, d, "conv_x", x, "f r g")
+    H = gates(w, d, "conv_h", h, "f r")
+    f = sigmoid(X["f"] + H["f"] + d.forget_bias)  # 16a
+    r = sigmoid(X["r"] + H["r"])  # 16b
+    g = np.tanh(X["g"] + gates(w, d, "conv_rh", r * h, "g")["g"])  # 16c
+    return visit("H", f * h + (1 - f) * g), c, m  # 16d
+
+
+def linear_recurrence(w: Weights, d, x, h, c, m, visit=unchanged):
+    X = gates(w, d, "conv_x", x, "f g")
+    f = sigmoid(X["f"] + d.forget_bias)  # 17a
+    return visit("H", f * h + (1 - f) * X["g"]), c, m  # 17b, 17c
+
+
 def highway(w: Weights, d, x, z):
     X = gates(w, d, "conv_x", x, "p s")
     Z = gates(w, d, "conv_z", z, "p s")
@@ -148,4 +163,10 @@ def highway(w: Weights, d, x, z):
     return s * p + (1 - s) * z, s  # 5c
 
 
-CELLS = {"convlstm": convlstm, "st_lstm": st_lstm, "causal_lstm": causal_lstm}
+CELLS = {
+    "convlstm": convlstm,
+    "st_lstm": st_lstm,
+    "causal_lstm": causal_lstm,
+    "conv_gru": conv_gru,
+    "linear_recurrence": linear_recurrence,
+}

@@ -1,4 +1,4 @@
-"""Eq. 10 to 13b and 18 to 21 of docs/equations.md in plain loops; shares nothing with `benchmark`."""
+"""Eq. 10 to 13 and 18 to 23 of docs/equations.md in plain loops; shares nothing with `benchmark`."""
 
 import math
 from collections.abc import Callable
@@ -146,7 +146,7 @@ def mean_curve(norms):
 
 
 def inner_slope(norms):
-    """Eq. 13b."""
+    """Eq. 22."""
     curve = mean_curve(norms)
     places = [(len(curve) - t, math.log2(curve[t - 1])) for t in range(2, len(curve))]
     mean_age, mean_level = (sum(column) / len(places) for column in zip(*places, strict=True))
@@ -155,25 +155,25 @@ def inner_slope(norms):
 
 
 def second_over_last(norms):
-    """Eq. 12b."""
+    """Eq. 23a."""
     curve = mean_curve(norms)
     return curve[1] / curve[-1]
 
 
 def first_three_over_last(norms):
-    """Eq. 12c."""
+    """Eq. 23b."""
     curve = mean_curve(norms)
     return (curve[0] + curve[1] + curve[2]) / (curve[-3] + curve[-2] + curve[-1])
 
 
 def next_three_over_last(norms):
-    """Eq. 12d."""
+    """Eq. 23c."""
     curve = mean_curve(norms)
     return (curve[1] + curve[2] + curve[3]) / (curve[-3] + curve[-2] + curve[-1])
 
 
 def share_of_older_half(norms):
-    """Eq. 12e."""
+    """Eq. 23d."""
     curve = mean_curve(norms)
     older = sum(norm for t, norm in enumerate(curve, start=1) if t <= len(curve) / 2)
     return older / sum(curve)

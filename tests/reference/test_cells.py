@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.causal_lstm import CausalLSTMCell
-from models.convlstm import ConvLSTMCell
 from models.gradient_highway import GradientHighwayUnit
+from models.predictor import cell_class
 from models.spec import ModelSpec
-from models.st_lstm import SpatioTemporalLSTMCell
 from tests.reference.cells import CELLS, details, highway
 from tests.reference.complex_step import derivative
 
@@ -42,6 +40,8 @@ CASES = [
     *(("convlstm", fields) for fields in with_norms(*TWO, *FOR_ALL)),
     *(("st_lstm", fields) for fields in with_norms(*TWO, *FOR_ALL)),
     *(("causal_lstm", fields) for fields in with_norms(*FOUR, *ALONE)),
+    *(("conv_gru", fields) for fields in with_norms(*TWO, *FOR_ALL)),
+    *(("linear_recurrence", fields) for fields in with_norms(*TWO, *FOR_ALL)),
     *(("highway", fields) for fields in with_norms({}, {"highway_gate_bias": -2.0}, {"conv_bias": False})),
 ]
 GRID = 3
@@ -64,11 +64,10 @@ def make(cell: str, fields: dict) -> tuple[torch.nn.Module, dict[str, torch.Tens
         **{"kernel_size": 3} | fields | slot,
     )
     below = BELOW if cell == "causal_lstm" else WIDTH
-    sizes = {"x": IN, "z": WIDTH} if cell == "highway" else {"x": IN, "h": WIDTH, "c": WIDTH, "m": below}
-    if cell == "convlstm":
-        del sizes["m"]
-    makers = {"convlstm": ConvLSTMCell, "st_lstm": SpatioTemporalLSTMCell, "causal_lstm": CausalLSTMCell}
-    module = GradientHighwayUnit(spec, IN) if cell == "highway" else makers[cell](spec, IN, WIDTH, below)
+    of_states = {"H": ("h", WIDTH), "C": ("c", WIDTH), "M": ("m", below)}
+    read = [("z", WIDTH)] if cell == "highway" else [of_states[state] for state in cell_class(cell).states]
+    sizes = {"x": IN} | dict(read)
+    module = GradientHighwayUnit(spec, IN) if cell == "highway" else cell_class(cell)(spec, IN, WIDTH, below)
     random = torch.Generator().manual_seed(0)
     for parameter in module.double().parameters():
         parameter.data.normal_(0, 0.5, generator=random)
@@ -76,15 +75,19 @@ def make(cell: str, fields: dict) -> tuple[torch.nn.Module, dict[str, torch.Tens
     return module, {name: torch.randn(2, channels, GRID, GRID, **draw) for name, channels in sizes.items()}
 
 
+def absent(inputs: dict) -> list[None]:
+    """Stands for the states that the cell does not have."""
+    return [] if "z" in inputs else [None] * len({"h", "c", "m"} - inputs.keys())
+
+
 def apply(module: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    outputs = module(*inputs.values(), *([None] if isinstance(module, ConvLSTMCell) else []))
+    outputs = module(*inputs.values(), *absent(inputs))
     return [output for output in outputs if output is not None]
 
 
 def apply_loops(cell: str, fields: dict, weights: dict, inputs: dict) -> list[np.ndarray]:
     """The outputs (B, D, h, w) of the loops, clip by clip."""
-    function = highway if cell == "highway" else CELLS[cell]
-    nothing = [None] if cell == "convlstm" else []
+    function, nothing = (highway if cell == "highway" else CELLS[cell]), absent(inputs)
     clips = [function(weights, details(**fields), *clip, *nothing) for clip in zip(*inputs.values(), strict=True)]
     return [np.stack(output) for output in zip(*clips, strict=True) if output[0] is not None]
 
@@ -125,7 +128,7 @@ def test_gradients_agree_with_complex_steps(cell, fields):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("cell", ["convlstm", "st_lstm", "causal_lstm", "highway"])
+@pytest.mark.parametrize("cell", [*CELLS, "highway"])
 def test_gradcheck(cell, norm):
     module, inputs = make(cell, {"norm": norm})
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
@@ -134,9 +137,24 @@ def test_gradcheck(cell, norm):
     def function(packed, *given):
         parts = packed.split([shape.numel() for shape in shapes.values()])
         weights = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
-        nothing = (None,) if cell == "convlstm" else ()
-        outputs = torch.func.functional_call(module, weights, given + nothing)
+        outputs = torch.func.functional_call(module, weights, (*given, *absent(inputs)))
         return tuple(output for output in outputs if output is not None)
 
     given = [tensor.requires_grad_() for tensor in inputs.values()]
     assert torch.autograd.gradcheck(function, (packed, *given), fast_mode=True)
+
+
+def test_the_gradient_through_time_of_the_linear_recurrence_is_the_product_of_its_gates():
+    module, _ = make("linear_recurrence", {})
+    random = torch.Generator().manual_seed(0)
+    clip = torch.randn(6, 2, IN, GRID, GRID, generator=random, dtype=torch.float64)
+    first = torch.randn(2, WIDTH, GRID, GRID, generator=random, dtype=torch.float64, requires_grad=True)
+    h, product = first, torch.ones_like(first)
+    for x in clip:
+        f, _ = module.conv_x(x).chunk(2, dim=1)
+        product = product * torch.sigmoid(f + module.forget_bias).detach()
+        h, _, _ = module(x, h, None, None)
+    cotangent = torch.randn(h.shape, generator=random, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((h * cotangent).sum(), first)
+    torch.testing.assert_close(gradient, product * cotangent, rtol=1e-12, atol=0)
+    assert product.max() < 1

@@ -8,7 +8,6 @@ from benchmark.config.data_sections import DigitsConfig
 from benchmark.config.protocol import Protocol
 from benchmark.data.moving_digits.prepare import prepare
 from benchmark.data.prepared_folder import PUBLIC, read_arrays, read_data_record
-from benchmark.data.still_digits.bank import load_digits
 from benchmark.data.still_digits.kind import DigitKind
 from benchmark.data.still_digits.prepare import GENERATED
 from benchmark.system.files import read_json
@@ -32,7 +31,7 @@ class MovingDigits(DigitKind[DigitsConfig]):
         """The clips of a prepared folder, whose digits are always checked; see `DataKind`."""
         from benchmark.data.moving_digits.clips import DigitClips
 
-        bank, public = load_digits(folder), read_data_record(folder)["test_set"] == PUBLIC
+        bank, public = self.digits_of(folder), read_data_record(folder)["test_set"] == PUBLIC
         return DigitClips(bank, self.data, partial(read_arrays, folder, "public_test") if public else None)
 
     def describe(self) -> str:

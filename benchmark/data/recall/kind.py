@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.config.data_sections import RecallConfig
 from benchmark.config.protocol import Protocol
-from benchmark.data.still_digits.bank import load_digits
 from benchmark.data.still_digits.kind import DigitKind
 from benchmark.data.still_digits.prepare import GENERATED, get_bank, write_prepared
 
@@ -32,7 +31,7 @@ class Recall(DigitKind[RecallConfig]):
         """The clips of a prepared folder, whose digits are always checked; see `DataKind`."""
         from benchmark.data.recall.clips import RecallClips
 
-        return RecallClips(load_digits(folder), self.data)
+        return RecallClips(self.digits_of(folder), self.data)
 
     def describe(self) -> str:
         """What is to be recalled over what."""

@@ -6,7 +6,9 @@ from typing import Generic, TypeVar
 from benchmark.config.data_sections import DigitsConfig, RecallConfig
 from benchmark.config.protocol import Protocol
 from benchmark.data.kinds import DataKind
-from benchmark.data.still_digits.bank import SPLITS, load_bank
+from benchmark.data.prepared_folder import read_data_record
+from benchmark.data.still_digits.bank import SPLITS, DigitBank, load_bank, load_digits
+from benchmark.system.errors import UserError
 
 DigitSection = TypeVar("DigitSection", DigitsConfig, RecallConfig)
 _RESIZED_AT_ONCE = 4096
@@ -17,6 +19,19 @@ class DigitKind(DataKind[DigitSection], Generic[DigitSection]):
     """Clips that are made of the digits of a bank."""
 
     files = ("digits.npz", "data.json")
+
+    def digits_of(self, folder: Path) -> DigitBank:
+        """The digits of a prepared folder.
+
+        Raises:
+            UserError: a file is missing or damaged, or the digits are of another source or size.
+        """
+        bank = load_digits(folder)
+        asked, found = (self.data.source, self.data.digit_size), (bank.source, read_data_record(folder)["digit_size"])
+        if asked != found:
+            made = f"digits of {found[0]}, {found[1]} pixels wide, not {asked[0]}, {asked[1]}"
+            raise UserError(f"{folder / 'data.json'}: made for other clips ({made}); run the command `data` again")
+        return bank
 
     def look(self, protocol: Protocol, data_dir: Path) -> str:
         """The digits of the protocol, read whole and held against their checksums."""

@@ -97,7 +97,7 @@ def decay_columns(found: Sequence[dict[str, Any]], suffix: str) -> dict[str, Any
 
 
 def slope_columns(runs: Sequence[FinishedRun], stage: str, measure: str, suffix: str) -> dict[str, float]:
-    """The slope between the ends of the context, Eq. 13b, over seeds."""
+    """The slope between the ends of the context, Eq. 22, over seeds."""
     curves = [run.frame_curves[stage, measure] for run in runs if (stage, measure) in run.frame_curves]
     found = summarise_seeds([inner_slope(curve) for curve in curves])
     return {f"inner_slope{suffix}{end}": getattr(found, key) for end, key in ENDS.items()}

@@ -1,4 +1,4 @@
-"""Convolutional gated recurrent unit, the example of docs/adding_a_cell.md."""
+"""Convolutional gated recurrent unit (Ballas et al. 2016)."""
 
 from types import MappingProxyType
 
@@ -11,18 +11,17 @@ from models.spec import ModelSpec
 
 
 class ConvGRUCell(nn.Module):
-    """One step of a ConvGRU layer; Ballas et al. 2016, whose only state is H.
-
-        f = sigmoid(W_xf * x + W_hf * h + b_f)    the share of its past that a layer keeps
-        r = sigmoid(W_xr * x + W_hr * h)          the share of its past that the candidate sees
-        g = tanh(W_xg * x + W_rg * (r . h))       the candidate
-        h = f . h + (1 - f) . g
+    """One step of a ConvGRU layer, whose only state is H; Ballas et al. 2016; our Eq. 16.
 
     Args:
         spec: kernel, norm, bias and forget bias.
         in_channels: channels of x.
         hidden_channels: D, channels of h.
         memory_channels: not used; the cell has no spatial memory.
+
+    Note:
+        The update gate of the paper is 1 - f here, so that the gate that keeps the past is named as in the other cells
+        and has their forget bias.
     """
 
     states = ("H",)
@@ -58,8 +57,9 @@ class ConvGRUCell(nn.Module):
         """
         X = gates.read(self.conv_x, x)
         f, r = gates.sum("f r", X, gates.read(self.conv_h, h))  # each (B, D, h, w)
-        f = torch.sigmoid(f + self.forget_bias)
-        r = torch.sigmoid(r)
+        f = torch.sigmoid(f + self.forget_bias)  # Eq. 16a
+        r = torch.sigmoid(r)  # Eq. 16b
         (g,) = gates.sum("g", X, gates.read(self.conv_rh, r * h))
-        h = f * h + (1 - f) * torch.tanh(g)
+        g = torch.tanh(g)  # Eq. 16c
+        h = f * h + (1 - f) * g  # Eq. 16d
         return h, None, None
