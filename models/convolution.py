@@ -1,8 +1,8 @@
 """The gate convolution that all cells share, and how gates are summed from several of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -120,14 +120,27 @@ class Watched:
 
 
 def initialise(module: nn.Module, spec: ModelSpec) -> None:
-    """Set the weights of `module` as `spec.init` says (our Eq. 14); PyTorch's own defaults stay for `default`.
+    """Set the weights of `module` as `spec` says (our Eq. 14); PyTorch's own defaults stay for `default`.
 
     Note:
         `uniform(0.001)`: weights uniform in [-0.001, 0.001], biases 0. Its two exceptions, as in the authors'
         TensorFlow code, are the 1x1 convolutions that make H from [C, M] and the next frame from H: Glorot uniform.
+
+    Raises:
+        ValueError: `spec.chrono_frames` is given for a cell without gates i and f.
     """
-    if spec.init == "default":
+    if spec.init != "default":
+        _initialise_as_authors(module)
+    if spec.chrono_frames is None:
         return
+    convs = {name: [one for one in cell.children() if _has_both(one)] for name, cell in module.named_modules()}
+    if not any(convs.values()):
+        raise ValueError(f"chrono_frames: {spec.cell} has no gates i and f")
+    for of_cell in convs.values():
+        _initialise_chrono(of_cell, spec.chrono_frames)
+
+
+def _initialise_as_authors(module: nn.Module) -> None:
     for layer in module.modules():
         if not isinstance(layer, nn.Conv2d):
             continue
@@ -137,6 +150,23 @@ def initialise(module: nn.Module, spec: ModelSpec) -> None:
             nn.init.uniform_(layer.weight, -0.001, 0.001)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def _has_both(module: nn.Module) -> TypeGuard[GateConv]:
+    """Whether a convolution contributes to the gates i and f of C."""
+    return isinstance(module, GateConv) and {"i", "f"} <= set(module.gates)
+
+
+def _initialise_chrono(convs: Sequence[GateConv], frames: int) -> None:
+    """Set what the gates i and f of one cell have as bias to -b and b; all others, and all weights, stay.
+
+    Each of the two is a sum over `convs`, all that contribute to them. The first gets all of it, so that the sums are
+    those of Eq. 14b.
+    """
+    for place, conv in enumerate(convs):
+        bias = conv.conv.bias.detach().view(len(conv.gates), -1)  # pyright: ignore[reportOptionalMemberAccess]  # the spec asks for one
+        forget = torch.log(torch.empty_like(bias[0]).uniform_(1, frames - 1)) if place == 0 else bias.new_zeros(1)
+        bias[conv.gates.index("f")], bias[conv.gates.index("i")] = forget, -forget
 
 
 def conv1x1(spec: ModelSpec, in_channels: int, out_channels: int) -> nn.Conv2d:

@@ -23,6 +23,7 @@ LARGEST = {
     "kernel_size": 255,
     "w3_kernel": 255,
     "highway_channels": 2**14,
+    "chrono_frames": 10**4,
 }
 """More than anyone builds; a file that asks for more is wrong or hostile."""
 LARGEST_BIAS = 1000.0
@@ -74,7 +75,9 @@ class GivenSpec:
     w3_kernel: int | None = None
     """Kernel of W3, which reads M under the tanh (code: kernel_size, paper: 1)."""
     forget_bias: float | None = None
-    """Constant added to every forget gate before its sigmoid (code: 1, paper: 0)."""
+    """Constant added to every forget gate before its sigmoid (code: 1, paper or with `chrono_frames`: 0)."""
+    chrono_frames: int | None = None
+    """T of the chrono initialisation (Eq. 14b) of the gates i and f of C, in frames; `None` = none."""
     conv_bias: bool = True
     """Convolutions carry a bias (the PyTorch ports have none)."""
     init: Literal["default", "uniform(0.001)"] = "default"
@@ -87,6 +90,7 @@ class GivenSpec:
         self._check_sizes()
         self._check_highway()
         self._check_cell()
+        self._check_chrono()
 
     def defaults(self) -> dict[str, Any]:
         """What the fields take that `equations`, sizes or a cell decide, where they are not given."""
@@ -97,7 +101,7 @@ class GivenSpec:
             "o_sees_h": code,
             "g2_sees_m": not code or self.memory_order == "spatial_to_temporal",
             "w3_kernel": self.kernel_size if code else 1,
-            "forget_bias": 1.0 if code else 0.0,
+            "forget_bias": 1.0 if code and self.chrono_frames is None else 0.0,
             "highway_channels": self.hidden_channels[self.highway_slot - 1] if self.highway_slot else None,
         }
 
@@ -149,6 +153,15 @@ class GivenSpec:
         for name, unset in {"highway_channels": None, "highway_gate_bias": 0.0}.items():
             if not self.highway_slot and getattr(self, name) != unset:
                 raise ValueError(f"{name}: {getattr(self, name)} given without a highway_slot")
+
+    def _check_chrono(self) -> None:
+        if self.chrono_frames is None:
+            return
+        if self.chrono_frames < 3:
+            raise ValueError(f"chrono_frames: {self.chrono_frames} is below 3, where all biases would be 0")
+        for name, needed in {"conv_bias": True, "norm": "none"}.items():
+            if getattr(self, name) != needed:
+                raise ValueError(f"chrono_frames: sets biases, which {name}: {getattr(self, name)} takes away")
 
     def _check_cell(self) -> None:
         if self.cell in ONE_WIDTH and len(set(self.hidden_channels)) > 1:
@@ -204,6 +217,8 @@ class ModelSpec(GivenSpec):
         return self.highway_channels or 0
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values."""
+        """All fields as plain values; `chrono_frames` only where it is given, since older files lack it."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.chrono_frames is None:
+            del values["chrono_frames"]
         return values | {"hidden_channels": list(self.hidden_channels)}

@@ -69,7 +69,7 @@ MUTANTS = {
         ("3g", "M in g': paper for code", '"g2_sees_m": not code or', '"g2_sees_m": code or'),
         ("4c", "M is not in g' by default", ' or self.memory_order == "spatial_to_temporal",', ","),
         ("3h", "W3: paper for code", "self.kernel_size if code else 1", "1 if code else self.kernel_size"),
-        ("3b", "forget bias: paper for code", "1.0 if code else 0.0", "0.0 if code else 1.0"),
+        ("3b", "forget bias: paper for code", "1.0 if code and", "1.0 if not code and"),
     ],
     "models/gradient_highway.py": [
         ("5", "the gates do not read Z", ", gates.read(self.conv_z, z))", ")"),
@@ -88,9 +88,22 @@ MUTANTS = {
         ("6", "the grid is a torus", "padding=k // 2,", 'padding=k // 2, padding_mode="circular",'),
         ("6", "the bias is not added", "self.conv(x)", "self.conv._conv_forward(x, self.conv.weight, None)"),
         ("6", "a bias where none is asked for", "out_channels, 1, bias=spec.conv_bias", "out_channels, 1"),
-        ("14", "no exceptions", "conv.glorot = True", "conv.glorot = False"),
-        ("14", "normal for uniform", "uniform_(layer.weight, -0.001, 0.001)", "normal_(layer.weight, 0, 0.0005)"),
-        ("14", "biases keep their default", "nn.init.zeros_(layer.bias)", "pass"),
+        ("14a", "no exceptions", "conv.glorot = True", "conv.glorot = False"),
+        ("14a", "normal for uniform", "uniform_(layer.weight, -0.001, 0.001)", "normal_(layer.weight, 0, 0.0005)"),
+        ("14a", "biases keep their default", "nn.init.zeros_(layer.bias)", "pass"),
+        ("14b", "the input gate has the same sign", "forget, -forget", "forget, forget"),
+        (
+            "14b",
+            "no logarithm",
+            "torch.log(torch.empty_like(bias[0]).uniform_(1, frames - 1))",
+            "torch.empty_like(bias[0]).uniform_(1, frames - 1)",
+        ),
+        (
+            "14b",
+            "the others keep their biases",
+            "for place, conv in enumerate(convs)",
+            "for place, conv in enumerate(convs[:1])",
+        ),
     ],
     "models/fast_path/merged_gates.py": [
         ("6", "one bias of several", "torch.stack(biases).sum(0)", "biases[0]"),
@@ -125,7 +138,7 @@ MUTANTS = {
         ("9", "the next frame is made from C", "(self.to_frame, x)", "(self.to_frame, c)"),
         ("9", "pixel_unshuffle's order of patches", "permute(0, 1, 4, 6, 2, 3, 5)", "permute(0, 1, 2, 4, 6, 3, 5)"),
         ("11", "the cuts change places", 'if cut.kept == "memory"', 'if cut.kept == "frames"'),
-        ("14", "the seed is ignored", "torch.manual_seed(seed)", "torch.manual_seed(0)"),
+        ("14a", "the seed is ignored", "torch.manual_seed(seed)", "torch.manual_seed(0)"),
     ],
     "benchmark/training/step.py": [
         ("10", "L1 is left out", "error.square() + error.abs()", "error.square()"),

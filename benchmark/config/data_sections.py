@@ -4,10 +4,13 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from benchmark.config.metrics import RECALL
 from benchmark.config.sections import MOST_CLIPS, MOST_FRAMES, MOST_STEPS, Strict
+from benchmark.config.variants import MEAN_DIGIT
 from benchmark.system.errors import shortened
 from models.spec import LARGEST
 
+DigitSource = Literal["mnist", "mnist-t10k", "optdigits"]
 KTH = "kth"
 """The one data set of videos that is known by its name."""
 HELD_OUT = "of videos that nothing is trained on"
@@ -28,7 +31,11 @@ class DigitsConfig(Strict):
     kind: ClassVar[str] = "digits"
     known_motion: ClassVar[bool] = True
     """Whether the law is known by which places in the context go on."""
-    digits: Literal["mnist", "mnist-t10k", "optdigits"] = Field(description="Where the digits come from.")
+    metrics: ClassVar[tuple[str, ...]] = ()
+    """Metrics that these clips have besides those that all have."""
+    baselines: ClassVar[tuple[str, ...]] = ()
+    """Baselines that these clips have besides those that all have."""
+    digits: DigitSource = Field(description="Where the digits come from.")
     digit_size: int = Field(ge=2, le=LARGEST["frame_size"], description="Side of a digit in pixels.")
     frame_size: int = Field(ge=4, le=LARGEST["frame_size"], description="Side of a frame in pixels.")
     num_digits: int = Field(2, ge=1, le=3, description="Digits in a clip.")
@@ -46,6 +53,11 @@ class DigitsConfig(Strict):
         exclude_if=lambda gaps: not gaps,
         description="Last context frames in which a bar hides a digit; [] = no bar.",
     )
+
+    @property
+    def source(self) -> str:
+        """Where the digits come from."""
+        return self.digits
 
     @property
     def trained_horizon(self) -> int:
@@ -73,11 +85,58 @@ class DigitsConfig(Strict):
         return self
 
 
+class RecallConfig(Strict):
+    """Recall: a digit, the cue, then others or nothing, then the cue must be given out. Only memory can do it."""
+
+    kind: ClassVar[str] = "recall"
+    known_motion: ClassVar[bool] = False
+    baselines: ClassVar[tuple[str, ...]] = (MEAN_DIGIT,)
+    recall: DigitSource = Field(description="Where the digits come from.")
+    digit_size: int = Field(ge=2, le=LARGEST["frame_size"], description="Side of a digit in pixels.")
+    frame_size: int = Field(ge=4, le=LARGEST["frame_size"], description="Side of a frame in pixels.")
+    gap: int = Field(ge=1, lt=MOST_FRAMES, description="Frames between the cue and the frame that is predicted.")
+    distractors: bool = Field(True, description="Each frame of the gap is another digit; false: it is black.")
+    train_clips: int | None = Field(
+        None, ge=1, le=MOST_STEPS, description="A fixed set of training clips; null = endless."
+    )
+    validation_clips: int = Field(ge=1, le=MOST_CLIPS, description="Fixed clips that training may look at.")
+    test_clips: int = Field(ge=1, le=MOST_CLIPS, description="Fixed clips that decide nothing and are scored once.")
+    horizon: ClassVar[int] = 1
+    trained_horizon: ClassVar[int] = 1
+    gaps: ClassVar[tuple[int, ...]] = ()
+    public_test: ClassVar[bool] = False
+
+    @property
+    def source(self) -> str:
+        """Where the digits come from."""
+        return self.recall
+
+    @property
+    def context(self) -> int:
+        """Frames given: the cue and the gap."""
+        return 1 + self.gap
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics that these clips have besides those that all have."""
+        return RECALL if self.distractors else RECALL[:1]
+
+    @model_validator(mode="after")
+    def _digit_fits(self) -> "RecallConfig":
+        if self.digit_size >= self.frame_size:
+            raise ValueError(
+                f"digit_size {self.digit_size} leaves no row of frame_size {self.frame_size} free, which marks the cue"
+            )
+        return self
+
+
 class VideosConfig(Strict):
     """Videos: a clip is a window of their frames. Whole videos, and so the people in them, go to one split."""
 
     kind: ClassVar[str] = "videos"
     known_motion: ClassVar[bool] = False
+    metrics: ClassVar[tuple[str, ...]] = ()
+    baselines: ClassVar[tuple[str, ...]] = ()
     videos: str = Field(
         pattern=BELOW_DATA_DIR, max_length=200, description="kth, or the folder or file of clips below data_dir."
     )
@@ -124,7 +183,8 @@ def one_kind(values: Any) -> Any:
         return values
     named = [kind for kind in DATA_KINDS if kind in values]
     if not named:
-        raise ValueError("digits or videos is missing: one of them says which kind of data it is")
+        kinds = f"{', '.join([*DATA_KINDS][:-1])} or {[*DATA_KINDS][-1]}"
+        raise ValueError(f"{kinds} is missing: one of them says which kind of data it is")
     if len(named) > 1:
         raise ValueError(f"{' and '.join(named)}: both are given, which name two kinds of data; keep one")
     for other, section in DATA_KINDS.items():
@@ -135,16 +195,20 @@ def one_kind(values: Any) -> Any:
     return values
 
 
-def section_of(data: Any) -> type[DigitsConfig | VideosConfig]:
+def section_of(data: Any) -> type[DigitsConfig | VideosConfig | RecallConfig]:
     """The section that `data`, read already or not, is of; the first one where that cannot be told."""
     named = data if isinstance(data, dict) else (getattr(data, "kind", None),)
     first, *_ = found if (found := [kind for kind in DATA_KINDS if kind in named]) else DATA_KINDS
     return DATA_KINDS[first]
 
 
-_Sections = Annotated[DigitsConfig, Tag("DigitsConfig")] | Annotated[VideosConfig, Tag("VideosConfig")]
+_Sections = (
+    Annotated[DigitsConfig, Tag("DigitsConfig")]
+    | Annotated[VideosConfig, Tag("VideosConfig")]
+    | Annotated[RecallConfig, Tag("RecallConfig")]
+)
 """The registry of kinds: a new one has its section here, and its interface in `benchmark.data.kinds.KINDS`."""
-DATA_KINDS: dict[str, type[DigitsConfig | VideosConfig]] = {
+DATA_KINDS: dict[str, type[DigitsConfig | VideosConfig | RecallConfig]] = {
     section.kind: section for section, _ in map(get_args, get_args(_Sections))
 }
 """Key that a data section of a kind has -> the section."""

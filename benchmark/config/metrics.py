@@ -5,6 +5,7 @@ are float in [0, 1]; a frame with a NaN or an infinite pixel scores NaN under ev
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -146,16 +147,43 @@ _ALL = [
         form="clipped",
         compute="squared_error",
     ),
+    Metric(
+        name="skill",
+        head="Skill ↑",
+        better="higher",
+        identical=1.0,
+        definition="1 - MSE / MSE of the mean training digit, prediction clipped to [0, 1]: 0 is nothing remembered, 1"
+        " all",
+        form="clipped",
+        compute="skill",
+        decimals=3,
+    ),
+    Metric(
+        name="nearest",
+        head="Nearest ↑",
+        better="higher",
+        identical=1.0,
+        definition="share of predictions, clipped to [0, 1], that are nearer to the cue than to every distractor of"
+        " their clip, by squared error",
+        form="clipped",
+        compute="nearest",
+        decimals=3,
+    ),
 ]
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 HEADLINE = ("mse", "mae", "psnr", "ssim")
 """Those of the main table; each of them may be the primary metric of a protocol."""
+RECALL = ("skill", "nearest")
+"""Those of recall alone, before the others in its tables; the second needs distractors. Each may be primary there."""
 CONVENTIONS = ("mse_unclipped", "mae_unclipped", "psnr_unit_range", "ssim_unit_range", "ssim_range2")
 
 
-def columns(net: str | None, conventions: bool = False) -> list[str]:
-    """Names of the metrics that `score` gives with the LPIPS backbone `net` (None: LPIPS is not measured)."""
-    names = [*HEADLINE, *([f"lpips_{net}"] if net else [])]
+def columns(net: str | None, conventions: bool = False, further: Sequence[str] = ()) -> list[str]:
+    """Names of the metrics that are taken with the LPIPS backbone `net` (None: LPIPS is not measured).
+
+    Args: `conventions`: also those of other publications; `further`: those that the data have besides, which go first.
+    """
+    names = [*further, *HEADLINE, *([f"lpips_{net}"] if net else [])]
     if conventions:
         names += [*CONVENTIONS, *([f"lpips_{net}_unit_input"] if net else [])]
     return names

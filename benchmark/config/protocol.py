@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.config.data_sections import DataConfig
+from benchmark.config.metrics import HEADLINE
 from benchmark.config.sections import (
     NOT_IDENTITY,
     ONE_LINE,
@@ -25,13 +26,13 @@ from benchmark.config.sections import (
     VariantEntry,
     no_repeats,
 )
-from benchmark.config.variants import BASELINES, slot_number, unknown_variant
+from benchmark.config.variants import BASELINES, OF_ANY_CLIPS, slot_number, unknown_variant
 from benchmark.system import processes
 from benchmark.system.errors import UserError, explain, unknown
 from benchmark.system.strict_yaml import read_yaml
 from models.spec import ModelSpec
 
-BaselineName = Literal["last-frame", "context-mean", "black"]
+BaselineName = Literal["last-frame", "context-mean", "black", "mean-digit"]
 PROTOCOLS = Path(__file__).parents[2] / "workflows" / "protocols"
 
 
@@ -87,7 +88,9 @@ class Protocol(Strict):
     evaluation: EvaluationConfig
     probe: ProbeConfig
     variants: tuple[ShortOrLong, ...] = Field(min_length=1, strict=False)
-    baselines: Annotated[tuple[BaselineName, ...], AfterValidator(no_repeats)] = Field(tuple(BASELINES), strict=False)  # pyright: ignore[reportAssignmentType]  # BaselineName lists them
+    baselines: Annotated[tuple[BaselineName, ...], AfterValidator(no_repeats)] = Field(
+        tuple(OF_ANY_CLIPS), strict=False
+    )  # pyright: ignore[reportAssignmentType]  # BaselineName lists them
     seeds: Seeds
     primary: PrimaryConfig = PrimaryConfig()  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
     target_parameters: int | None = Field(None, ge=1, le=10**12, description="Matched within 7 %; null = not matched.")
@@ -138,6 +141,18 @@ class Protocol(Strict):
             raise ValueError(f"evaluation.floor: {max(seen)} is more than data.context {data.context}")
         return self
 
+    @model_validator(mode="after")
+    def _data_have_it(self) -> "Protocol":
+        data, metric = self.data, self.primary.metric
+        if metric not in (*data.metrics, *HEADLINE):
+            raise ValueError(f"primary.metric: {metric} is none of data.{data.kind} as it is given here")
+        for name in self.baselines:
+            if name not in (*data.baselines, *OF_ANY_CLIPS):
+                raise ValueError(f"baselines: {name} does not go with data.{data.kind}")
+        if self.evaluation.beyond and data.horizon == 1:
+            raise ValueError("evaluation.beyond: clips of data.recall end with the frame to be predicted")
+        return self
+
     def shown_clips(self) -> dict[str, int]:
         """Key -> how many test clips there must be for it."""
         return {"evaluation.film_clips": max(self.evaluation.film_clips), "probe.clips": self.probe.clips}
@@ -179,6 +194,13 @@ class Protocol(Strict):
             training = TrainingConfig.model_validate(merge(self.training.model_dump(), entry.training))
             if training.reversed_second_step and self.data.gaps:
                 raise ValueError("training.reversed_second_step does not go with data.gaps, the context's last frames")
+            if training.loss_frames and training.loss_frames > self.data.trained_horizon:
+                raise ValueError(
+                    f"training.loss_frames: {training.loss_frames} is more than the {self.data.trained_horizon} that"
+                    " are predicted in training"
+                )
+            if training.reversed_second_step and training.loss_frames:
+                raise ValueError("training.reversed_second_step does not go with training.loss_frames")
             if max(self.probe.steps, default=0) >= max(training.steps, 1):
                 raise ValueError(f"probe.steps: {max(self.probe.steps)} must lie below training.steps {training.steps}")
         except ValueError as error:

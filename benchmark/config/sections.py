@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from benchmark.config.metrics import HEADLINE
+from benchmark.config.metrics import HEADLINE, RECALL
 from benchmark.config.variants import VARIANTS, Variant, unknown_variant
 from benchmark.system.errors import spelling
 from models.spec import CELLS, DEEPEST, EQUATIONS, INITS, MEMORY_ORDERS, NORMS
@@ -85,6 +85,13 @@ class TrainingConfig(Strict):
     schedule: Literal["constant", "one-cycle"] = Field("constant", description="Of the learning rate.")
     loss: Literal["l2", "l1+l2"] = Field("l2", description="Squared error, or its sum with the absolute error.")
     loss_reduction: Literal["mean", "half-sum"] = Field("mean", description="Over all pixels of a batch.")
+    loss_frames: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_FRAMES,
+        exclude_if=lambda frames: frames is None,
+        description="Last frames of a clip that the loss is of; null = all that are predicted.",
+    )
     sampling: SamplingConfig = SamplingConfig()  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
     reversed_second_step: bool = Field(False, description="A second optimiser step on the batch reversed in time.")
     clip_norm: float | None = Field(None, gt=0, description="Largest gradient norm; null = no clipping.")
@@ -163,7 +170,7 @@ class ProbeConfig(Strict):
 class PrimaryConfig(Strict):
     """What is tested, named before anything is run; every other comparison is exploratory."""
 
-    metric: Literal[*HEADLINE] = Field("mse", description="The metric that is tested.")  # pyright: ignore[reportInvalidTypeForm]  # one of the registry
+    metric: Literal[*HEADLINE, *RECALL] = Field("mse", description="The metric that is tested.")  # pyright: ignore[reportInvalidTypeForm]  # one of the registry
     pairs: dict[VariantId, VariantId] = Field({}, description="Variant: its reference.")
 
 
@@ -194,6 +201,7 @@ class ModelConfig(Strict):
     g2_sees_m: bool | None = None
     w3_kernel: int | None = None
     forget_bias: float | None = None
+    chrono_frames: int | None = None
     conv_bias: bool | None = None
     highway_channels: int | None = None
     highway_gate_bias: float | None = None

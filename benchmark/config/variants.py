@@ -70,12 +70,16 @@ VARIANTS = {
     "predrnnpp-top": Variant(label="PredRNN++, GHU top", cell="causal_lstm", slot="top", reference="predrnnpp"),
 }
 
-BASELINES = {
+MEAN_DIGIT = "mean-digit"
+"""The baseline that only clips have whose last frame is a digit."""
+OF_ANY_CLIPS = {
     "last-frame": "Last frame repeated",
     "context-mean": "Mean of the context",
     "black": "Black",
 }
-"""Predictions that need no training: id -> label."""
+"""Predictions of any clips that need no training: id -> label."""
+BASELINES = OF_ANY_CLIPS | {MEAN_DIGIT: "Mean training digit"}
+"""All predictions that need no training: id -> label."""
 
 BASELINE_SEED = 0
 """Baselines have no seed; the one folder of each is filed under this number."""

@@ -98,7 +98,7 @@ def clips_trained(run: RunConfig) -> int:
 
 def table_bytes(run: RunConfig, net: str | None) -> int:
     """Bytes of frames.parquet and beyond.parquet."""
-    data, names = run.data, columns(net, conventions=True)
+    data, names = run.data, columns(net, conventions=True, further=run.data.metrics)
     scores = max(1, len(data.gaps)) * data.horizon * (len(names) + bool(data.gaps))
     longer = (run.evaluation.beyond or 0) * len(HEADLINE)
     return test_clips(data) * (scores + longer) * ROW_BYTES

@@ -87,6 +87,14 @@ class ClipSource(ABC, Generic[StreamOf, ClipsOf]):
         """
         return frames
 
+    def mean_target(self) -> Float32[Tensor, "1 H W"]:
+        """The mean frame that ends a training clip, in [0, 1].
+
+        Raises:
+            NotImplementedError: clips of this kind do not have the baseline `mean-digit`.
+        """
+        raise NotImplementedError
+
     def at_gap(self, clips: ClipsOf, gap: int) -> ClipsOf:
         """The first test clips with something hidden in the last `gap` frames of their context.
 

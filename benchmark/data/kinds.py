@@ -5,17 +5,18 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from benchmark.config.data_sections import DataConfig, DigitsConfig, VideosConfig
+from benchmark.config.data_sections import DataConfig, DigitsConfig, RecallConfig, VideosConfig
 from benchmark.config.protocol import Protocol
 
 if TYPE_CHECKING:
     from benchmark.data.clip_source import ClipSource
 
-Section = TypeVar("Section", DigitsConfig, VideosConfig)
+Section = TypeVar("Section", DigitsConfig, VideosConfig, RecallConfig)
 
 KINDS = {
     "digits": "benchmark.data.moving_digits.kind:MovingDigits",
     "videos": "benchmark.data.videos.kind:Videos",
+    "recall": "benchmark.data.recall.kind:Recall",
 }
 """Key that a data section of a kind has, as in `DATA_KINDS` -> its interface; a new kind is a module and a line."""
 

@@ -132,13 +132,15 @@ def draw_clip(
         draw.text((grid.x_of(t) + grid.cell_w // 2, y - grid.size // 2 - 4), str(t), TEXT, font, anchor="mm")
     for t, frame in enumerate(true, start=1):
         canvas.paste(as_rgb(frame, grid.scale), (grid.x_of(t), y))
+        outline(draw, grid, grid.x_of(t), y)
     for t, predicted in enumerate(examples["prediction"][index], start=first):
         x, error_y = grid.x_of(t), y + 2 * grid.cell_h
         canvas.paste(as_rgb(predicted, grid.scale), (x, y + grid.cell_h))
+        outline(draw, grid, x, y + grid.cell_h)
         if t > len(true):
             continue
         canvas.paste(as_rgb(error_colors(predicted, true[t - 1]), grid.scale), (x, error_y))
-        draw.rectangle((x - 1, error_y - 1, x + grid.cell_w - 4, error_y + grid.cell_h - 4), outline="#C8C8C8")
+        outline(draw, grid, x, error_y)
     start = grid.x_of(first) - grid.between // 2 - 2
     draw.line((start, y - 2 * grid.size, start, y + len(grid.rows) * grid.cell_h), HIGHLIGHT, 3)
     heads = {grid.size: f"{kind} {examples['clip'][index]}", grid.left: "context", grid.x_of(first): "horizon"}
@@ -147,6 +149,11 @@ def draw_clip(
     for row, words in enumerate(grid.rows):
         middle = y + row * grid.cell_h + grid.cell_h // 2
         draw.text((grid.left - grid.size // 2, middle), words, TEXT, font, anchor="rm")
+
+
+def outline(draw: ImageDraw.ImageDraw, grid: StripGrid, x: int, y: int) -> None:
+    """A thin line around the frame at (x, y), without which what is white in it would be lost in the page."""
+    draw.rectangle((x - 1, y - 1, x + grid.cell_w - 4, y + grid.cell_h - 4), outline="#C8C8C8")
 
 
 def film_animation(examples: dict[str, np.ndarray], path: Path) -> None:

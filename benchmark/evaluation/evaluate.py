@@ -18,6 +18,7 @@ from benchmark.evaluation.clip_images import film_animation, film_strip
 from benchmark.evaluation.forecasts import Forecast, named_forecast
 from benchmark.evaluation.lpips_backbone import load_lpips
 from benchmark.evaluation.metric_functions import bring_to, compute, score
+from benchmark.evaluation.recall_scores import FurtherScores, recall_scores
 from benchmark.system import processes
 from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
@@ -37,18 +38,19 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
     """
     prepare_device(device, protocol.training.threads)
     folder = run_path(results_dir, protocol.name, variant, seed)
-    title, forecast_of = named_forecast(protocol, variant, seed, folder, device)
+    title, forecast_of = named_forecast(protocol, variant, seed, results_dir, device)
     forecast = forecast_of(protocol.data.horizon)
     data_folder = results_dir / protocol.name / "data"
     clips = load_clips(data_folder, protocol.data, "test")
     lpips = recorded_lpips(protocol, results_dir, data_dir, device)
     tables = {}
+    source = kind_of(protocol.data).open(data_folder)
+    further = recall_scores(protocol.data, clips, source.mean_target()) if protocol.data.metrics else None
     with distributed.process_group(device):
         if protocol.data.gaps:
-            source = kind_of(protocol.data).open(data_folder)
             tables["frames.parquet"], examples = score_gaps(forecast, clips, source, protocol, lpips, device)
         else:
-            tables["frames.parquet"], examples = score_clips(forecast, clips, protocol, lpips, device)
+            tables["frames.parquet"], examples = score_clips(forecast, clips, protocol, lpips, device, further=further)
         if protocol.evaluation.beyond:
             longer = protocol.data.model_copy(update={"horizon": protocol.evaluation.beyond})
             stream = kind_of(longer).open(data_folder).fixed_stream("test")
@@ -111,13 +113,14 @@ def score_clips(
     lpips: torch.nn.Module | None,
     device: str,
     boxes: Bool[Tensor, "N T 1 H W"] | None = None,
+    further: FurtherScores | None = None,
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Score `forecast` on `clips`, batch by batch; several processes share the batches, and each gets all scores.
 
     Returns:
         One row a clip and predicted frame (both counted from 1) with one column a metric, of which `box_mse` only
-        where `boxes` says which pixels it counts; and, of the clips that `evaluation.film_clips` names, `clip`,
-        `context`, `truth` and `prediction` (uint8, clips T H W C).
+        where `boxes` says which pixels it counts, and those of `further` only with it; and, of the clips that
+        `evaluation.film_clips` names, `clip`, `context`, `truth` and `prediction` (uint8, clips T H W C).
     """
     data, evaluation = protocol.data, protocol.evaluation
     parts = []
@@ -129,6 +132,8 @@ def score_clips(
         if boxes is not None:
             inside = boxes[first : first + batch, data.context :].to(device)
             scores["box_mse"] = score_box(prediction, truth, inside)
+        if further is not None:
+            scores |= further(prediction, frames)
         shown = [clip - 1 - first for clip in sorted(evaluation.film_clips) if first < clip <= first + batch]
         parts.append((score_rows(scores, first), (255 * prediction[shown].clamp(0, 1)).byte().cpu()))
     tables, predictions = zip(*distributed.gathered(parts), strict=True)

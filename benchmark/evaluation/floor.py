@@ -18,9 +18,9 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 from benchmark.config.data_sections import DigitsConfig
 from benchmark.config.protocol import Protocol
 from benchmark.data.counter_rng import counter_hash
-from benchmark.data.moving_digits.digits import load_digits
 from benchmark.data.moving_digits.starts import AxisParts, OpenPaths, stream_motion
 from benchmark.data.moving_digits.stream import ClipStream, trajectory
+from benchmark.data.still_digits.bank import load_digits
 from benchmark.system.errors import UserError
 from benchmark.system.files import write_atomic
 

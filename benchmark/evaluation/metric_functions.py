@@ -94,6 +94,17 @@ def _window_sums(frames: Shaped[Tensor, "*frames H W"], dtype: torch.dtype) -> S
     return seven.as_strided(inside, rows.stride()).to(dtype, copy=True)
 
 
+def skill(prediction: Pixels, truth: Pixels, reference: float) -> Values:
+    """1 - MSE / MSE of a reference, of a frame over the mean `reference`: its mean is that of the means (Eq. R1)."""
+    return 1 - squared_error(prediction, truth) / reference
+
+
+def nearest(prediction: Pixels, truth: Pixels, others: Float64[Tensor, "*frames others H W"]) -> Values:
+    """1 where a frame is nearer to the truth than to each of its `others`, by squared error; else 0 (Eq. R2)."""
+    nearest_other = squared_error(prediction.unsqueeze(-3).expand_as(others), others).amin(-1)
+    return (squared_error(prediction, truth) < nearest_other).double()
+
+
 def perceptual_distance(prediction: Pixels, truth: Pixels, network: torch.nn.Module) -> Values:
     """LPIPS of a frame (Zhang et al. 2018) in full float32, its grey repeated to three channels.
     Raises: UserError where the frame is too small for the network.
@@ -114,7 +125,8 @@ def perceptual_distance(prediction: Pixels, truth: Pixels, network: torch.nn.Mod
 
 
 FUNCTIONS: dict[str, Callable[..., Values]] = {
-    function.__name__: function for function in (squared_error, absolute_error, psnr, ssim, perceptual_distance)
+    function.__name__: function
+    for function in (squared_error, absolute_error, psnr, ssim, skill, nearest, perceptual_distance)
 }
 """Name in the registry of metrics -> function of prediction and truth that returns one value a frame."""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmark.config.lpips_backbones import BACKBONES
 from benchmark.config.metrics import METRICS, columns
 from benchmark.config.protocol import Protocol
-from benchmark.config.variants import BASELINES
+from benchmark.config.variants import OF_ANY_CLIPS
 from benchmark.data.clips import load_clips
 from benchmark.data.tensors import to_float
 from benchmark.data.videos.clip_files import ClipFiles, open_clips
@@ -94,7 +94,7 @@ def score_files(
     lpips = load_lpips(record, data_dir, device) if record else None
     values = clips.check_values(data, given + predicted, white)
     forecasts = {path.name: forecast_of(network, predicted)}
-    forecasts |= {label: baseline(name, predicted) for name, label in BASELINES.items()}
+    forecasts |= {label: baseline(name, predicted) for name, label in OF_ANY_CLIPS.items()}
     try:
         frames = {
             name: score_batches(forecast, clips, given, predicted, batch_size, lpips, device)

@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from benchmark.config.code_sources import code_hash
-from benchmark.config.metrics import HEADLINE
+from benchmark.config.metrics import HEADLINE, RECALL
 from benchmark.config.probe_stages import stages, trains
 from benchmark.config.protocol import Protocol, run_path
 from benchmark.config.variants import BASELINES
@@ -119,7 +119,7 @@ def by_frame(summary: ScoreSummary) -> dict[str, list[float | str | None]]:
 
 def is_main(metric: str) -> bool:
     """Whether `metric` is one of the main table."""
-    return metric in HEADLINE or metric.startswith("lpips")
+    return metric in (*HEADLINE, *RECALL) or metric.startswith("lpips")
 
 
 def gradients(folder: Path, protocol: Protocol) -> dict[str, Any]:

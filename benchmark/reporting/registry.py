@@ -66,6 +66,11 @@ def trained_and_readable(protocol: Protocol) -> bool:
     return trains(protocol) and readable(protocol)
 
 
+def several_frames(protocol: Protocol) -> bool:
+    """Whether more than one frame is predicted, so that one is fed back."""
+    return protocol.data.horizon > 1
+
+
 def probed_in_training(protocol: Protocol) -> bool:
     """Whether gradients are measured between the first and the last step, by variants few enough for a line each."""
     return bool(protocol.probe.steps) and readable(protocol)
@@ -98,6 +103,7 @@ TABLES = {
         caption="The error of each predicted frame, counted from the first one: squared error summed over the pixels"
         " of a frame, mean over clips and seeds. It grows to the right, since every prediction is fed to the network as"
         " its next input. The CSV beside it in ``tables/`` has all metrics and their intervals.",
+        applies=lambda protocol: several_frames(protocol) and trains(protocol),
     ),
     "floor": Output(
         title="What memory is worth",
@@ -260,7 +266,7 @@ FIGURES = {
         " and reads alone. The other way is detached at horizon steps only, so that the two do not add up to all of it."
         " Relative to all of it at the last context frame, logarithmic axis, geometric mean over clips and seeds,"
         " bands: 95 % t intervals over seeds. The lower of two lines adds little.",
-        applies=readable,
+        applies=lambda protocol: several_frames(protocol) and readable(protocol),
     ),
     "openness": Output(
         title="Openness of the highway",
@@ -281,7 +287,7 @@ FIGURES = {
         " [0, 1]; lines are means over test clips and seeds, bands 95 % t intervals. The steeper a line, the faster"
         " errors pile up. Thin dotted lines, where they are asked for, are the least error possible from the last k"
         " context frames, digits known.",
-        applies=trained_and_readable,
+        applies=lambda protocol: several_frames(protocol) and trained_and_readable(protocol),
     ),
     "film": Output(
         title="Predictions of a test clip",

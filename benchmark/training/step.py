@@ -83,8 +83,9 @@ def forward(network: Predictor, batch: Batch, training: TrainingConfig) -> Float
 def loss_of(
     prediction: Float[Tensor, "B steps C H W"], target: Float[Tensor, "B steps C H W"], training: TrainingConfig
 ) -> Float[Tensor, ""]:
-    """The training loss over all predicted frames (our Eq. 10)."""
-    error = prediction.float() - target
+    """The training loss over all predicted frames, or the last `training.loss_frames` of them (our Eq. 10)."""
+    last = slice(-training.loss_frames, None) if training.loss_frames else slice(None)
+    error = prediction[..., last, :, :, :].float() - target[..., last, :, :, :]
     per_pixel = error.square() if training.loss == "l2" else error.square() + error.abs()
     return per_pixel.mean() if training.loss_reduction == "mean" else 0.5 * per_pixel.sum()
 

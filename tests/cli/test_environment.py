@@ -13,7 +13,7 @@ import yaml
 
 from benchmark.cli.all_commands import COMMANDS
 from benchmark.cli.environment import is_utf8
-from benchmark.config.variants import BASELINES
+from benchmark.config.variants import OF_ANY_CLIPS
 from tests.helpers.fixtures import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def commands(folder):
     untrained = ["--protocol", folder / "untrained.yaml", "--results-dir", results]
     model = results / "tiny" / "runs" / "convlstm" / "seed=1" / "model.safetensors"
     clips = [folder / "clips.npy", "--layout", "NTHW"]
-    rows = [("convlstm", "1"), ("predrnn", "1"), *((name, "0") for name in BASELINES)]
+    rows = [("convlstm", "1"), ("predrnn", "1"), *((name, "0") for name in OF_ANY_CLIPS)]
     small = "--hidden-channels 4,4 --frame-size 16 --kernel-size 3 --batch-size 2 --context 3 --horizon 2 --repeats 2"
     return [
         ("doctor", tiny, 0),

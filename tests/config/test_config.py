@@ -146,19 +146,33 @@ def test_unknown_key_is_named_with_the_nearest_and_the_allowed(write_protocol, p
             [{"id": "convlstm", "memory_order": "spatial_to_temporal"}],
             ["causal_lstm only, not for convlstm"],
         ),
-        ("baselines", ["last"], ["baselines.0: 'last'", "'last-frame', 'context-mean' or 'black'"]),
+        ("baselines", ["mean-digit"], ["baselines: mean-digit does not go with data.digits"]),
+        ("primary", {"metric": "skill"}, ["primary.metric: skill is none of data.digits"]),
+        ("training.loss_frames", 3, ["training.loss_frames: 3 is more than the 2 that are predicted in training"]),
+        (
+            "training",
+            {"steps": 8, "batch_size": 2, "learning_rate": 0.01, "reversed_second_step": True, "loss_frames": 1},
+            ["training.reversed_second_step does not go with training.loss_frames"],
+        ),
+        ("model.chrono_frames", 2, ["chrono_frames: 2 is below 3"]),
+        ("model", {"layers": 2, "hidden_channels": 3, "chrono_frames": 5, "norm": "channel"}, ["norm: channel takes"]),
+        ("baselines", ["last"], ["baselines.0: 'last'", "'last-frame', 'context-mean', 'black' or 'mean-digit'"]),
         ("seeds", [1, 1], ["seeds: [1, 1] names one twice"]),
         ("seeds", [-1], ["seeds.0: -1", "greater than or equal to 0"]),
         ("seeds", [], ["seeds: []", "at least 1 item"]),
         ("variants.0", {"id": "convlstm", "seeds": [3, 3]}, ["variants.0.seeds: [3, 3]", "names one twice"]),
-        ("primary", {"metric": "lpips"}, ["primary.metric: 'lpips'", "'mse', 'mae', 'psnr' or 'ssim'"]),
+        (
+            "primary",
+            {"metric": "lpips"},
+            ["primary.metric: 'lpips'", "'mse', 'mae', 'psnr', 'ssim',"],
+        ),
         ("primary", {"pairs": {"predrnn": "prednn"}}, ["primary.pairs: ", "'prednn'", "did you mean 'predrnn'?"]),
         ("primary", {"pairs": {"prednn": "convlstm"}}, ["primary.pairs: ", "'prednn'", "did you mean 'predrnn'?"]),
         ("primary", {"pairs": {"predrnn": "predrnn"}}, ["predrnn is compared with itself"]),
         ("variants.0", {"id": "convlstm", "reference": "convlst"}, ["variants: convlstm: reference: ", "'convlst'"]),
         ("about", ..., ["about: is missing"]),
         ("data", ..., ["data: is missing"]),
-        ("data.digits", ..., ["data: digits or videos is missing: one of them says which kind"]),
+        ("data.digits", ..., ["data: digits, videos or recall is missing: one of them says which kind"]),
         ("training.learning_rate", ..., ["training.learning_rate: is missing"]),
         ("model.hidden_channels", ..., ["convlstm: layers and hidden_channels are needed"]),
     ],
@@ -321,6 +335,8 @@ def test_what_does_not_change_the_weights_keeps_the_identity(make_protocol, sect
         ("model", {"equations": "paper"}),
         ("model", {"init": "uniform(0.001)"}),
         ("model", {"forget_bias": 0.5}),
+        ("model", {"chrono_frames": 5}),
+        ("training", {"loss_frames": 1}),
         ("model", {"conv_bias": False}),
         ("variant", {"memory_order": "spatial_to_temporal"}),
         ("variant", {"first_gates_see_c": False}),
@@ -436,7 +452,8 @@ def test_shipped_protocol_is_valid_builds_and_is_matched(name):
 
 
 def test_protocols_of_the_design_are_there():
-    planned = {"smoke", "quick", "study-main", "study-depth", "study-occlusion", "study-init", "gpu", "paper"}
+    planned = {"study-recall", "study-recall-blank", "study-recall-rates"}
+    planned |= {"smoke", "quick", "study-main", "study-depth", "study-occlusion", "study-init", "gpu", "paper"}
     assert planned - set(SHIPPED) == set()
 
 

@@ -6,8 +6,8 @@ import torch
 
 from benchmark.data.clips import clips_hash, load_clips
 from benchmark.data.moving_digits.clips import DigitClips
-from benchmark.data.moving_digits.digits import DigitBank
 from benchmark.data.moving_digits.prepare import prepare
+from benchmark.data.still_digits.bank import DigitBank
 from benchmark.system.errors import UserError
 
 VALIDATION = "9a072ae9f07ed778f334d66bde28d6b280a8941c2b6dafb04053ebba8553e602"

@@ -13,13 +13,14 @@ from tests.helpers.made_films import moving_square
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = {
-    "digits": {"digits": "optdigits", "digit_size": 8, "test_clips": 2},
-    "videos": {"videos": "own", "square": "crop", "test_clips": 2},
+    "digits": {"digits": "optdigits", "digit_size": 8, "test_clips": 2, "context": 2, "horizon": 3},
+    "videos": {"videos": "own", "square": "crop", "test_clips": 2, "context": 2, "horizon": 3},
+    "recall": {"recall": "optdigits", "digit_size": 8, "test_clips": 2, "gap": 1},
 }
 
 
 def section(kind):
-    return DATA_KINDS[kind](frame_size=16, context=2, horizon=3, validation_clips=1, **SECTIONS[kind])
+    return DATA_KINDS[kind](frame_size=16, validation_clips=1, **SECTIONS[kind])
 
 
 def test_the_interfaces_are_of_the_kinds_that_a_protocol_may_name():
@@ -51,7 +52,17 @@ print("torch" in sys.modules)
 
 
 def test_nobody_but_the_registries_asks_which_kind_data_are_of():
-    names = ("VideosConfig", "DigitsConfig", "FrameBank", "DigitBank", "ClipStream", "WindowStream", "WindowClips")
+    names = (
+        "VideosConfig",
+        "DigitsConfig",
+        "FrameBank",
+        "DigitBank",
+        "ClipStream",
+        "RecallConfig",
+        "RecallStream",
+        "WindowStream",
+        "WindowClips",
+    )
     files = [*ROOT.glob("benchmark/**/*.py"), *ROOT.glob("workflows/rules/*.smk")]
     lines = [(path, line) for path in files for line in path.read_text().splitlines() if "isinstance(" in line]
     assert len(lines) > 10

@@ -10,9 +10,9 @@ import pytest
 from benchmark.data import prepared_folder as prepared
 from benchmark.data.clips import load_clips
 from benchmark.data.moving_digits import prepare as preparing
-from benchmark.data.moving_digits.digits import load_bank, load_digits
 from benchmark.data.moving_digits.prepare import prepare
 from benchmark.data.published_files import PUBLIC_TEST
+from benchmark.data.still_digits.bank import load_bank, load_digits
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, write_json
 

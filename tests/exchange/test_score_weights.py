@@ -14,7 +14,7 @@ import torch
 
 from benchmark.__main__ import main
 from benchmark.config.metrics import METRICS, columns
-from benchmark.config.variants import BASELINES
+from benchmark.config.variants import OF_ANY_CLIPS
 from benchmark.data.tensors import to_float
 from benchmark.evaluation import lpips_backbone as backbone
 from benchmark.evaluation.forecasts import baseline
@@ -94,10 +94,10 @@ def test_the_baselines_stand_beside_the_weights_and_a_line_says_which_is_better(
     assert evaluate(weights(), tmp_path / "clips.npy") == 0
     said = capsys.readouterr().out
     heads, _, *rows = [line.split("|")[1:-1] for line in said.splitlines() if line.startswith("|")]
-    assert [head.strip() for head in heads] == ["Metric", "ours.safetensors", *BASELINES.values()]
+    assert [head.strip() for head in heads] == ["Metric", "ours.safetensors", *OF_ANY_CLIPS.values()]
     frames = to_float(torch.from_numpy(clips))[:, :, None]
     truth, least = frames[:, CONTEXT:], {}
-    for name, label in BASELINES.items():
+    for name, label in OF_ANY_CLIPS.items():
         found = score_frames(baseline(name, HORIZON)(frames[:, :CONTEXT]), truth, None, conventions=True)
         column = [head.strip() for head in heads].index(label)
         for metric, row in zip(columns(None, conventions=True), rows, strict=True):

@@ -27,7 +27,7 @@ def referred(text: str) -> set[str]:
 
 
 def test_tags_run_from_1_to_15_without_gap_or_repetition():
-    letters = {1: "abcdef", 2: "abcdefghij", 3: "abcdefghij", 4: "abcdefgh", 5: "abc"}
+    letters = {1: "abcdef", 2: "abcdefghij", 3: "abcdefghij", 4: "abcdefgh", 5: "abc", 14: "ab"}
     assert [f"{number}{letter}" for number in range(1, 16) for letter in letters.get(number, [""])] == TAGS
 
 

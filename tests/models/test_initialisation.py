@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from models.convolution import GateConv, initialise
+from models.gradient_highway import GradientHighwayUnit
 from models.predictor import build
 from models.spec import CELLS, INITS
 from tests.helpers.tiny import tiny_spec
@@ -85,3 +87,44 @@ def test_a_seed_gives_the_same_weights_whatever_was_drawn_before(cell, init):
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["to_frame.weight"], other["to_frame.weight"])
+
+
+def biases(cell: str, frames: int | None, **fields) -> tuple[dict, dict]:
+    """All weights of a network, and for each of its cells' gates the sum of its learned biases, by channel."""
+    network = build(tiny_spec(cell, hidden_channels=(64, 64), chrono_frames=frames, **fields), seed=1)
+    sums = {}
+    for layer, module in enumerate(network.cells):
+        for conv in [child for child in module.children() if isinstance(child, GateConv)]:
+            for gate, bias in zip(conv.gates, conv.conv.bias.detach().chunk(len(conv.gates)), strict=True):
+                sums[layer, gate] = sums.get((layer, gate), 0) + bias
+    return network.state_dict(), sums
+
+
+@pytest.mark.parametrize("order", ["temporal_to_spatial", "spatial_to_temporal"])
+@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_chrono_biases_are_logarithms_of_uniform_times_and_all_else_is_as_before(cell, init, order):
+    fields = {"init": init} | ({"memory_order": order} if cell == "causal_lstm" else {})
+    (weights, sums), (before, sums_before) = biases(cell, 20, **fields), biases(cell, None, **fields)
+    for layer in range(2):
+        forget = sums[layer, "f"]
+        assert torch.equal(sums[layer, "i"], -forget)
+        times = forget.exp()
+        assert 1 <= times.min() < 3
+        assert 17 < times.max() <= 19
+        assert abs(times.mean() - 10) < 4 * (18 / math.sqrt(12)) / math.sqrt(64)
+    assert not torch.equal(sums[0, "f"], sums[1, "f"])
+    assert all(torch.equal(sums[key], sums_before[key]) for key in sums if key[1] not in ("i", "f"))
+    assert all(torch.equal(weights[name], before[name]) for name in weights if not name.endswith("bias"))
+    assert tiny_spec(cell, chrono_frames=20).forget_bias == 0
+
+
+def test_a_spec_without_chrono_says_nothing_of_it():
+    assert "chrono_frames" not in tiny_spec("convlstm").to_dict()
+    assert tiny_spec("convlstm", chrono_frames=9).to_dict()["chrono_frames"] == 9
+
+
+def test_chrono_needs_gates_i_and_f():
+    spec = tiny_spec("convlstm", highway_slot=1, chrono_frames=9)
+    with pytest.raises(ValueError, match="chrono_frames: convlstm has no gates i and f"):
+        initialise(GradientHighwayUnit(spec, 3), spec)

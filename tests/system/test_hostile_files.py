@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from benchmark.data.moving_digits.digits import load_digits, read_original
 from benchmark.data.published_files import Original
+from benchmark.data.still_digits.bank import load_digits, read_original
 from benchmark.data.videos.clip_files import open_clips
 from benchmark.evaluation.lpips_backbone import load_lpips
 from benchmark.exchange.state_dicts import read_state_dict

@@ -13,9 +13,9 @@ import torch
 from benchmark.__main__ import main
 from benchmark.config.sections import TrainingConfig
 from benchmark.data.moving_digits.clips import DigitClips
-from benchmark.data.moving_digits.digits import DigitBank
 from benchmark.data.moving_digits.stream import ClipStream
 from benchmark.data.prepared_folder import read_arrays, read_data_record
+from benchmark.data.still_digits.bank import DigitBank
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, read_json_lines, write_json
 from benchmark.system.locks import hold

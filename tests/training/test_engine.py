@@ -33,6 +33,8 @@ def frames():
         ({"loss": "l1+l2"}, lambda error: (error**2 + np.abs(error)).mean()),
         ({"loss_reduction": "half-sum"}, lambda error: (error**2).sum() / 2),
         ({"loss": "l1+l2", "loss_reduction": "half-sum"}, lambda error: (error**2 + np.abs(error)).sum() / 2),
+        ({"loss_frames": 2}, lambda error: (error[:, 3:] ** 2).mean()),
+        ({"loss_frames": 1, "loss_reduction": "half-sum"}, lambda error: (error[:, 4:] ** 2).sum() / 2),
     ],
 )
 def test_loss_is_its_formula(frames, keys, expected):

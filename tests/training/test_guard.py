@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from benchmark.config.sections import TrainingConfig
-from benchmark.data.moving_digits.digits import load_digits
 from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.data.still_digits.bank import load_digits
 from benchmark.system.files import read_json, read_json_lines
 from benchmark.training import step as engine
 from benchmark.training.checkpoint import read_checkpoint, save_checkpoint

@@ -10,8 +10,8 @@ from benchmark.config.data_sections import DigitsConfig
 from benchmark.config.metrics import CONVENTIONS, HEADLINE, METRICS
 from benchmark.config.sections import SamplingConfig, TrainingConfig
 from benchmark.data.moving_digits.clips import DigitClips
-from benchmark.data.moving_digits.digits import DigitBank
 from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.data.still_digits.bank import DigitBank
 from benchmark.evaluation.gate_saturation import saturated
 from benchmark.evaluation.gradient_probe import roll_out
 from benchmark.evaluation.metric_functions import bring_to, compute

@@ -22,7 +22,7 @@ from benchmark.config.code_sources import (
     short_hash,
     sources,
 )
-from benchmark.config.variants import BASELINES
+from benchmark.config.variants import OF_ANY_CLIPS
 from benchmark.training import provenance
 from models.spec import CELLS, ModelSpec
 from tests.helpers.made_films import moving_square
@@ -51,7 +51,7 @@ print(json.dumps(loaded))
 """
 PROTOCOL = """
 about: One tiny network that has a highway.
-data: {{{data}, frame_size: 12, context: 3, horizon: 2, validation_clips: 1, test_clips: 2}}
+data: {{{data}, frame_size: 12, validation_clips: 1, test_clips: 2}}
 model: {{layers: 2, hidden_channels: 3, kernel_size: 3, patch_size: 4}}
 training: {{steps: 2, batch_size: 2, learning_rate: 0.01, sampling: {{kind: scheduled}}, device: cpu}}
 evaluation: {{lpips_backbone: squeeze}}
@@ -59,7 +59,11 @@ probe: {{clips: 2}}
 variants: [predrnnpp]
 seeds: [1]
 """
-DATA = {"digits": "digits: optdigits, digit_size: 6", "videos": "videos: squares"}
+DATA = {
+    "digits": "digits: optdigits, digit_size: 6, context: 3, horizon: 2",
+    "videos": "videos: squares, context: 3, horizon: 2",
+    "recall": "recall: optdigits, digit_size: 6, gap: 2",
+}
 """One of each kind, whose files together are those of a stage."""
 SPEC = ModelSpec(cell="causal_lstm", hidden_channels=(3, 3), frame_size=12, highway_slot=1)
 RUN = ["--variant", "predrnnpp", "--seed", "1"]
@@ -69,11 +73,11 @@ CHAIN = [
     ("floor", ["--clips", "2"]),
     ("backbone", []),
     ("train", RUN),
-    *(("evaluate", ["--variant", name, "--seed", "0"]) for name in BASELINES),
+    *(("evaluate", ["--variant", name, "--seed", "0"]) for name in OF_ANY_CLIPS),
     ("evaluate", RUN),
     ("probe", RUN),
     ("record", RUN),
-    *(("record", ["--variant", name, "--seed", "0"]) for name in BASELINES),
+    *(("record", ["--variant", name, "--seed", "0"]) for name in OF_ANY_CLIPS),
     ("tables", []),
     ("figures", []),
 ]
@@ -100,6 +104,8 @@ EXEMPT = {
     "data": {
         "benchmark/data/kinds.py": "finds the kind of the data section",
         "benchmark/data/moving_digits/kind.py": "hands over to its prepare.py and clips.py",
+        "benchmark/data/recall/kind.py": "hands over to still_digits/prepare.py and its clips.py",
+        "benchmark/data/still_digits/kind.py": "looks and describes",
         "benchmark/data/videos/kind.py": "hands over to its prepare.py and clips.py",
         "benchmark/data/npz.py": "reads",
         "benchmark/data/published_files.py": "fetches, by checksum",
@@ -153,7 +159,10 @@ def loaded(tmp_path_factory):
     environment = os.environ | {"MLFLOW_TRACKING_URI": "sqlite:////proc/no/mlflow.db", "PYTHONPATH": str(ROOT)}
     protocols = [str(folder / f"{kind}.yaml") for kind in DATA]
     command = [sys.executable, "-c", TRACE, json.dumps(protocols), str(folder / "results")]
-    command += [json.dumps(CHAIN), json.dumps([[str(folder / "videos.yaml"), "floor"]])]  # how videos move is not known
+    command += [
+        json.dumps(CHAIN),
+        json.dumps([[str(folder / f"{kind}.yaml"), "floor"] for kind in ("videos", "recall")]),
+    ]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return {

@@ -15,8 +15,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from benchmark.data.moving_digits.digits import load_digits
 from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.data.still_digits.bank import load_digits
 from benchmark.reporting.tracking.background_mirror import BackgroundMirror
 from benchmark.system.errors import UserError
 from benchmark.system.files import append_json_line, read_json, read_json_lines

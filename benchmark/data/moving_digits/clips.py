@@ -1,6 +1,7 @@
 """The clips of a digit bank: those that train, the fixed ones that judge, and the bar that hides a digit of them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,13 +9,14 @@ from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 from benchmark.config.data_sections import DigitsConfig
-from benchmark.data.clip_source import AT_ONCE, ClipSource, FixedSplit, Frames
-from benchmark.data.moving_digits.digits import DigitBank
+from benchmark.data.clip_source import FixedSplit, Frames
 from benchmark.data.moving_digits.occlusion import OCCLUDED, box, draw_gaps, occlude
 from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.data.still_digits.bank import DigitBank
+from benchmark.data.still_digits.clips import BankClips
 
 
-class DigitClips(ClipSource[ClipStream, Tensor]):
+class DigitClips(BankClips[ClipStream]):
     """Clips of moving digits.
 
     Args:
@@ -23,50 +25,23 @@ class DigitClips(ClipSource[ClipStream, Tensor]):
         public: reads the public test clips, uint8 (clips, T, 1, H, W); None for generated ones.
     """
 
+    data: DigitsConfig
+
     def __init__(
         self, bank: DigitBank, data: DigitsConfig, public: Callable[[], list[np.ndarray]] | None = None
     ) -> None:
-        self.bank, self.data, self._public = bank, data, public
-
-    @property
-    def sha256(self) -> str:
-        """Checksum of the digits."""
-        return self.bank.sha256
+        super().__init__(bank, data)
+        self._public = public
 
     def fixed_clips(self, split: FixedSplit) -> UInt8[Tensor, "clips T 1 H W"]:
         """The clips of `split`, generated again, of digits that are never trained on; or the public ones."""
-        data = self.data
         if split == "test" and self._public:
             return torch.from_numpy(*self._public())
-        count = data.validation_clips if split == "validation" else data.test_clips
-        stream = self.fixed_stream(split)
-        clips = torch.empty(count, stream.frames, 1, data.frame_size, data.frame_size, dtype=torch.uint8)
-        for numbers in torch.arange(count).split(AT_ONCE):
-            clips[numbers] = stream.clips(numbers)
-        return clips
+        return super().fixed_clips(split)
 
-    def fixed_stream(self, split: FixedSplit) -> ClipStream:
-        """The endless stream whose first clips are the generated ones of `split`."""
-        return ClipStream(
-            self.bank.splits[split],
-            seed=0,
-            split=split,
-            frame_size=self.data.frame_size,
-            num_digits=self.data.num_digits,
-            frames=self.data.context + self.data.horizon,
-        )
-
-    def train_stream(self, seed: int, device: str) -> ClipStream:
-        """What a run of `seed` is trained on, made on `device`."""
-        return ClipStream(
-            self.bank.train,
-            seed=seed,
-            frame_size=self.data.frame_size,
-            num_digits=self.data.num_digits,
-            frames=self.data.context + self.data.trained_horizon,
-            pool=self.data.train_clips,
-            device=device,
-        )
+    def make_stream(self, digits: UInt8[np.ndarray, "n d d"], **settings: Any) -> ClipStream:
+        """The moving clips of `digits`."""
+        return ClipStream(digits, num_digits=self.data.num_digits, **settings)
 
     def inputs(self, frames: Frames, numbers: Int64[Tensor, " B"], stream: ClipStream) -> Frames:
         """`frames` with a bar over one digit; without gaps the frames themselves.

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from benchmark.config.data_sections import DigitsConfig
-from benchmark.data.moving_digits.digits import ORIGINALS, damaged, load_bank
-from benchmark.data.prepared_folder import PUBLIC, write_record
-from benchmark.data.published_files import PUBLIC_TEST, fetch
+from benchmark.data.prepared_folder import PUBLIC
+from benchmark.data.published_files import PUBLIC_TEST
+from benchmark.data.still_digits.bank import damaged
+from benchmark.data.still_digits.prepare import GENERATED, get_bank, write_prepared
 from benchmark.system.errors import UserError
-from benchmark.system.files import atomic_buffer
 
 _PUBLIC_CLIPS, _PUBLIC_FRAMES = 10_000, 20
 
@@ -34,30 +34,15 @@ def prepare(data: DigitsConfig, data_dir: Path, folder: Path, download: bool = F
         UserError: a published file is missing, damaged or could not be downloaded.
     """
     _check_public_test(data)
-    if download:
-        for original in ORIGINALS[data.digits] + ((PUBLIC_TEST,) if data.public_test else ()):
-            fetch(original, data_dir)
-    bank = load_bank(data.digits, data.digit_size, data_dir)
+    bank = get_bank(data.digits, data.digit_size, data_dir, (PUBLIC_TEST,) if data.public_test else (), download)
     public = data.public_test and _has_public_test(data_dir)
 
-    from benchmark.data.clips import clips_hash
     from benchmark.data.moving_digits.clips import DigitClips
 
     clips = DigitClips(bank, data, (lambda: [public_clips(data_dir, data)]) if public else None)
-    test = clips.fixed_clips("test")
-    record = {
-        "source": bank.source,
-        "digit_size": data.digit_size,
-        "split_sizes": {split: len(digits) for split, digits in bank.splits.items()},
-        "digits_sha256": bank.sha256,
-        "validation_sha256": clips_hash(clips.fixed_clips("validation")),
-        "test_sha256": clips_hash(test),
-        "test_set": PUBLIC if public else "generated",
-    }
-    arrays = bank.splits | ({"public_test": test.numpy()} if public else {})
-    with atomic_buffer(folder / "digits.npz") as file:
-        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]  # no array has the name of the flag
-    return write_record(folder, record)
+    validation, test = clips.fixed_clips("validation"), clips.fixed_clips("test")
+    arrays = {"public_test": test.numpy()} if public else {}
+    return write_prepared(folder, bank, validation, test, PUBLIC if public else GENERATED, **arrays)
 
 
 def _check_public_test(data: DigitsConfig) -> None:

@@ -1,53 +1,30 @@
 """The stream: training clips of moving digits as a pure function of (seed, index), composed on any device."""
 
 from functools import reduce
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64, UInt8
 from torch import Tensor
 
-from benchmark.data.counter_rng import Domain, counter_hash
-from benchmark.data.tensors import PoolOrder, to_float
+from benchmark.data.still_digits.stream import DigitStream
+from benchmark.data.tensors import to_float
 
 FRAME_STEP = 0.1  # way per frame, in units of the room a digit has
 _DIGIT, _TOP, _LEFT, _DIRECTION = range(4)
 
 
-class ClipStream:
+class ClipStream(DigitStream):
     """Clips of digits that move and bounce (Srivastava et al. 2015), any of which can be made at any time.
 
-    Args:
-        digits: uint8 (n, d, d), one split of a digit bank.
-        seed: seed of the run. With a pool it sets the order of the clips, without one the clips themselves.
-        frame_size: H = W in pixels, at least d.
+    Args: as `DigitStream`; also
         num_digits: N, digits in a clip.
-        frames: T.
-        pool: number of fixed clips, each shown once per epoch; None for endless new ones.
-        split: what the clips are for; each split has its own clips under the same seed.
-        device: where the digits lie and the clips are made.
     """
 
-    def __init__(
-        self,
-        digits: UInt8[np.ndarray, "n d d"],
-        *,
-        seed: int,
-        frame_size: int,
-        num_digits: int,
-        frames: int,
-        pool: int | None = None,
-        split: Literal["train", "validation", "test"] = "train",
-        device: torch.device | str = "cpu",
-    ) -> None:
-        assert digits.shape[-1] <= frame_size, f"digits of {digits.shape[-1]} pixels in frames of {frame_size}"
-        self.seed, self.frame_size, self.frames, self.pool = seed, frame_size, frames, pool
-        self.digits = torch.from_numpy(digits).to(device)
-        self._content = (seed, Domain[split.upper()]) if pool is None else (0, Domain.POOL)
-        self._tags = torch.arange(4 * num_digits, device=device).view(num_digits, 4)
-        self._directions = _directions().to(device)
-        self._order = None if pool is None else PoolOrder(seed, pool, device)
+    def __init__(self, digits: UInt8[np.ndarray, "n d d"], *, num_digits: int, **settings: Any) -> None:
+        super().__init__(digits, words=(num_digits, 4), **settings)
+        self._directions = _directions().to(self.digits.device)
 
     def batch(self, step: int, batch_size: int) -> Float32[Tensor, "B T 1 H W"]:
         """The clips of optimiser step `step` (from 0), float32 in [0, 1]; on a GPU without waiting for it."""
@@ -62,17 +39,6 @@ class ClipStream:
     def positions(self, indices: Int64[Tensor, " B"]) -> tuple[Int64[Tensor, "B N T"], Int64[Tensor, "B N T"]]:
         """Top row and left column, in pixels, of every digit of these clips in every frame."""
         return self._positions(self._draws(indices))
-
-    def clip_numbers(self, step: int, batch_size: int) -> Int64[Tensor, " B"]:
-        """The numbers of the clips in the batch of `step`, on the stream's device."""
-        if self._order is not None:
-            return self._order.numbers(step, batch_size)
-        first = step * batch_size
-        return torch.arange(first, first + batch_size, device=self.digits.device)
-
-    def _draws(self, indices: Int64[Tensor, " B"]) -> Int64[Tensor, "B N 4"]:
-        seed, domain = self._content
-        return counter_hash(seed, domain, indices.to(self._tags.device)[:, None, None], self._tags)
 
     def _digits(self, draws: Int64[Tensor, "B N 4"]) -> UInt8[Tensor, "B N d d"]:
         return self.digits[(draws[..., _DIGIT] * len(self.digits)) >> 32]

@@ -172,7 +172,8 @@ def difference_row(
 
 def scored(protocol: Protocol, runs: Sequence[FinishedRun]) -> list[str]:
     """The metrics of the main table that all runs have."""
-    return [name for name in columns(protocol.evaluation.lpips_backbone) if all(name in run.scores for run in runs)]
+    names = columns(protocol.evaluation.lpips_backbone, further=protocol.data.metrics)
+    return [name for name in names if all(name in run.scores for run in runs)]
 
 
 def unmeasured(protocol: Protocol, names: Sequence[str]) -> str:

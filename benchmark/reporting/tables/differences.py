@@ -22,7 +22,7 @@ COLUMNS += ["clips_low", "clips_high"]
 def comparison_table(results: ProtocolResults, title: str) -> Table:
     """One row a variant with a reference, primary pairs first; in the CSV one row a pair and metric."""
     protocol, runs = results.protocol, results.runs
-    names = measured_columns(results.lpips)
+    names = measured_columns(results)
     groups = {group.variant: group for group in by_variant(runs)}
     primary, tested = protocol.primary.pairs, protocol.primary.metric
     pairs = [(groups[variant], groups[reference]) for variant, reference in protocol.references().items()]

@@ -22,13 +22,13 @@ from benchmark.reporting.tables.scores import compute_columns, seeds_cell
 PUBLISHED = Path(__file__).parent / "published_numbers" / "published.csv"
 VARIANT_OF = {"ConvLSTM": "convlstm", "ConvLSTM-S": "convlstm", "PredRNN": "predrnn", "PredRNN++": "predrnnpp"}
 """Model as published -> the variant of ours that is this model; others have none."""
-_DIGITS = {
-    count: DigitsConfig(  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
+_DIGITS: dict[str, DataConfig] = {
+    f"moving-mnist-{count}": DigitsConfig(  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
         digits="mnist", digit_size=28, frame_size=64, num_digits=count, validation_clips=1, test_clips=1
     )
     for count in (2, 3)
 }
-CLIPS_OF: dict[str, DataConfig] = {f"moving-mnist-{count}": clips for count, clips in _DIGITS.items()} | {
+CLIPS_OF: dict[str, DataConfig] = _DIGITS | {
     "kth": VideosConfig(videos=KTH, frame_size=128, square="stretch", validation_clips=1)  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
 }
 """Data set as published -> what our clips must be (their numbers aside); others are not in this benchmark."""

@@ -44,7 +44,8 @@ def number(value: float, decimals: int, *, significant: bool = False, signed: bo
     """A value with fixed decimals or significant digits, if asked for with its sign; a missing one is a dash."""
     if math.isnan(value):
         return MISSING
-    kind = f"{'+' * signed}{'' if significant else ','}.{decimals}{'g' if significant else 'f'}"
+    sign = "+" if signed else "z"  # without a sign -0.0004 with three decimals is 0.000
+    kind = f"{sign}{'' if significant else ','}.{decimals}{'g' if significant else 'f'}"
     return format(value, kind).replace("-", MINUS)
 
 

@@ -26,7 +26,7 @@ from benchmark.reporting.tables.rendering import MISSING, Table, bold, interval,
 def main_table(results: ProtocolResults, title: str) -> Table:
     """One row a variant: cost, and mean, sd and 95 % interval of every metric over seeds."""
     protocol, runs, lpips = results.protocol, results.runs, results.lpips
-    measured, names = lpips["status"] == "found", measured_columns(lpips)
+    measured, names = lpips["status"] == "found", measured_columns(results)
     groups = by_variant(runs)
     winners = {name: best_of(groups, name) for name in names}
     values, cells = [], []
@@ -60,7 +60,7 @@ def main_table(results: ProtocolResults, title: str) -> Table:
 def per_frame_table(results: ProtocolResults, title: str) -> Table:
     """One row a variant and predicted frame in the CSV; for people, MSE with one column a frame."""
     protocol, runs = results.protocol, results.runs
-    every = [*columns(protocol.evaluation.lpips_backbone, conventions=True), "box_mse"]
+    every = [*columns(protocol.evaluation.lpips_backbone, conventions=True, further=protocol.data.metrics), "box_mse"]
     values, cells = [], []
     for group in by_variant(runs):
         scored = [name for name in every if name in group.runs[0].per_frame]
@@ -88,7 +88,7 @@ def per_frame_table(results: ProtocolResults, title: str) -> Table:
 def conventions_table(results: ProtocolResults, title: str) -> Table:
     """One row a variant: the same predictions scored as other publications do, beside our own conventions."""
     protocol, runs = results.protocol, results.runs
-    names = measured_columns(results.lpips, conventions=True)
+    names = measured_columns(results, conventions=True)
     names.sort(key=lambda name: [kind in name for kind in ("lpips", "ssim", "psnr", "mae", "mse")])
     values, cells = [], []
     for group in by_variant(runs):
@@ -115,9 +115,10 @@ def conventions_table(results: ProtocolResults, title: str) -> Table:
     return Table(title, pd.DataFrame(values), pd.DataFrame(cells), notes)
 
 
-def measured_columns(lpips: dict[str, Any], *, conventions: bool = False) -> list[str]:
+def measured_columns(results: ProtocolResults, *, conventions: bool = False) -> list[str]:
     """The metrics of a table, with LPIPS where its network was found; `conventions`: those of others too."""
-    return columns(lpips["net"] if lpips["status"] == "found" else None, conventions=conventions)
+    net = results.lpips["net"] if results.lpips["status"] == "found" else None
+    return columns(net, conventions=conventions, further=results.protocol.data.metrics)
 
 
 def best_of(groups: list[VariantRuns], metric: str) -> set[str]:

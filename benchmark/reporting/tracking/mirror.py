@@ -161,12 +161,13 @@ def _send_data(client: "MlflowClient", run: "Run", snapshot: Snapshot) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.exceptions import MlflowException
 
-    digits, videos = (snapshot.data.get(kind) for kind in ("digits", "videos"))
+    digits, videos, recall = (snapshot.data.get(kind) for kind in ("digits", "videos", "recall"))
+    clips = f"moving-{digits}" if digits else f"recall-{recall}" if recall else f"{videos}".replace("/", "-")
     source = {"tags": {key: snapshot.tags[key] for key in ("mlflow.source.name", "mlflow.source.git.commit")}}
     inputs = [
         DatasetInput(
             Dataset(
-                name=f"moving-{digits}-{context}" if digits else f"{videos}-{context}".replace("/", "-"),
+                name=f"{clips}-{context}",
                 digest=snapshot.tags["data_hash"][:36],
                 source_type="code",
                 source=json.dumps(source),

@@ -6,9 +6,9 @@ import torch
 from scipy.stats import chisquare
 
 from benchmark.data.moving_digits.clips import DigitClips
-from benchmark.data.moving_digits.digits import DigitBank
 from benchmark.data.moving_digits.occlusion import GREY, box, draw_gaps, occlude
 from benchmark.data.moving_digits.stream import ClipStream
+from benchmark.data.still_digits.bank import DigitBank
 from benchmark.data.tensors import to_float
 
 GAPS = (0, 1, 3)

@@ -10,10 +10,10 @@ from skimage.transform import resize_local_mean
 from sklearn.datasets import load_digits as load_optdigits
 from torchvision.datasets import MNIST, MovingMNIST
 
-from benchmark.data.moving_digits import digits as digits_module
-from benchmark.data.moving_digits.digits import DigitBank, load_bank, read_original
 from benchmark.data.pixels import resize_area
 from benchmark.data.published_files import MNIST_TEST, MNIST_TRAIN, PUBLIC_TEST
+from benchmark.data.still_digits import bank as digits_module
+from benchmark.data.still_digits.bank import DigitBank, load_bank, read_original
 from benchmark.system.errors import UserError
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"

@@ -1,0 +1,1 @@
+"""Recall: clips of which the first digit must be given out at the end."""
