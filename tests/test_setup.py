@@ -267,3 +267,27 @@ def test_hooks_are_the_tools_of_the_environment_and_of_make_lint():
     assert set(tools) <= LOCK.keys()
     rule = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
     assert set(tools) == set(re.findall(r"\$\(IN_VENV\) (\S+)", rule)) - {"snakemake"}
+
+
+@needs_make
+def test_gpu_check_with_a_python_of_ones_own_builds_and_fetches_nothing():
+    command = ["make", "--dry-run", "gpu-check", "GPU_PYTHON=/opt/python"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    runs = [line for line in said.splitlines() if "timeout" in line]
+    assert len(runs) > 8
+    assert all("/opt/python -m " in line for line in runs)
+    assert "venv" not in said
+    assert "pip" not in said
+    limits = [int(limit) for limit in re.findall(r"timeout (\d+)", said)]
+    assert sum(limits) <= 600
+    assert {30, 60, 90, 120} == set(limits)
+
+
+@needs_make
+def test_packages_for_a_machine_without_a_network_are_those_of_the_lock():
+    command = ["make", "--dry-run", "--always-make", "gpu_packages", "PYTHON=/opt/python"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = re.search(r"echo ([\w -]+) \|", said)[1].split()
+    assert {"pydantic", "beartype", "pyarrow"} < set(names)
+    assert [name for name in names if name not in LOCK] == []
+    assert "venv" not in said

@@ -9,9 +9,6 @@ the widths multiples of 8. Columns beyond the channels of a cell hold zeros, and
 to `docs/equations.md`; `tests/models/test_gate_kernels.py` holds each kernel to the lines of the cells.
 """
 
-# pyright: reportArgumentType=false
-# Triton says of numbers known when a kernel is compiled that they are of a class of its own.
-
 import triton
 import triton.language as tl
 
@@ -40,9 +37,9 @@ def place(rows, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl
 
 
 @triton.jit
-def gate(raw, raw_stride, bias, row, column, there, GATE: tl.constexpr, WIDTH: tl.constexpr, COMPUTE: tl.constexpr):
-    """Gate number GATE before its nonlinearity."""
-    channel = GATE * WIDTH + column
+def gate(raw, raw_stride, bias, row, column, there, number, WIDTH: tl.constexpr, COMPUTE: tl.constexpr):
+    """Gate number `number` before its nonlinearity."""
+    channel = number * WIDTH + column
     found = tl.load(raw + row * raw_stride + channel, mask=there, other=0).to(COMPUTE)
     return found + tl.load(bias + channel, mask=column < WIDTH, other=0).to(COMPUTE)
 

@@ -4,9 +4,6 @@ What `gate_kernels.py` says of all kernels holds for these. Factors are of the t
 Triton's interpreter, which multiplies the bits of bfloat16 as whole numbers, is given them in full precision.
 """
 
-# pyright: reportArgumentType=false
-# Triton says of numbers known when a kernel is compiled that they are of a class of its own.
-
 import triton
 import triton.language as tl
 

@@ -89,3 +89,19 @@ def test_pytorch_is_not_asked_about_a_cpu_or_where_the_driver_is_to_decide(machi
     monkeypatch.setattr(devices, "why_torch_cannot_use_gpus", lambda: pytest.fail("PyTorch was asked"))
     assert devices.resolve_device("cpu", "--device") == "cpu"
     assert devices.resolve_device("auto", "--device", by_driver_alone=True) == "cuda"
+
+
+def test_a_gpu_takes_sums_of_products_in_single_precision():
+    flags = {torch.backends.cudnn: ("allow_tf32", "benchmark"), torch.backends.cuda.matmul: ("allow_tf32",)}
+    flags[torch.backends.cuda.matmul] += ("allow_bf16_reduced_precision_reduction",)
+    before = {(place, name): getattr(place, name) for place, names in flags.items() for name in names}
+    mode, threads = torch.get_deterministic_debug_mode(), torch.get_num_threads()
+    try:
+        for place, name in before:
+            setattr(place, name, True)
+        devices.prepare_device("cuda", threads)
+        assert {getattr(place, name) for place, name in before} == {False}
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        for (place, name), value in before.items():
+            setattr(place, name, value)

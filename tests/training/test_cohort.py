@@ -393,8 +393,7 @@ def test_command_line_takes_several_variants_and_its_status_tells_whether_all_ar
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("count", [2, 8])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("count", "precision"), [(2, "fp32"), (8, "bf16")])
 def test_each_run_of_a_cohort_on_a_gpu_is_the_run_trained_alone(cohort, results, count, precision):
     """Graphs are replayed side by side, so that what two of them share in memory would show."""
     rates = [{"id": f"{v['id']}-{n}", "base": v["id"], "training": v["training"]} for n in range(3) for v in VARIANTS]
