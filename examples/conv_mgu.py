@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.convolution import FORGET, SEPARATE, TANH, GateConv, GateSums
+from models.convolution import FORGET, SEPARATE, TANH, GateConv, GateSums, Keep
 from models.spec import ModelSpec
 
 
@@ -26,6 +26,7 @@ class ConvMGUCell(nn.Module):
 
     states = ("H",)
     nonlinearities = MappingProxyType({"f": FORGET, "g": TANH})
+    keeps = MappingProxyType({"H": Keep("f")})
 
     def __init__(self, spec: ModelSpec, in_channels: int, hidden_channels: int, memory_channels: int) -> None:
         super().__init__()

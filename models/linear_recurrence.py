@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.convolution import FORGET, SEPARATE, GateConv, GateSums
+from models.convolution import FORGET, SEPARATE, GateConv, GateSums, Keep
 from models.spec import ModelSpec
 
 
@@ -28,6 +28,7 @@ class LinearRecurrenceCell(nn.Module):
 
     states = ("H",)
     nonlinearities = MappingProxyType({"f": FORGET, "g": None})
+    keeps = MappingProxyType({"H": Keep("f")})
 
     def __init__(self, spec: ModelSpec, in_channels: int, hidden_channels: int, memory_channels: int) -> None:
         super().__init__()

@@ -31,11 +31,10 @@ def check_results_dir(options: argparse.Namespace) -> None:
         folders = [options.results_dir]
     elif "results_dir" in given:
         folders = [protocol_folder(options)]
-        names = (given.get("variant") or "").split(",") if given.get("seed") is not None else []
-        seeds = [options.seed] if isinstance(options.seed, int) else options.seed
-        folders += [
-            run_path(options.results_dir, options.protocol.name, name, seed) for name in names for seed in seeds
-        ]
+        seed = given.get("seed")  # `train` takes several
+        seeds = () if seed is None else seed if isinstance(seed, tuple) else (seed,)
+        names = (given.get("variant") or "").split(",")
+        folders += [run_path(options.results_dir, options.protocol.name, name, one) for name in names for one in seeds]
     for folder in folders:
         check_writable(folder)
 
