@@ -12,7 +12,7 @@ from benchmark.cli.environment import prepare_environment, restart_in_utf8
 from benchmark.cli.exit_status import DONE, FAULT, INTERRUPTED, MISTAKE
 from benchmark.cli.fault import fault_message
 from benchmark.cli.parser import parser
-from benchmark.cli.selection import check_results_dir
+from benchmark.cli.selection import check_results_dir, seeds_in
 from benchmark.config.protocol import load_protocol
 from benchmark.system import processes
 from benchmark.system.console import command_line, echo, printable
@@ -71,6 +71,8 @@ def run(options: argparse.Namespace) -> int | None:
         options.protocol = load_protocol(options.protocol)
     if processes.count() > 1 and not command.shared:
         raise UserError(f"{options.command}: is for one process; start `python -m benchmark` without torchrun")
+    if getattr(options, "seed", None) is not None:
+        seeds_in(options)
     if command.writes_results and processes.is_first():
         check_results_dir(options)
     return command.run(options)

@@ -111,9 +111,9 @@ class Predictor(nn.Module):
 
     def predict(self, context: Float[Tensor, "*R B K C H W"], horizon: int) -> Float[Tensor, "*R B horizon C H W"]:
         """Predict `horizon` frames after `context`, fed with the network's own predictions; not clipped."""
-        batch, given = context.shape[-5:-3]
+        given = context.shape[-4]
         unseen = context.new_zeros(*context.shape[:-4], horizon, *context.shape[-3:])
-        mask = free_running_mask(batch, given, horizon, context).expand(*context.shape[:-5], -1, -1)
+        mask = free_running_mask(1, given, horizon, context)[0].expand(*context.shape[:-4], -1)
         return self(torch.cat([context, unseen], dim=-4), mask)[..., given - 1 :, :, :, :]
 
     def _step(

@@ -27,11 +27,10 @@ def widths(text: str) -> tuple[int, ...]:
     return tuple(whole(part) for part in text.split(","))
 
 
-def whole_numbers(text: str) -> tuple[int, ...]:
-    """Whole numbers from 0 on separated by commas, as argparse takes them."""
-    if not all(part.isdecimal() for part in text.split(",")):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers, such as 1 or 1,2,3")
-    return tuple(int(part) for part in text.split(","))
+def one_or_several(text: str) -> int | tuple[int, ...]:
+    """A whole number, or several separated by commas, as argparse takes them; `train` alone takes several."""
+    numbers = tuple(int(part) for part in text.split(","))
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def number(flag: str, help: str) -> Option:
@@ -58,7 +57,10 @@ PROTOCOL = Option(
 )
 VARIANT = Option("--variant", "variant of the protocol", required=True, complete=variants, settings={"metavar": "ID"})
 VARIANT_OR_BASELINE = VARIANT.but(f"variant of the protocol, or a baseline: {', '.join(BASELINES)}")
-SEED = Option("--seed", "seed of the run", required=True, complete=seeds, settings={"metavar": "N", "type": int})
+SEED = Option(
+    "--seed", "seed of the run", required=True, complete=seeds, settings={"metavar": "N", "type": one_or_several}
+)
+SEEDS = SEED.but("seed of the run, or several to train as one network: 1,2,3")
 SEED_OR_BASELINE = SEED.but(f"seed of the run; {BASELINE_SEED} for a baseline")
 RESULTS_DIR = Option(
     "--results-dir", "default: results", settings={"metavar": "DIR", "type": Path, "default": Path("results")}

@@ -21,6 +21,7 @@ from benchmark.cli.options import (
     REUSE,
     SEED,
     SEED_OR_BASELINE,
+    SEEDS,
     VARIANT,
     VARIANT_OR_BASELINE,
     WEIGHTS,
@@ -28,7 +29,6 @@ from benchmark.cli.options import (
     file,
     number,
     switch,
-    whole_numbers,
 )
 from benchmark.cli.registry import RUNS, Option, command
 from benchmark.cli.selection import check_variant, device_of, protocol_folder, run_of, runs_of
@@ -149,13 +149,6 @@ VARIANTS = Option(
     required=True,
     complete=VARIANT.complete,
     settings={"metavar": "ID,..."},
-)
-SEEDS = Option(
-    "--seed",
-    "seed of the run, or several to train as one network: 1,2,3",
-    required=True,
-    complete=SEED.complete,
-    settings={"metavar": "N,...", "type": whole_numbers},
 )
 RESUME_ONLY = switch("--resume-only", "it is an error if there is no checkpoint to go on from")
 SKIP_TRAINED = switch("--skip-trained", "leave alone what this config and code have trained to its end")

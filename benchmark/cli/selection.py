@@ -31,8 +31,7 @@ def check_results_dir(options: argparse.Namespace) -> None:
         folders = [options.results_dir]
     elif "results_dir" in given:
         folders = [protocol_folder(options)]
-        seed = given.get("seed")  # `train` takes several
-        seeds = () if seed is None else seed if isinstance(seed, tuple) else (seed,)
+        seeds = () if given.get("seed") is None else seeds_in(options)
         names = (given.get("variant") or "").split(",")
         folders += [run_path(options.results_dir, options.protocol.name, name, one) for name in names for one in seeds]
     for folder in folders:
@@ -52,6 +51,21 @@ def check_variant(protocol: Protocol, variant: str) -> None:
         raise UserError(f"--variant: protocol {protocol.name}: {unknown_variant(variant, known)}")
 
 
+def seeds_in(options: argparse.Namespace) -> tuple[int, ...]:
+    """The seeds that --seed names; only `train` takes several.
+
+    Raises:
+        UserError: another command is given several.
+    """
+    if isinstance(options.seed, int):
+        return (options.seed,)
+    if "skip_trained" not in options:
+        raise UserError(
+            f"--seed: {','.join(map(str, options.seed))} are several; name one: `train` alone takes several"
+        )
+    return options.seed
+
+
 def run_of(options: argparse.Namespace) -> RunConfig:
     """The run that --variant and --seed name."""
     protocol: Protocol = options.protocol
@@ -65,14 +79,14 @@ def run_of(options: argparse.Namespace) -> RunConfig:
 def runs_of(options: argparse.Namespace) -> list[RunConfig]:
     """The runs that --variant and --seed, lists with commas, name."""
     variants = options.variant.split(",")
-    for flag, values in {"--variant": variants, "--seed": options.seed}.items():
+    for flag, values in {"--variant": variants, "--seed": seeds_in(options)}.items():
         for value in values:
             if values.count(value) > 1:
                 raise UserError(f"{flag}: {','.join(map(str, values))} names {value!r} twice; name each once")
     return [
         run_of(argparse.Namespace(**vars(options) | {"variant": variant, "seed": seed}))
         for variant in variants
-        for seed in options.seed
+        for seed in seeds_in(options)
     ]
 
 

@@ -31,6 +31,8 @@ class DigitsConfig(Strict):
     kind: ClassVar[str] = "digits"
     known_motion: ClassVar[bool] = True
     """Whether the law is known by which places in the context go on."""
+    made_on_device: ClassVar[bool] = True
+    """Whether training clips are made where the training is, not read by the CPU."""
     metrics: ClassVar[tuple[str, ...]] = ()
     """Metrics that these clips have besides those that all have."""
     baselines: ClassVar[tuple[str, ...]] = ()
@@ -95,6 +97,7 @@ class RecallConfig(Strict):
 
     kind: ClassVar[str] = "recall"
     known_motion: ClassVar[bool] = False
+    made_on_device: ClassVar[bool] = True
     exchangeable: ClassVar[bool] = True
     baselines: ClassVar[tuple[str, ...]] = (MEAN_DIGIT,)
     recall: DigitSource = Field(description="Where the digits come from.")
@@ -141,6 +144,7 @@ class VideosConfig(Strict):
 
     kind: ClassVar[str] = "videos"
     known_motion: ClassVar[bool] = False
+    made_on_device: ClassVar[bool] = False
     exchangeable: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ()
     baselines: ClassVar[tuple[str, ...]] = ()

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from benchmark.config.sections import Identifier, Strict, no_repeats
 from benchmark.config.variants import VARIANTS
+from benchmark.system.console import command_line
 from benchmark.system.errors import UserError, explain
 from benchmark.system.strict_yaml import read_yaml
 from models.spec import ModelSpec
@@ -179,5 +180,6 @@ def check_chosen(protocol: str, rates: str | None) -> None:
     """
     if rates and not choice_file(rates).exists():
         path = choice_file(rates)
-        how = f"run that protocol, then `python -m benchmark choose-rates --protocol {path.stem}`"
+        command = command_line("python", "-m", "benchmark", "choose-rates", "--protocol", rates)
+        how = f"run that protocol, then `{command}`"
         raise UserError(f"protocol {protocol}: rates: {path} is missing: no rate is chosen yet; {how}")

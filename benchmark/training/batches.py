@@ -10,7 +10,6 @@ from benchmark.config.protocol import RunConfig
 from benchmark.data.clip_source import Clips, ClipSource, Stream
 from benchmark.data.clips import load_clips
 from benchmark.data.kinds import kind_of
-from benchmark.data.moving_digits.stream import ClipStream
 from benchmark.system import processes
 from benchmark.training.scheduled_sampling import feed_mask
 from benchmark.training.step import Batch
@@ -88,5 +87,5 @@ def load_batches(run: RunConfig, results_dir: Path, device: str) -> Batches:
         validation = validation.to(device)
     stream = source.train_stream(run.seed, device)
     # Windows of videos are read by the CPU, batch by batch; several processes take batches in turn.
-    ahead = AHEAD if device == "cuda" and isinstance(stream, ClipStream) and processes.count() == 1 else 1
+    ahead = AHEAD if device == "cuda" and data.made_on_device and processes.count() == 1 else 1
     return Batches(run, device, source.sha256, source, stream, validation, ahead)

@@ -13,9 +13,10 @@ from models.fast_path import stages
 from models.fast_path.fused_plan import Plan
 from models.fast_path.fused_roll_out import RollOut, roll_out, why_not_fused
 from models.fast_path.joined_weights import padded
+from models.fast_path.stage_plans import PLANS
 from models.gradient_highway import GradientHighwayUnit
 from models.predictor import Predictor, build, cell_class, free_running_mask, to_frames, to_patches
-from models.spec import CELLS, MEMORY_ORDERS, NORMS, ModelSpec
+from models.spec import MEMORY_ORDERS, NORMS, ModelSpec
 from tests.helpers.tiny import random_clips, tiny_spec
 
 WIDTHS = 3, 64, 75
@@ -36,8 +37,8 @@ OF_CAUSAL = [
     {"first_gates_see_c": False},
     {"hidden_channels": (4, 9), "highway_slot": 0},
 ]
-CASES = [(cell, fields) for cell in CELLS for fields in FIELDS] + [("causal_lstm", fields) for fields in OF_CAUSAL]
-CASES += [(cell, {"hidden_channels": (width, width), "frame_size": 4}) for cell in CELLS for width in WIDTHS]
+CASES = [(cell, fields) for cell in PLANS for fields in FIELDS] + [("causal_lstm", fields) for fields in OF_CAUSAL]
+CASES += [(cell, {"hidden_channels": (width, width), "frame_size": 4}) for cell in PLANS for width in WIDTHS]
 CASES += [
     ("causal_lstm", {"hidden_channels": (width, 8), "frame_size": 4, "memory_order": MEMORY_ORDERS[1]})
     for width in WIDTHS
@@ -75,7 +76,7 @@ def test_predictions_and_all_gradients_are_those_of_the_cells(cell, fields):
     assert all(gradient.abs().max() > 0 for gradient in reference[1:])
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", PLANS)
 def test_frames_need_not_be_square_and_fill_no_tile(cell):
     frames = torch.rand(3, 4, 1, 6, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     reference, optimised = both_ways(tiny_spec(cell, highway_slot=1), frames, torch.ones_like(frames[:, :3, 0, 0, 0]))
@@ -83,7 +84,7 @@ def test_frames_need_not_be_square_and_fill_no_tile(cell):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", PLANS)
 def test_in_single_precision_and_without_a_way_back(cell):
     spec = tiny_spec(cell, highway_slot=1)
     frames = random_clips(spec, BATCH, CONTEXT + HORIZON, torch.float32)
@@ -96,7 +97,7 @@ def test_in_single_precision_and_without_a_way_back(cell):
 
 
 @pytest.mark.parametrize(("low", "times"), [(torch.float16, 2.5), (torch.bfloat16, 8)], ids=str)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", PLANS)
 def test_low_precision_departs_from_single_precision_as_on_a_cpu(cell, low, times):
     """The interpreter cuts off what bfloat16 does not hold, where it rounds to float16, and a GPU rounds to either."""
     spec = tiny_spec(cell, highway_slot=1, hidden_channels=(8, 8))
@@ -122,7 +123,7 @@ def test_low_precision_departs_from_single_precision_as_on_a_cpu(cell, low, time
 
 
 @pytest.mark.parametrize("order", MEMORY_ORDERS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", PLANS)
 def test_the_way_back_passes_gradcheck(cell, order):
     if cell != "causal_lstm" and order != MEMORY_ORDERS[0]:
         pytest.skip("has one order")
@@ -164,12 +165,12 @@ def gates_of(unit, states) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("order", MEMORY_ORDERS)
-@pytest.mark.parametrize("cell", [*CELLS, "highway"])
+@pytest.mark.parametrize("cell", [*PLANS, "highway"])
 def test_each_stage_is_the_lines_of_the_cell_that_it_stands_for(cell, order, norm, width):
     if cell != "causal_lstm" and order != MEMORY_ORDERS[0]:
         pytest.skip("has one order")
     fields = {"memory_order": order} if cell == "causal_lstm" else {}
-    spec = tiny_spec(cell if cell in CELLS else "convlstm", norm=norm, kernel_size=1, **fields)
+    spec = tiny_spec(cell if cell in PLANS else "convlstm", norm=norm, kernel_size=1, **fields)
     random = torch.Generator().manual_seed(3)
     columns = padded(width)
 

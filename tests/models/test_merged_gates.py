@@ -99,7 +99,8 @@ def test_winograd_passes_gradcheck(kernel_size, size):
         convolution = Winograd(kernels, bias)
         tiles = [to_tiles(source, kernel_size) for source in (first, second)]
         again = [to_tiles(source, kernel_size) for source in (2 * second[:, :2], first.repeat(1, 2, 1, 1)[:, :3])]
-        return *convolution(tiles, 2, 2, size), *convolution(again, 2, 2, size)
+        batch = first.shape[:1]
+        return *convolution(tiles, 2, batch, size), *convolution(again, 2, batch, size)
 
     assert torch.autograd.gradcheck(convolve, (first, second, bias, *kernels))
     joined = torch.nn.functional.conv2d(

@@ -35,6 +35,7 @@ WRITERS = {
     "data": [],
     "backbone": [],
     "floor": [],
+    "baselines": [],
     "train": RUN,
     "evaluate": RUN,
     "probe": RUN,
@@ -110,7 +111,7 @@ def test_read_only_disk_stops_every_verb_that_writes_results(write_protocol, tmp
 
 def test_every_verb_with_a_results_folder_is_known_to_write_or_not():
     takes = {name for name, each in COMMANDS.items() if "results_dir" in [option.dest for option in each.options]}
-    assert takes == WRITERS.keys() | {"publish", "compare", "reproduce", "status", "doctor"}
+    assert takes == WRITERS.keys() | {"publish", "compare", "reproduce", "status", "doctor", "choose-rates"}
 
 
 # Path and name -> why a write of its own is right there.

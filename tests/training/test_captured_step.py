@@ -138,7 +138,7 @@ def test_a_lack_of_memory_is_said_as_such_wherever_it_strikes(machine, monkeypat
     with pytest.raises(RuntimeError, match=r"^CUDA out of memory") as raised:
         step(batch)
     assert is_out_of_memory(raised.value)
-    assert [group["lr"] for group in step.optimizer.param_groups] == [0.01]
+    assert [group["lr"] for _, optimizer in step.trained for group in optimizer.param_groups] == [0.01]
 
 
 @pytest.mark.parametrize("at", [1, WARM_UPS + 1], ids=["warm-up", "capture"])

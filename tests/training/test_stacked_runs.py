@@ -140,7 +140,7 @@ def test_the_command_takes_several_seeds(make_protocol, results, tmp_path, capsy
     assert main([*options, "--seed", "1,1"]) == 2
     assert "--seed: 1,1 names 1 twice" in capsys.readouterr().err
     assert main([*options, "--seed", "1,7"]) == 2
-    assert "7 is not" in capsys.readouterr().err
+    assert "unknown seed 7 (allowed: 1, 2, 3)" in capsys.readouterr().err
 
 
 def test_groups_of_variants_and_seeds(make_protocol):

@@ -25,7 +25,7 @@ def folder_of(checkout, variant):
 
 
 def log_of(checkout, number):
-    return (checkout / "results" / "cohorts" / "logs" / "train" / f"cohort-{number}.seed=1.log").read_text()
+    return (checkout / "results" / "cohorts" / "logs" / "train" / f"cohort-{number}.log").read_text()
 
 
 def timings(checkout):
@@ -74,7 +74,7 @@ def test_every_cohort_trained_its_runs_and_left_a_log_and_its_cost(trained):
     assert "predrnn seed=1 | step 60/60" in log_of(checkout, 1)
     assert "predrnnpp seed=1 | step 60/60" in log_of(checkout, 2)
     costs = checkout / "results" / "cohorts" / "benchmarks" / "train"
-    assert {path.name for path in costs.iterdir()} == {"cohort-1.seed=1.tsv", "cohort-2.seed=1.tsv"}
+    assert {path.name for path in costs.iterdir()} == {"cohort-1.tsv", "cohort-2.tsv"}
 
 
 def test_second_call_has_nothing_to_do(trained):
@@ -92,6 +92,16 @@ def test_variants_with_seeds_of_their_own_are_in_cohorts_of_their_own(trained):
     wanted = [f"results/own-seeds/runs/{name}/model.safetensors" for name in ("predrnn/seed=1", "predrnnpp/seed=7")]
     trainings = {job[0] for job in planned(checkout, *wanted, "--config", "protocol=own-seeds") if "train" in job[0]}
     assert trainings == {"train_cohort_1", "train_cohort_2"}
+
+
+def test_seeds_of_a_variant_are_trained_by_as_few_jobs_as_stack_allows(trained):
+    checkout, _ = trained
+    protocols = checkout / "workflows" / "protocols"
+    values = yaml.safe_load((protocols / "cohorts.yaml").read_text()) | {"cohort": 1, "stack": 2, "seeds": [1, 2, 3]}
+    (protocols / "stacked.yaml").write_text(yaml.safe_dump(values))
+    wanted = [f"results/stacked/runs/convlstm/seed={seed}/model.safetensors" for seed in (1, 2, 3)]
+    jobs = planned(checkout, *wanted, "--config", "protocol=stacked")
+    assert {job[0] for job in jobs if "train" in job[0]} == {"train_cohort_1", "train_cohort_2"}
 
 
 @pytest.mark.slow
