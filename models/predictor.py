@@ -110,7 +110,13 @@ class Predictor(nn.Module):
             cell.compile(dynamic=False)
 
     def predict(self, context: Float[Tensor, "*R B K C H W"], horizon: int) -> Float[Tensor, "*R B horizon C H W"]:
-        """Predict `horizon` frames after `context`, fed with the network's own predictions; not clipped."""
+        """Predict `horizon` frames after `context`, fed with the network's own predictions; not clipped.
+
+        Raises:
+            ValueError: the context has too few axes.
+        """
+        if context.dim() < 5:
+            raise ValueError(f"frames: has {context.dim()} axes, {tuple(context.shape)}; 5 are needed, B T C H W")
         given = context.shape[-4]
         unseen = context.new_zeros(*context.shape[:-4], horizon, *context.shape[-3:])
         mask = free_running_mask(1, given, horizon, context)[0].expand(*context.shape[:-4], -1)

@@ -152,7 +152,7 @@ MUTANTS = {
         ("8", "the layer above reads H, not Z", 'states["Z"] = x\n', 'states["Z"], x = x, h\n'),
         ("8", "the highway reads C", "self.highway(h, ", "self.highway(c, "),
         ("9", "the next frame is made from C", "(self.to_frame, x)", "(self.to_frame, c)"),
-        ("9", "pixel_unshuffle's order of patches", "permute(0, 1, 4, 6, 2, 3, 5)", "permute(0, 1, 2, 4, 6, 3, 5)"),
+        ("9", "pixel_unshuffle's order of patches", "movedim((-3, -1), (-5, -4))", "movedim((-3, -1), (-4, -3))"),
         ("11", "the cuts change places", 'if cut.kept == "memory"', 'if cut.kept == "frames"'),
         ("14a", "the seed is ignored", "torch.manual_seed(seed)", "torch.manual_seed(0)"),
     ],
