@@ -29,8 +29,8 @@ def widths(text: str) -> tuple[int, ...]:
 
 def one_or_several(text: str) -> int | tuple[int, ...]:
     """A whole number, or several separated by commas, as argparse takes them; `train` alone takes several."""
-    numbers = tuple(int(part) for part in text.split(","))
-    return numbers if len(numbers) > 1 else numbers[0]
+    first, *others = (int(part) for part in text.split(","))
+    return (first, *others) if others else first
 
 
 def number(flag: str, help: str) -> Option:
