@@ -177,8 +177,9 @@ def seed_notes(found: Sequence[Series], runs: Sequence[FinishedRun], setting: Se
     runs = [run for run in runs if run.variant in shown]
     measure = reach_measure(*setting.last_stage)
     names = [f"{run.label} (seed {run.seed})" for run in runs if not run.diverged and measure.of(run) is None]
+    unlearnt = "the run has not learnt, or " if not all(run.learnt for run in runs) else ""
     return [
-        f"No reach, since a gradient is 0 or not finite: {', '.join(names)}." if names else "",
+        f"No reach, since {unlearnt}a gradient is 0 or not finite: {', '.join(names)}." if names else "",
         replace(setting, left_out=left_out(runs)).seed_note("mean and, small, each seed", interval="line"),
     ]
 
