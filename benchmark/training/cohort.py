@@ -62,11 +62,10 @@ def _train(cohort: list[RunState], job: TrainingJob) -> None:
             batches = {seed: job.batches[seed].batch(step) for seed in {state.run.seed: None for state in training}}
         stacks = restacked(stacks, training, job.device)
         for stack in stacks:
-            states = [state for state in stack.states if not state.ended]
-            for state in states:
+            for state in stack.states:
                 state.runs_beside = sum(not other.ended for other in cohort) - 1
-            batch = [tensor for state in states for tensor in batches[state.run.seed]]
-            with job.ending_without_memory(states, step), on_own_stream(states[0], batch):
+            batch = [tensor for state in stack.states for tensor in batches[state.run.seed]]
+            with job.ending_without_memory(stack.states, step), on_own_stream(stack.states[0], batch):
                 stack.train_and_log(step, batches, job)
         cohort[:] = [state for state in cohort if not state.ended]  # in place: one that has ended frees its memory
         if not cohort:
@@ -100,6 +99,8 @@ class Stacked:
 
 def restacked(stacks: Sequence[Stacked], training: Sequence[RunState], device: str) -> list[Stacked]:
     """The stacks of the runs in training: those that are there, but where a run has joined or ended."""
+    if {id(state) for stack in stacks for state in stack.states} == set(map(id, training)):
+        return list(stacks)
     alike: dict[Any, list[RunState]] = {}
     for state in training:
         alike.setdefault(common_part(state.run, device) or id(state), []).append(state)
