@@ -270,9 +270,9 @@ def check_one_stream(runs: Sequence[RunConfig]) -> None:
     """Check that variants of one protocol and seed can be fed by one stream of batches and masks.
 
     Raises:
-        ValueError: their batch size or sampling differs; names it.
+        ValueError: their batch size, sampling or cuts differ; names it.
     """
-    for key in ("batch_size", "sampling"):
+    for key in ("batch_size", "sampling", "detach_every"):
         first, *others = [(run.variant, getattr(run.training, key)) for run in runs]
         for variant, value in others:
             if value != first[1]:
