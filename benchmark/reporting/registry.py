@@ -195,6 +195,15 @@ TABLES = {
         " within variants, between seeds, with a 95 % bootstrap interval. Below 0, who reaches further back errs less."
         " An interval that holds 0 says that this cannot be told. Exploratory.",
     ),
+    "early_reach": Output(
+        title="Does the gradient early in training tell the final score?",
+        made_by="tables.reach_effects:early_reach_table",
+        question=REACH,
+        caption="A row a stage of training: the rank correlation of the slope of the gradient norm at that stage with"
+        " the final score of the protocol's primary metric. Within variants, a number that is clear of 0 says that,"
+        " among seeds of one network, those whose gradient reaches further then end differently.",
+        applies=lambda protocol: trains(protocol) and protocol.probe.steps,
+    ),
     "paper": Output(
         title="Ours beside published numbers",
         made_by="tables.published:paper_table",
