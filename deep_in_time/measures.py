@@ -8,11 +8,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from benchmark.evaluation.frame_gradients import model_norms
+from benchmark.evaluation.frame_gradients import model_norms, network_norms
 from benchmark.evaluation.gate_saturation import saturated
 from benchmark.evaluation.gradient_decay import decay
-from benchmark.evaluation.gradient_probe import MEASURES, long_form, roll_out
-from benchmark.evaluation.gradient_probe import gradient_norms as norms_of
+from benchmark.evaluation.gradient_probe import MEASURES, roll_out
 from benchmark.system.errors import UserError, unknown
 from deep_in_time.given import as_frames, check_context
 from models.predictor import Predictor, Trace
@@ -64,7 +63,7 @@ def gradient_norms(
             raise UserError(unknown("measure", name, allowed, known=MEASURES))
     measured, frames = _ready(model, frames, dtype)
     if isinstance(measured, Predictor):
-        return _norms_of_network(measured, frames, context, tuple(measures), batch_size)
+        return network_norms(measured, frames, context, batch_size, tuple(measures))
     try:
         return model_norms(_predict_of(measured), frames, context, batch_size, tuple(measures))
     except RuntimeError as error:
@@ -160,17 +159,3 @@ def _predict_of(model: Any) -> Any:
             " (context, horizon) that calls the model"
         )
     return predict
-
-
-@torch.enable_grad()
-def _norms_of_network(
-    network: Predictor, frames: Tensor, context: int, measures: tuple[str, ...], batch_size: int
-) -> pd.DataFrame:
-    rows = []
-    for first in range(0, len(frames), batch_size):
-        part = frames[first : first + batch_size]
-        for name in measures:
-            cotangent, path = MEASURES[name]
-            norms = norms_of(roll_out(network, part, context, path), cotangent)
-            rows += [long_form(name, state, layer, first, value) for (state, layer), value in norms.items()]
-    return pd.concat(rows, ignore_index=True)

@@ -2,20 +2,12 @@
 
 import argparse
 import sys
-from pathlib import Path
-from typing import Any
 
 from benchmark.cli.completion import speeds
 from benchmark.cli.options import (
-    BATCH_SIZE,
-    CONTEXT,
     DATA_DIR,
     DEVICE,
     DOWNLOAD,
-    HORIZON,
-    LAYOUT,
-    LPIPS_BACKBONE,
-    OUTPUT,
     PROTOCOL,
     RESULTS_DIR,
     REUSE,
@@ -25,18 +17,24 @@ from benchmark.cli.options import (
     VARIANT,
     VARIANT_OR_BASELINE,
     WEIGHTS,
-    WHITE,
-    file,
     number,
     switch,
 )
 from benchmark.cli.registry import RUNS, Option, command
 from benchmark.cli.selection import check_variant, device_of, protocol_folder, run_of, runs_of
+from benchmark.cli.weight_commands import (
+    CLIP_OPTIONS,
+    CLIPS,
+    NORMS,
+    PROBED_OPTIONS,
+    check_clips,
+    print_norms,
+    print_scores,
+)
 from benchmark.config.protocol import Protocol, check_shareable
 from benchmark.config.rates import check_chosen
 from benchmark.config.variants import BASELINE_SEED, BASELINES
 from benchmark.system import processes
-from benchmark.system.devices import resolve_device
 from benchmark.system.errors import UserError, unknown
 from benchmark.system.gpu_lock import reserve_gpu
 from benchmark.system.memory import lack_of_memory, report_out_of_memory, within_memory
@@ -183,13 +181,6 @@ def train(options: argparse.Namespace) -> None:
         train_cohort(runs, options.results_dir, device, beside=BackgroundMirror, **flags)
 
 
-CLIPS = file("--data", "your clips: a .npy, a .npz or a folder; see docs/weights.md", metavar="PATH")
-SCORES = OUTPUT.but("scores of every clip and frame; default: scores.parquet")
-CLIP_OPTIONS = (LAYOUT, WHITE, CONTEXT, HORIZON, LPIPS_BACKBONE, DOWNLOAD, SCORES, BATCH_SIZE)
-"""What `evaluate` takes for clips of a person's own; for test clips the protocol sets it."""
-CLIP_DEFAULTS: dict[str, Any] = {"output": Path("scores.parquet"), "batch_size": 50}
-
-
 @command(
     RUNS,
     options=[
@@ -202,7 +193,9 @@ CLIP_DEFAULTS: dict[str, Any] = {"output": Path("scores.parquet"), "batch_size":
 )
 def evaluate(options: argparse.Namespace) -> None:
     """Score a run or a baseline on its test clips; a file of weights on those of a protocol or on your own clips."""
-    check_clips(options)
+    check_clips("evaluate", options, CLIP_OPTIONS)
+    if options.download and options.lpips_backbone is None:
+        raise UserError("evaluate: --download fetches the backbone that --lpips-backbone names; name one")
     if options.weights is not None:
         if processes.count() > 1:
             raise UserError("evaluate: --weights is for one process; start `python -m benchmark` without torchrun")
@@ -222,55 +215,24 @@ def evaluate(options: argparse.Namespace) -> None:
         evaluate_one(options.protocol, options.variant, options.seed, options.results_dir, options.data_dir, device)
 
 
-def check_clips(options: argparse.Namespace) -> None:
-    """Refuse options of `evaluate` that leave open what is scored on which clips."""
-    given = [option.flag for option in CLIP_OPTIONS if getattr(options, option.dest) not in (None, False)]
-    if (options.protocol is None) == (options.data is None):
-        said = "both were" if options.data else "neither was"
-        raise UserError(
-            "evaluate: say which clips, either --protocol NAME (its test clips) or --data FILE (your own, with"
-            f" --weights); {said} given"
-        )
-    if options.data is not None and (
-        options.weights is None or options.variant is not None or options.seed is not None
-    ):
-        raise UserError(
-            "evaluate: --data takes --weights FILE, and no --variant or --seed, which name runs of a protocol"
-        )
-    if options.data is None and given:
-        raise UserError(f"evaluate: {given[0]} goes with --data; a protocol sets it by itself")
-    if options.download and options.lpips_backbone is None:
-        raise UserError("evaluate: --download fetches the backbone that --lpips-backbone names; name one")
-
-
-def print_scores(options: argparse.Namespace) -> None:
-    """Score the file of --weights and print its table."""
-    your_clips = options.data is not None
-    device = resolve_device(options.device or "auto", "--device") if your_clips else device_of(options)
-    from benchmark.exchange.score import score_files, score_weights
-    from benchmark.reporting.tables.rendering import to_markdown
-
-    if your_clips:
-        names = [option.dest for option in CLIP_OPTIONS]
-        given: dict[str, Any] = {name: getattr(options, name) or CLIP_DEFAULTS.get(name) for name in names}
-        with (
-            reserve_gpu(device),
-            report_out_of_memory(f"{options.weights}", given["batch_size"], device, "--batch-size"),
-        ):
-            table = score_files(options.weights, options.data, data_dir=options.data_dir, device=device, **given)
-    else:
-        batch_size = options.protocol.evaluation.batch_size
-        with (
-            reserve_gpu(device),
-            report_out_of_memory(f"{options.weights}", batch_size, device, "evaluation.batch_size"),
-        ):
-            table = score_weights(options.weights, options.protocol, options.results_dir, options.data_dir, device)
-    print(to_markdown(table), end="")
-
-
-@command(RUNS, options=[PROTOCOL, VARIANT, SEED, RESULTS_DIR, DATA_DIR, DEVICE], examples=[QUICK])
+@command(
+    RUNS,
+    options=[
+        *(PROTOCOL.optional(), VARIANT.optional(), SEED.optional(), WEIGHTS, CLIPS, *PROBED_OPTIONS, NORMS),
+        *(RESULTS_DIR, DATA_DIR, DEVICE.but("default: what the protocol says; auto with --weights")),
+    ],
+    examples=[QUICK, "--weights model.safetensors --data clips.npy", "--weights model.safetensors --protocol quick"],
+)
 def probe(options: argparse.Namespace) -> None:
-    """Measure the gradients of one run at initialisation and after training."""
+    """Measure the gradients of one run at initialisation and after training, or of a file of weights on any clips."""
+    check_clips("probe", options, PROBED_OPTIONS)
+    if options.weights is not None:
+        print_norms(options)
+        return
+    if options.variant is None or options.seed is None:
+        raise UserError("probe: say which run with --variant and --seed, or which weights with --weights")
+    if options.output is not None:
+        raise UserError("probe: --output goes with --weights; what is measured of a run lies in its folder")
     run, device = run_of(options), device_of(options)
     from benchmark.evaluation.gradient_probe import probe as probe_run
     from benchmark.reporting.figures.gradient_norms import draw_probe

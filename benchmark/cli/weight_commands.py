@@ -1,15 +1,20 @@
 """Commands on clips of a person's own and on weights of other code bases."""
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from benchmark.cli.options import (
     BATCH_SIZE,
     CODE_BASES,
     CONTEXT,
     DEVICE,
+    DOWNLOAD,
     HORIZON,
     INPUT,
     LAYOUT,
+    LPIPS_BACKBONE,
     OUTPUT,
     WEIGHTS,
     WHITE,
@@ -19,6 +24,7 @@ from benchmark.cli.options import (
 )
 from benchmark.cli.registry import YOUR_OWN, Option, command
 from benchmark.system.devices import resolve_device
+from benchmark.system.errors import UserError
 from benchmark.system.gpu_lock import reserve_gpu
 from benchmark.system.memory import report_out_of_memory
 
@@ -28,6 +34,14 @@ CLIP = file(
 FIT = switch(
     "--fit", "make the frames fit the weights: cropped to their shape, scaled to their size, in grey or in colour"
 )
+CLIPS = file("--data", "your clips: a .npy, a .npz or a folder; see docs/weights.md", metavar="PATH")
+SCORES = OUTPUT.but("scores of every clip and frame; default: scores.parquet")
+CLIP_OPTIONS = (LAYOUT, WHITE, CONTEXT, HORIZON, LPIPS_BACKBONE, DOWNLOAD, SCORES, BATCH_SIZE)
+"""What `evaluate` takes for clips of a person's own; for test clips the protocol sets it."""
+CLIP_DEFAULTS: dict[str, Any] = {"output": Path("scores.parquet"), "batch_size": 50}
+NORMS = OUTPUT.but("with --weights: norms of every clip, state and frame; default: gradient_norms.parquet")
+PROBED_OPTIONS = (LAYOUT, WHITE, CONTEXT, HORIZON, number("--clips", "clips measured; default: 32"), BATCH_SIZE)
+"""What `probe` takes for clips of a person's own."""
 
 
 @command(
@@ -102,3 +116,71 @@ def export_weights(options: argparse.Namespace) -> None:
     from benchmark.exchange.state_dicts import export_weights as write_out
 
     print(write_out(options.code_base, options.input, options.output))
+
+
+def check_clips(command: str, options: argparse.Namespace, of_clips: Sequence[Option]) -> None:
+    """Refuse options of `evaluate` or `probe` that leave open what is measured on which clips."""
+    given = [option.flag for option in of_clips if getattr(options, option.dest) not in (None, False)]
+    if (options.protocol is None) == (options.data is None):
+        said = "both were" if options.data else "neither was"
+        raise UserError(
+            f"{command}: say which clips, either --protocol NAME (its test clips) or --data FILE (your own, with"
+            f" --weights); {said} given"
+        )
+    if options.data is not None and (
+        options.weights is None or options.variant is not None or options.seed is not None
+    ):
+        raise UserError(
+            f"{command}: --data takes --weights FILE, and no --variant or --seed, which name runs of a protocol"
+        )
+    if options.data is None and given:
+        raise UserError(f"{command}: {given[0]} goes with --data; a protocol sets it by itself")
+    if options.weights is not None and (options.variant is not None or options.seed is not None):
+        raise UserError(
+            f"{command}: --weights is in place of a run, which --variant and --seed name; give one of the two"
+        )
+
+
+def print_scores(options: argparse.Namespace) -> None:
+    """Score the file of --weights and print its table."""
+    your_clips = options.data is not None
+    device = resolve_device(options.device or "auto", "--device")
+    from benchmark.exchange.score import score_files, score_weights
+    from benchmark.reporting.tables.rendering import to_markdown
+
+    if your_clips:
+        names = [option.dest for option in CLIP_OPTIONS]
+        given: dict[str, Any] = {name: getattr(options, name) or CLIP_DEFAULTS.get(name) for name in names}
+        with (
+            reserve_gpu(device),
+            report_out_of_memory(f"{options.weights}", given["batch_size"], device, "--batch-size"),
+        ):
+            table = score_files(options.weights, options.data, data_dir=options.data_dir, device=device, **given)
+    else:
+        batch_size = options.protocol.evaluation.batch_size
+        with (
+            reserve_gpu(device),
+            report_out_of_memory(f"{options.weights}", batch_size, device, "evaluation.batch_size"),
+        ):
+            table = score_weights(options.weights, options.protocol, options.results_dir, options.data_dir, device)
+    print(to_markdown(table), end="")
+
+
+def print_norms(options: argparse.Namespace) -> None:
+    """Measure the file of --weights and print its table."""
+    device = resolve_device(options.device or "auto", "--device")
+    from benchmark.exchange.probe_weights import probe_files, probe_test_clips
+    from benchmark.reporting.tables.rendering import to_markdown
+
+    output = options.output or Path("gradient_norms.parquet")
+    name, batch_size = f"{options.weights}", options.batch_size or 16
+    if options.data is None:
+        with reserve_gpu(device), report_out_of_memory(name, batch_size, device, "probe.batch_size"):
+            folders = options.results_dir, options.data_dir
+            table = probe_test_clips(options.weights, options.protocol, *folders, output=output, device=device)
+    else:
+        given: dict[str, Any] = {option.dest: getattr(options, option.dest) for option in PROBED_OPTIONS}
+        given |= {"batch_size": batch_size, "output": output, "device": device}
+        with reserve_gpu(device), report_out_of_memory(name, batch_size, device, "--batch-size"):
+            table = probe_files(options.weights, options.data, **given)
+    print(to_markdown(table), end="")

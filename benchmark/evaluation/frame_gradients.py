@@ -1,4 +1,4 @@
-"""The probe of a model that is known by its predictions alone: gradient norms at its context frames."""
+"""Gradient norms of any model: of one that is known by its predictions alone, and of a network of ours by itself."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.evaluation.gradient_probe import RollOut, gradient_norms, long_form
+from benchmark.evaluation.gradient_probe import MEASURES, RollOut, gradient_norms, long_form, roll_out
 from benchmark.system.errors import UserError
+from models.predictor import Predictor
 
 Predict = Callable[[Tensor, int], Tensor]
 """Context frames (B, K, C, H, W) and a horizon in, predicted frames (B, horizon, C, H, W) out."""
@@ -62,5 +63,33 @@ def model_norms(
         rolled = roll_out_model(predict, clips[first : first + batch_size], context)
         for name in measures:
             norms = gradient_norms(rolled, name, keep_graph=name != measures[-1])
+            rows += [long_form(name, state, layer, first, value) for (state, layer), value in norms.items()]
+    return pd.concat(rows, ignore_index=True)
+
+
+@torch.enable_grad()
+def network_norms(
+    network: Predictor,
+    clips: Float[Tensor, "N T C H W"],
+    context: int,
+    batch_size: int,
+    measures: tuple[str, ...] = ("residual", "fixed"),
+) -> pd.DataFrame:
+    """As `model_norms`, of a network of ours: its states as well, and all measures of `MEASURES`.
+
+    Args:
+        network: on the reference path, in the precision of `clips`.
+        clips, context, batch_size: as there.
+        measures: names in `MEASURES`.
+
+    Returns:
+        Columns measure, clip, state, layer, t, norm; clips and steps counted from 1, layer 0 for frames.
+    """
+    rows = []
+    for first in range(0, len(clips), batch_size):
+        part = clips[first : first + batch_size]
+        for name in measures:
+            cotangent, path = MEASURES[name]
+            norms = gradient_norms(roll_out(network, part, context, path), cotangent)
             rows += [long_form(name, state, layer, first, value) for (state, layer), value in norms.items()]
     return pd.concat(rows, ignore_index=True)

@@ -14,17 +14,20 @@ from benchmark.config.lpips_backbones import BACKBONES
 from benchmark.config.metrics import METRICS, columns
 from benchmark.config.protocol import Protocol
 from benchmark.config.variants import OF_ANY_CLIPS
+from benchmark.data.clip_source import Clips
 from benchmark.data.clips import load_clips
+from benchmark.data.kinds import kind_of
 from benchmark.data.tensors import to_float
 from benchmark.data.videos.clip_files import ClipFiles, open_clips
 from benchmark.evaluation.evaluate import recorded_lpips, score_clips
 from benchmark.evaluation.forecasts import Forecast, baseline
-from benchmark.evaluation.lpips_backbone import load_lpips, look_for
+from benchmark.evaluation.lpips_backbone import load_lpips, look_for, prepare
 from benchmark.evaluation.mean_scores import mean_scores
 from benchmark.evaluation.metric_functions import score
 from benchmark.exchange.input_clips import check_apart, scale_values
 from benchmark.reporting.tables.notes import definition_note
 from benchmark.reporting.tables.rendering import Table, number
+from benchmark.system.console import echo
 from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
 from benchmark.system.parquet import write_parquet
@@ -41,8 +44,12 @@ def score_weights(path: Path, protocol: Protocol, results_dir: Path, data_dir: P
     """
     prepare_device(device, protocol.training.threads)
     network = load_weights(path).to(device)
-    clips = load_clips(results_dir / protocol.name / "data", protocol.data, "test")
+    clips = test_clips(protocol, results_dir, data_dir)
     check_frames(network.spec, clips.shape[2:], f"{path}: the clips of protocol {protocol.name}")
+    if not (results_dir / protocol.name / "lpips_backbone.json").exists():
+        prepare(
+            protocol.evaluation.lpips_backbone, data_dir, results_dir / protocol.name / "lpips_backbone.json", False
+        )
     lpips = recorded_lpips(protocol, results_dir, data_dir, device)
     given, predicted = protocol.data.context, protocol.data.horizon
     frames, _ = score_clips(forecast_of(network, predicted), clips, protocol, lpips, device)
@@ -50,6 +57,19 @@ def score_weights(path: Path, protocol: Protocol, results_dir: Path, data_dir: P
     if lpips is None:
         notes.append(f"LPIPS was not measured: no {protocol.evaluation.lpips_backbone} backbone.")
     return score_table("Scores on the test clips", {path.name: frames}, notes)
+
+
+def test_clips(protocol: Protocol, results_dir: Path, data_dir: Path) -> Clips:
+    """The test clips of `protocol`, which are prepared first where they are not there.
+
+    Raises:
+        UserError: what they are made of is not in `data_dir`, or they are damaged.
+    """
+    folder = results_dir / protocol.name / "data"
+    if not (folder / "data.json").exists():
+        echo(f"protocol {protocol.name}: its clips are made first, in {folder}")
+        kind_of(protocol.data).prepare(protocol, data_dir, folder, False)
+    return load_clips(folder, protocol.data, "test")
 
 
 def score_files(
