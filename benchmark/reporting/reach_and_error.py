@@ -1,7 +1,7 @@
 """Reach against test error over the runs of a protocol: the points, and how they are correlated."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ FEWEST = 5
 """Fewer points than this have no rank correlation worth a number."""
 RESAMPLES = 2000
 REACH_AND_ERROR = ("log_reach", "mse")
+EARLY_AND_SCORE = ("early", "score")
 
 
 def reach_and_error(runs: Sequence[FinishedRun]) -> pd.DataFrame:
@@ -31,15 +32,22 @@ def reach_and_error(runs: Sequence[FinishedRun]) -> pd.DataFrame:
     return points.assign(log_reach=np.log(points["reach"]))
 
 
-def slope_and_score(runs: Sequence[FinishedRun], stage: str, metric: str) -> pd.DataFrame:
-    """One row a run that was trained: its `slope` at a stage of the probe and its final `score`, learnt or not."""
+EARLY: dict[str, Callable[[np.ndarray], float]] = {
+    "inner_slope": inner_slope,
+    "reach": lambda log_norm: float(log_norm[0] - log_norm[-1]),
+}
+"""Quantity -> how it follows from the logarithms of the norms of X; of the reach its logarithm, which ranks alike."""
+
+
+def early_and_score(runs: Sequence[FinishedRun], stage: str, quantity: str, metric: str) -> pd.DataFrame:
+    """One row a run that was trained: `early`, a quantity at a stage of the probe, and its final `score`."""
     rows = [
-        (run.variant, inner_slope(run.frame_curves[stage, "residual"]), float(run.scores[metric]))
+        (run.variant, EARLY[quantity](run.frame_curves[stage, "residual"]), float(run.scores[metric]))
         for run in runs
         if run.config and not run.diverged
     ]
-    points = pd.DataFrame(rows, columns=["variant", "slope", "score"]).astype({"slope": float, "score": float})
-    return points[np.isfinite(points["slope"]) & np.isfinite(points["score"])]
+    points = pd.DataFrame(rows, columns=["variant", *EARLY_AND_SCORE]).astype(dict.fromkeys(EARLY_AND_SCORE, float))
+    return points[np.isfinite(points["early"]) & np.isfinite(points["score"])]
 
 
 def usable_points(points: pd.DataFrame) -> pd.DataFrame:

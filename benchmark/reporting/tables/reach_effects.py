@@ -12,11 +12,12 @@ from benchmark.reporting.finished_runs import VariantRuns, by_variant
 from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.reach_and_error import (
     COTANGENTS,
+    EARLY_AND_SCORE,
     FEWEST,
     correlation,
     deviations,
+    early_and_score,
     reach_and_error,
-    slope_and_score,
     usable_points,
     variant_means,
 )
@@ -56,8 +57,8 @@ EFFECT_COLUMNS = [
     "high",
 ]
 SCOPES = {"between": "between variants", "within": "within variants"}
-SLOPE_AND_SCORE = ("slope", "score")
-EARLY_COLUMNS = ["stage", "metric", "scope", "n", "spearman", "low", "high"]
+EARLY_HEADS = {"inner_slope": "slope", "reach": "X1 / XK"}
+EARLY_COLUMNS = ["stage", "quantity", "metric", "scope", "n", "spearman", "low", "high"]
 CORRELATION_COLUMNS = ["scope", "measure", "n", "spearman", "low", "high"]
 
 
@@ -213,24 +214,24 @@ def reach_error_table(results: ProtocolResults, title: str) -> Table:
 
 
 def early_reach_table(results: ProtocolResults, title: str) -> Table:
-    """Rank correlation of the slope at each stage of the probe with the final score, within and between variants."""
+    """Rank correlation of slope and reach at each stage of the probe with the final score."""
     protocol, runs, metric = results.protocol, results.runs, results.protocol.primary.metric
     values, cells = [], []
     for stage in stages(protocol):
-        points = slope_and_score(runs, stage, metric)
-        scopes = {"within": deviations(points, SLOPE_AND_SCORE), "between": variant_means(points, SLOPE_AND_SCORE)}
-        cell = {"Slope measured": ENDS.get(stage) or f"after {stage.removeprefix('step-')} steps"}
-        for scope, shown in scopes.items():
-            found = correlation(shown)
-            values.append({"stage": stage, "metric": metric, "scope": scope, "n": len(shown), **found})
-            cell[f"{SCOPES[scope]} (n)"] = (
-                f"{interval(found['spearman'], found['low'], found['high'], 2, signed=True)} ({len(shown)})"
-            )
+        cell = {"Measured": ENDS.get(stage) or f"after {stage.removeprefix('step-')} steps"}
+        for quantity, head in EARLY_HEADS.items():
+            points = early_and_score(runs, stage, quantity, metric)
+            scopes = {"within": deviations(points, EARLY_AND_SCORE), "between": variant_means(points, EARLY_AND_SCORE)}
+            for scope, shown in scopes.items():
+                row = {"stage": stage, "quantity": quantity, "metric": metric, "scope": scope, "n": len(shown)}
+                values.append(row | correlation(shown))
+                found = interval(*(values[-1][key] for key in ("spearman", "low", "high")), 2, signed=True)
+                cell[f"{head}, {SCOPES[scope]} (n)"] = f"{found} ({len(shown)})"
         cells.append(cell)
     better = "above" if METRICS[metric].better == "higher" else "below"
     notes = [
-        f"Slope of the gradient norm over context frames 2 to K - 1 at each stage, against the final"
-        f" {METRICS[metric].head}; {better} 0: runs whose gradient falls less steeply with age end better. Within:"
+        "Slope of the gradient norm over context frames 2 to K - 1, and X1 / XK, at each stage, against the final"
+        f" {METRICS[metric].head}; {better} 0: runs whose gradient reaches further back end better. Within:"
         " runs, each minus the mean of its variant. All runs that did not diverge, those that have not learnt as well.",
         "Spearman's rank correlation with 95 % percentile bootstrap interval over the points. Seeds of a variant share"
         " their clips with those of another: the points are fewer independent ones than their number.",
