@@ -224,9 +224,10 @@ def early_reach_table(results: ProtocolResults, title: str) -> Table:
             scopes = {"within": deviations(points, EARLY_AND_SCORE), "between": variant_means(points, EARLY_AND_SCORE)}
             for scope, shown in scopes.items():
                 row = {"stage": stage, "quantity": quantity, "metric": metric, "scope": scope, "n": len(shown)}
-                values.append(row | correlation(shown))
-                found = interval(*(values[-1][key] for key in ("spearman", "low", "high")), 2, signed=True)
-                cell[f"{head}, {SCOPES[scope]} (n)"] = f"{found} ({len(shown)})"
+                found = correlation(shown)
+                values.append(row | found)
+                words = interval(found["spearman"], found["low"], found["high"], 2, signed=True)
+                cell[f"{head}, {SCOPES[scope]} (n)"] = f"{words} ({len(shown)})"
         cells.append(cell)
     better = "above" if METRICS[metric].better == "higher" else "below"
     notes = [
