@@ -72,7 +72,6 @@ SPEED_OPTIONS = (
         settings={"choices": ("fp32", "bf16"), "default": "fp32"},
     ),
     switch("--recompute", "the fast path keeps the states only and computes the rest twice"),
-    switch("--fuse", "the fast path compiles the elementwise operations of each cell into one"),
     switch("--any-order", "allow algorithms that may differ in the last bits from call to call, for what that saves"),
     defaulted("--device", "auto", "", choices=("auto", "cpu", "cuda")),
     defaulted("--threads", 2, "CPU threads; "),

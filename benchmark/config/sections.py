@@ -107,11 +107,6 @@ class TrainingConfig(Strict):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA where there is one.")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of a run, whatever --cores is.")
     recompute: bool = Field(False, description="Compute activations twice instead of keeping them: memory for time.")
-    fuse: bool = Field(
-        False,
-        exclude_if=lambda fuse: not fuse,
-        description="Compile the elementwise operations of each cell into one: meant for a GPU, rounds otherwise.",
-    )
     log_every: int = Field(10, ge=1, le=MOST_STEPS, description="Steps between points of the training curves.")
     validate_every: int = Field(100, ge=1, le=MOST_STEPS, description="Steps between scores on the validation clips.")
     checkpoint_every: int = Field(100, ge=1, le=MOST_STEPS, description="Steps between checkpoints.")

@@ -46,7 +46,6 @@ def make_training_step(
         clip_norm=1.0,
         precision="fp32" if plain else options.precision,
         recompute=options.recompute and not plain,
-        fuse=options.fuse and not plain,
     )
     network: Predictor = build(spec, 1).to(device)
     network.reference_path = plain

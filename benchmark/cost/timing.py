@@ -30,7 +30,7 @@ def measure(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[s
     prepare_device(device, options.threads)
     torch.set_deterministic_debug_mode("default" if options.any_order else "error")
     torch.backends.cudnn.benchmark = options.any_order
-    sizes = ("context", "horizon", "threads", "precision", "recompute", "fuse", "any_order", "repeats")
+    sizes = ("context", "horizon", "threads", "precision", "recompute", "any_order", "repeats")
     result = {
         "what": options.what,
         "device": device,

@@ -135,11 +135,8 @@ def make_schedule(optimizer: torch.optim.Optimizer, training: TrainingConfig) ->
 
 
 def set_computation(network: Predictor, training: TrainingConfig) -> None:
-    """Let the network compute as `training` asks: memory for time, and with fused operations."""
+    """Let the network compute as `training` asks: memory for time."""
     network.recompute = training.recompute
-    if training.fuse and not network.fused:
-        torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())  # tells the compiler, too
-        network.fuse()
 
 
 def roll_out(network: Predictor, context: Float[Tensor, "B K C H W"], run: RunConfig) -> Float[Tensor, "B T C H W"]:

@@ -12,11 +12,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.fast_path.fused_plan import Plan
-from models.fast_path.fused_roll_out import RollOut, why_not_fused
+from models.fast_path.fused_roll_out import RollOut
 from models.fast_path.stage_plans import PLANS
-from models.predictor import Predictor, build, to_frames, to_patches
-from models.spec import CELLS, NORMS, ModelSpec
-from tests.helpers.tiny import tiny_spec
+from models.predictor import Predictor, to_frames, to_patches
+from models.spec import ModelSpec
 
 triton = pytest.importorskip("triton", reason="comes with PyTorch on Linux")
 ROOT = Path(__file__).parents[2]
@@ -190,21 +189,3 @@ def test_a_convolution_of_channels_last_gives_channels_last(dtype):
     kernel = torch.rand(8, 8, 3, 3).to(dtype).to(memory_format=torch.channels_last)
     found = torch.nn.functional.conv2d(image, kernel, padding=1)
     assert found.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_what_is_not_fused_says_why(monkeypatch):
-    network = build(tiny_spec("convlstm"), seed=1)
-    assert set(PLANS) <= set(CELLS)
-    assert "the cell conv_gru has no stages" in why_not_fused(build(tiny_spec("conv_gru"), seed=1), "cuda")
-    assert why_not_fused(network, "cuda") is None
-    assert "on a GPU alone" in why_not_fused(network, "cpu")
-    for norm in NORMS[1:]:
-        assert f"norm: {norm}" in why_not_fused(build(tiny_spec("convlstm", norm=norm), seed=1), "cuda")
-    network.recompute = True
-    assert "recompute: true" in why_not_fused(network, "cuda")
-    network.recompute = False
-    monkeypatch.setattr("models.fast_path.fused_roll_out.PLANS", {})
-    assert "the cell convlstm has no stages" in why_not_fused(network, "cuda")
-    monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "Triton" in why_not_fused(network, "cuda")
