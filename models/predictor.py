@@ -30,6 +30,47 @@ class Cut:
     kept: Literal["memory", "frames"]
     first: int
 
+    def before(self, t: int, prediction: Tensor, states: dict) -> tuple[Tensor, dict]:
+        """What step `t` (from 0) reads of the step before, with the gradient that it lets through."""
+        if t < self.first:
+            return prediction, states
+        if self.kept == "memory":
+            return prediction.detach(), states
+        return prediction, {key: state if state is None else state.detach() for key, state in states.items()}
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """Lets gradient flow back only from those steps whose column in `flows` is 1: truncated backpropagation in time.
+
+    At a step with 0 all states and the network's own prediction are constants for the gradient; the forward pass is as
+    without (our Eq. 10b). A tensor decides, so that a captured graph serves every choice.
+    """
+
+    flows: Float[Tensor, "*R B steps"]
+
+    def before(self, t: int, prediction: Tensor, states: dict) -> tuple[Tensor, dict]:
+        """What step `t` (from 0) reads of the step before, with the gradient that it lets through."""
+        flows = self.flows[..., t, None, None, None]
+        states = {key: state if state is None else Gated.apply(state, flows) for key, state in states.items()}
+        return Gated.apply(prediction, flows), states  # pyright: ignore[reportReturnType]  # a tensor
+
+
+class Gated(torch.autograd.Function):
+    """A tensor as it is, whose gradient is 0 where `flows` is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, flows: Tensor) -> Tensor:
+        """`value`."""
+        ctx.save_for_backward(flows)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]  # PyTorch's own has any number
+        """The gradient at `value`; not a product, in which an infinite one would become NaN."""
+        (flows,) = ctx.saved_tensors
+        return torch.where(flows != 0, gradient, 0), None
+
 
 class Predictor(nn.Module):
     """Predicts every next frame of a clip; Wang et al. 2017 and 2018; our Eq. 7 to 9.
@@ -64,7 +105,7 @@ class Predictor(nn.Module):
         frames: Float[Tensor, "*R B T C H W"],
         feed_mask: Float[Tensor, "*R B T-1"],
         trace: Trace | None = None,
-        cut: Cut | None = None,
+        cut: Cut | Truncation | None = None,
         gate_trace: Trace | None = None,
     ) -> Float[Tensor, "*R B T-1 C H W"]:
         """Roll the network out over a clip; with a run axis R where the weights have one (`models/stack.py`).
@@ -73,7 +114,7 @@ class Predictor(nn.Module):
             frames: true frames in [0, 1]; frames that the feed mask never shows may hold anything finite.
             feed_mask: 1 = the network sees the true frame, 0 = its own last prediction; column 0 is always 1.
             trace: filled with every state at every step, if given.
-            cut: stops gradient on one of the two paths, if given; the predictions stay the same.
+            cut: stops gradient on one of the two paths or at some steps, if given; the predictions stay the same.
             gate_trace: filled with every gate before its nonlinearity, by name and layer, if given; p and s are those
                 of the highway.
 
@@ -89,8 +130,8 @@ class Predictor(nn.Module):
         gates: GateSums = SEPARATE if self.reference_path else Merged(frames.device.type)
         prediction, predictions = inputs[0], []
         for t in range(steps):
-            if cut is not None and t >= cut.first:
-                prediction, states = detach_path(cut, prediction, states)
+            if cut is not None and t > 0:
+                prediction, states = cut.before(t, prediction, states)
             mask = feed_mask[..., t, None, None, None]  # (*R, B, 1, 1, 1)
             x = mask * inputs[t] + (1 - mask) * prediction  # Eq. 7
             if self.recompute and t > 0 and trace is gate_trace is None:  # the first step makes the merged weights
@@ -192,13 +233,6 @@ def build(spec: ModelSpec, seed: int) -> Predictor:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Predictor(spec)
-
-
-def detach_path(cut: Cut, prediction: Tensor, states: dict) -> tuple[Tensor, dict]:
-    """Detach what `cut` does not keep."""
-    if cut.kept == "memory":
-        return prediction.detach(), states
-    return prediction, {key: state if state is None else state.detach() for key, state in states.items()}
 
 
 def record(trace: Trace | None, layer: int, **states: Tensor | None) -> None:

@@ -137,6 +137,20 @@ MUTANTS = {
         ),
     ],
     "models/predictor.py": [
+        ("10b", "states pass gradient on", "Gated.apply(state, flows) for", "state for"),
+        (
+            "10b",
+            "the own prediction passes gradient on",
+            "return Gated.apply(prediction, flows), states",
+            "return prediction, states",
+        ),
+        (
+            "10b",
+            "the other steps are cut",
+            "torch.where(flows != 0, gradient, 0)",
+            "torch.where(flows == 0, gradient, 0)",
+        ),
+        ("10b", "cut a step later", "self.flows[..., t, None", "self.flows[..., t - 1, None"),
         ("7", "the mask is turned round", "mask = feed_mask[", "mask = 1 - feed_mask["),
         ("7", "the mask is one step late", "feed_mask[..., t, None", "feed_mask[..., max(t - 1, 0), None"),
         ("7", "the last true frame stays", "(1 - mask) * prediction", "(1 - mask) * inputs[t - 1]"),
@@ -157,9 +171,13 @@ MUTANTS = {
         ("14a", "the seed is ignored", "torch.manual_seed(seed)", "torch.manual_seed(0)"),
     ],
     "benchmark/training/step.py": [
-        ("10", "L1 is left out", "error.square() + error.abs()", "error.square()"),
-        ("10", "half-sum without the half", "0.5 * per_pixel.sum()", "per_pixel.sum()"),
-        ("10", "a mean over clips only", "per_pixel.mean()", "per_pixel.sum() / len(error)"),
+        ("10a", "L1 is left out", "error.square() + error.abs()", "error.square()"),
+        ("10a", "half-sum without the half", "0.5 * per_pixel.sum()", "per_pixel.sum()"),
+        ("10a", "a mean over clips only", "per_pixel.mean()", "per_pixel.sum() / len(error)"),
+    ],
+    "benchmark/training/masks.py": [
+        ("10b", "always cut at the same steps", "counter_hash(seed, Domain.DETACH, step) % every", "0"),
+        ("10b", "open where it is to be cut", "% every != phase", "% every == phase"),
     ],
     "benchmark/training/divergence_guard.py": [
         ("", "a bad loss passes", "bad = 1 - finite_loss * norm", "bad = 1 - norm"),

@@ -32,6 +32,7 @@ COPIED = (
     "tests/helpers/forked.py",
     "tests/helpers/tiny.py",
     "tests/helpers/order.py",
+    "tests/training/test_curriculum.py",
     "tests/training/test_guard.py",
     "tests/training/test_checkpoint.py",
 )
@@ -63,6 +64,7 @@ FIRST = {
 }
 """The tests to begin with if not those of the cells: it saves time and changes no verdict."""
 OWN = {
+    "benchmark/training/masks.py": ("tests/training/test_curriculum.py",),
     "benchmark/training/divergence_guard.py": ("tests/training/test_guard.py",),
     "benchmark/training/checkpoint.py": ("tests/training/test_checkpoint.py",),
 }

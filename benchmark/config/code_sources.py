@@ -63,7 +63,7 @@ STAGES = {
         "benchmark/training/acceleration/cpu_parallel.py",
         "benchmark/training/distributed.py",
         "benchmark/training/divergence_guard.py",
-        "benchmark/training/scheduled_sampling.py",
+        "benchmark/training/masks.py",
         "benchmark/data/clips.py",
         "benchmark/data/clip_source.py",
         "benchmark/data/still_digits/clips.py",

@@ -92,6 +92,13 @@ class TrainingConfig(Strict):
         exclude_if=lambda frames: frames is None,
         description="Last frames of a clip that the loss is of; null = all that are predicted.",
     )
+    detach_every: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_FRAMES,
+        exclude_if=lambda every: every is None,
+        description="Time steps after which gradient does not flow further back, from a random first one; null = none.",
+    )
     sampling: SamplingConfig = SamplingConfig()  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
     reversed_second_step: bool = Field(False, description="A second optimiser step on the batch reversed in time.")
     clip_norm: float | None = Field(None, gt=0, description="Largest gradient norm; null = no clipping.")
@@ -172,6 +179,9 @@ class PrimaryConfig(Strict):
 
     metric: Literal[*HEADLINE, *RECALL] = Field("mse", description="The metric that is tested.")  # pyright: ignore[reportInvalidTypeForm]  # one of the registry
     pairs: dict[VariantId, VariantId] = Field({}, description="Variant: its reference.")
+    interactions: dict[VariantId, VariantId] = Field(
+        {}, description="Variant: another one; tested is the first minus its reference, less the other minus its own."
+    )
     margin: float | None = Field(
         None,
         gt=0,

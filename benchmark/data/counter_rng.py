@@ -20,6 +20,7 @@ class Domain(IntEnum):
     VIDEO_SPLIT = 9
     WINDOWS = 10
     EXCHANGE = 11
+    DETACH = 12
 
 
 def counter_hash(seed: int, *counters: Any) -> Any:

@@ -96,6 +96,15 @@ TABLES = {
         " Only rows marked *primary* are tested (exact sign-flip test, Holm over these pairs); all others are"
         " exploratory: effect and interval, no test.",
     ),
+    "interactions": Output(
+        title="Does a change cost one network more than another?",
+        made_by="tables.differences:interactions_table",
+        question=SCORES,
+        caption="Each row compares two effects, each a variant minus its reference: the first effect less the second,"
+        " seed by seed, with its 95 % t interval. Where the arrow of the metric points up, a number below 0 says that"
+        " the change costs the first network more. Named in the protocol before anything was run, and tested.",
+        applies=lambda protocol: trains(protocol) and protocol.primary.interactions,
+    ),
     "per_frame": Output(
         title="MSE by predicted frame",
         made_by="tables.scores:per_frame_table",

@@ -11,7 +11,7 @@ from benchmark.data.clip_source import Clips, ClipSource, Stream
 from benchmark.data.clips import load_clips
 from benchmark.data.kinds import kind_of
 from benchmark.system import processes
-from benchmark.training.scheduled_sampling import feed_mask
+from benchmark.training.masks import feed_mask, gradient_mask
 from benchmark.training.step import Batch
 
 AHEAD = 16
@@ -56,7 +56,15 @@ class Batches:
             horizon=data.trained_horizon,
             device=self.device,
         )
-        return Batch(frames, inputs, mask[processes.rank() * size :][:size])
+        flows = gradient_mask(
+            training.detach_every,
+            seed=self.run.seed,
+            step=step,
+            batch_size=size,
+            steps=mask.shape[1],
+            device=self.device,
+        )
+        return Batch(frames, inputs, mask[processes.rank() * size :][:size], flows)
 
     def _clips(self, number: int, size: int) -> tuple[Tensor, Tensor]:
         """Clips (B, T, C, H, W) of batch `number`, and what the network is shown of them."""

@@ -28,9 +28,9 @@ from benchmark.training.checkpoint import (
     save_trained,
 )
 from benchmark.training.divergence_guard import GuardedAdam, GuardState
+from benchmark.training.masks import feed_rates
 from benchmark.training.provenance import provenance
 from benchmark.training.run_folder import write_beginning, write_metrics, write_status, write_timing
-from benchmark.training.scheduled_sampling import feed_rates
 from benchmark.training.step import StepResult, make_optimizer, make_schedule
 from benchmark.training.weight_files import WEIGHTS, save_weights, weights_after
 from models.predictor import Predictor, build

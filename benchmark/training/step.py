@@ -13,7 +13,9 @@ from benchmark.config.protocol import RunConfig
 from benchmark.config.sections import TrainingConfig
 from benchmark.training import distributed
 from benchmark.training.divergence_guard import DivergenceGuard, GuardedAdam, take_guarded_step
-from models.predictor import Predictor, predict
+from models.predictor import Predictor, Truncation, predict
+
+EVERYWHERE = torch.empty(0)
 
 
 class Batch(NamedTuple):
@@ -25,6 +27,8 @@ class Batch(NamedTuple):
     """What the network is shown of them: the frames themselves, but for what `data.gaps` hides."""
     feed_mask: Float[Tensor, "*R B T-1"]
     """1 = the network sees the true frame, 0 = its own last prediction."""
+    flows: Float[Tensor, "*R B T-1"] | Float[Tensor, "*R 0"] = EVERYWHERE
+    """1 = gradient flows back from the step to the one before, 0 = it does not; empty = it does everywhere."""
 
 
 class StepResult(NamedTuple):
@@ -92,13 +96,13 @@ def update(
 def forward(network: Predictor, batch: Batch, training: TrainingConfig) -> Float[Tensor, "*R B steps C H W"]:
     """The predictions of frames 2 to T, convolutions in the precision of the training."""
     with torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-        return network(batch.inputs, batch.feed_mask)
+        return network(batch.inputs, batch.feed_mask, cut=Truncation(batch.flows) if batch.flows.numel() else None)
 
 
 def loss_of(
     prediction: Float[Tensor, "B steps C H W"], target: Float[Tensor, "B steps C H W"], training: TrainingConfig
 ) -> Float[Tensor, ""]:
-    """The training loss over all predicted frames, or the last `training.loss_frames` of them (our Eq. 10)."""
+    """The training loss over all predicted frames, or the last `training.loss_frames` of them (our Eq. 10a)."""
     last = slice(-training.loss_frames, None) if training.loss_frames else slice(None)
     error = prediction[..., last, :, :, :].float() - target[..., last, :, :, :]
     per_pixel = error.square() if training.loss == "l2" else error.square() + error.abs()

@@ -108,7 +108,7 @@ def take_steps(take_step: Step, batch: Batch, training: TrainingConfig) -> StepR
     result = take_step(batch)
     if training.reversed_second_step:
         reversed_frames = batch.frames.flip(-4)
-        second = take_step(Batch(reversed_frames, reversed_frames, batch.feed_mask))
+        second = take_step(Batch(reversed_frames, reversed_frames, batch.feed_mask, batch.flows))
         result = StepResult((result.loss + second.loss) / 2, result.gradient_norm)
     return result
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmark.config.sections import SamplingConfig
-from benchmark.training.scheduled_sampling import feed_mask, feed_rates
+from benchmark.training.masks import feed_mask, feed_rates
 from models.predictor import build
 from models.spec import CELLS
 from tests.helpers.tiny import random_clips, tiny_spec

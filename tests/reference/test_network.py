@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.predictor import Predictor, to_frames, to_patches
+from models.predictor import Predictor, Truncation, to_frames, to_patches
 from models.spec import ModelSpec
 from tests.reference import network
 from tests.reference.cells import details
@@ -110,6 +110,32 @@ def test_gradients_agree_with_complex_steps(case):
         ours = sum((gradients[name] * direction[name]).sum() for name in names)
         scale = max(np.abs(gradients[name]).max() for name in names)
         assert abs(ours - expected) < 1e-10 * scale
+
+
+def test_truncated_gradient_is_that_of_steps_that_read_constants(case):
+    predictor, _, frames = case
+    flows = torch.tensor([[1, 1, 0, 1], [0, 0, 1, 1]]).double()
+    mask = torch.from_numpy(FEED_MASK).double()
+    cotangent = torch.rand(2, 4, *SHAPE[2:], generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    parameters = list(predictor.parameters())
+    predictions = predictor(frames, mask, cut=Truncation(flows))
+    found = torch.autograd.grad((predictions * cotangent).sum(), parameters)
+    assert torch.equal(predictions, predictor(frames, mask))
+
+    total = torch.zeros(())
+    for clip in range(2):
+        patches, states = to_patches(frames[clip : clip + 1], 2), None
+        prediction = patches[:, 0]
+        for t in range(4):
+            if t and not flows[clip, t]:
+                prediction = prediction.detach()
+                states = {name: None if state is None else state.detach() for name, state in states.items()}
+            x = patches[:, t] if FEED_MASK[clip, t] else prediction
+            prediction, states = predictor.step(x, states)
+            total = total + (to_frames(prediction[:, None], 2)[0, 0] * cotangent[clip, t]).sum()
+    expected = torch.autograd.grad(total, parameters, materialize_grads=True)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12 * float(theirs.abs().max()))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -324,6 +324,7 @@ def test_without_the_flag_a_trained_run_is_trained_again(cohort, results, monkey
     ("keys", "told"),
     [
         ({"batch_size": 4}, "training.batch_size: is 2 for convlstm and 4 for predrnn"),
+        ({"detach_every": 2}, "training.detach_every: is None for convlstm and 2 for predrnn"),
         ({"sampling": {"stop": 3}}, "training.sampling: is .* for convlstm and .*stop=3.* for predrnn"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmark.config.sections import SamplingConfig
-from benchmark.training.scheduled_sampling import feed_mask, feed_rates
+from benchmark.training.masks import feed_mask, feed_rates, gradient_mask
 
 REVERSE = SamplingConfig(kind="reverse", stop=50, reverse_start=10, reverse_decay=8.0)
 
@@ -64,3 +64,28 @@ def test_mask_is_a_function_of_seed_and_step():
     assert torch.equal(mask(sampling, 20), mask(sampling, 20))
     assert not torch.equal(mask(sampling, 20), mask(sampling, 21))
     assert not torch.equal(mask(sampling, 20), mask(sampling, 20, seed=2))
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 8])
+def test_gradient_ends_at_every_kth_step_from_a_first_one_that_is_drawn_anew(every):
+    def flows(step, seed=1):
+        return gradient_mask(every, seed=seed, step=step, batch_size=3, steps=16, device="cpu")
+
+    firsts = []
+    for step in range(200):
+        found = flows(step)
+        assert found.shape == (3, 16)
+        assert torch.equal(found, found[:1].expand(3, 16))
+        closed = (found[0] == 0).nonzero().flatten()
+        assert len(closed)
+        assert torch.equal(closed, torch.arange(int(closed[0]), 16, every))
+        firsts.append(int(closed[0]))
+        assert torch.equal(found, flows(step))
+    counts = [firsts.count(first) for first in range(every)]
+    assert sum(counts) == 200
+    assert min(counts) > 0.5 * 200 / every
+    assert every == 1 or firsts != [int((flows(step, seed=2)[0] == 0).nonzero()[0]) for step in range(200)]
+
+
+def test_gradient_that_flows_everywhere_has_no_mask():
+    assert gradient_mask(None, seed=1, step=0, batch_size=3, steps=16, device="cpu").numel() == 0

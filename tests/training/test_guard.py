@@ -16,7 +16,7 @@ from benchmark.training import step as engine
 from benchmark.training.checkpoint import read_checkpoint, save_checkpoint
 from benchmark.training.cohort import train_cohort
 from benchmark.training.divergence_guard import LIMIT, DivergenceGuard, GuardedAdam, take_guarded_step
-from benchmark.training.scheduled_sampling import feed_mask
+from benchmark.training.masks import feed_mask
 from benchmark.training.train import train
 from benchmark.training.weight_files import load_weights
 from models.predictor import build

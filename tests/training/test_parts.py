@@ -46,6 +46,22 @@ def trained(steps=20, **keys):
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()]), losses
 
 
+def test_parts_of_a_batch_cut_gradient_where_the_whole_batch_does(threads):
+    flows = torch.tensor([[1.0, 1, 0, 1]] * 4 + [[1, 0, 1, 1]])
+    batch = Batch(FRAMES, FRAMES, free_running_mask(5, 3, 2, FRAMES), flows)
+
+    def weights(batch):
+        network, step = made(clip_norm=0.5)
+        for _ in range(3):
+            step(batch)
+        return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+    whole = weights(batch)
+    assert not torch.allclose(whole, weights(batch._replace(flows=torch.empty(0))), rtol=1e-3)
+    threads(3)
+    torch.testing.assert_close(weights(batch), whole, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("reduction", ["mean", pytest.param("half-sum", marks=pytest.mark.slow)])
 def test_parts_of_a_batch_train_what_the_whole_batch_trains(threads, reduction):
     keys = {"loss_reduction": reduction, "clip_norm": 0.5}

@@ -17,7 +17,7 @@ from benchmark.evaluation.gate_saturation import saturated
 from benchmark.evaluation.gradient_probe import roll_out
 from benchmark.evaluation.metric_functions import bring_to, compute
 from benchmark.training import step as engine
-from benchmark.training.scheduled_sampling import feed_mask
+from benchmark.training.masks import feed_mask
 from models.predictor import build, free_running_mask
 from models.spec import CELLS, ModelSpec
 from tests.helpers.pretended import NoWaiting, Waited, devices, pretended_gpu

@@ -64,6 +64,14 @@ def test_stacked_runs_are_the_runs_trained_alone(runs, results, sizes):
         assert outcome(run, results) == alone(run, results)
 
 
+def test_stacked_runs_whose_gradient_is_cut_are_the_runs_trained_alone(runs, results, sizes):
+    cut = runs(training={"detach_every": 2})
+    train_cohort(cut, results, "cpu")
+    assert sizes == [3] * cut[0].training.steps
+    for run in cut:
+        assert outcome(run, results) == alone(run, results)
+
+
 def test_runs_that_differ_in_how_they_are_optimised_stack(runs, results, sizes):
     rates = [
         {"id": f"fast-{number}", "base": "convlstm", "forget_bias": number, "training": {"learning_rate": rate}}

@@ -23,7 +23,7 @@ from benchmark.system.files import append_json_line, read_json, read_json_lines
 from benchmark.system.locks import hold
 from benchmark.training import step as engine
 from benchmark.training.batches import Batches
-from benchmark.training.scheduled_sampling import feed_mask
+from benchmark.training.masks import feed_mask
 from benchmark.training.train import train
 from benchmark.training.weight_files import load_weights, weights_after
 from models.predictor import build

@@ -1,4 +1,4 @@
-"""Feed masks: when a network in training sees the true frame and when its own prediction."""
+"""The masks of a batch: when a network in training sees its own prediction, and where its gradient ends."""
 
 import math
 
@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.config.sections import SamplingConfig
+from benchmark.data.counter_rng import Domain, counter_hash
 from benchmark.data.tensors import uniform
 
 
@@ -47,3 +48,18 @@ def feed_mask(
     mask = (draws < rates).float()
     mask[:, 0] = 1
     return mask
+
+
+def gradient_mask(
+    every: int | None, *, seed: int, step: int, batch_size: int, steps: int, device: str
+) -> Float[Tensor, "{batch_size} {steps}"] | Float[Tensor, " 0"]:
+    """Where gradient flows back through time in the batch at `step`: not at every `every`-th time step (our Eq. 10b).
+
+    The first of those is drawn anew at each training step, the same for all clips of its batch: a pure function of the
+    arguments. Empty where `every` is None: gradient flows everywhere.
+    """
+    if every is None:
+        return torch.empty(0, device=device)
+    phase = counter_hash(seed, Domain.DETACH, step) % every
+    flows = (torch.arange(steps, device=device) % every != phase).float()
+    return flows.expand(batch_size, steps)
