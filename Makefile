@@ -59,7 +59,7 @@ lint: $(READY)
 # At most 120 s for the tests and 30 for a call, unless its LIMIT_S says so; one that a GPU fails stops no other.
 GPU_RESULTS := results/reference/speed
 gpu_speed = $(GPU_RESULTS)/cuda-$(1).json
-GPU_SPEED := $(foreach name,data inference 128-64-fp32 128-64-bf16 128-64-bf16-batch64 128-64-bf16-fuse \
+GPU_SPEED := $(foreach name,data inference 128-64-fp32 128-64-bf16 128-64-bf16-batch64 \
     128-64-bf16-any-order cohort-2 cohort-4 cohort-8 recompute,$(call gpu_speed,$(name)))
 BF16_PAPER := --precision bf16 --hidden-channels 128,64,64,64 --repeats 3
 $(call gpu_speed,data): OPTIONS := --what data --batch-size 64
@@ -67,8 +67,6 @@ $(call gpu_speed,inference): OPTIONS := --what inference $(BF16_PAPER)
 $(call gpu_speed,128-64-fp32): OPTIONS := $(BF16_PAPER) --precision fp32
 $(call gpu_speed,128-64-bf16): OPTIONS := $(BF16_PAPER)
 $(call gpu_speed,128-64-bf16-batch64): OPTIONS := $(BF16_PAPER) --batch-size 64
-$(call gpu_speed,128-64-bf16-fuse): OPTIONS := $(BF16_PAPER) --fuse
-$(call gpu_speed,128-64-bf16-fuse): LIMIT_S := 60
 $(call gpu_speed,128-64-bf16-any-order): OPTIONS := $(BF16_PAPER) --any-order
 $(call gpu_speed,cohort-2): OPTIONS := --what cohort --precision bf16 --runs 2
 $(call gpu_speed,cohort-4): OPTIONS := --what cohort --precision bf16 --runs 4

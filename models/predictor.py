@@ -14,6 +14,7 @@ from models.convolution import SEPARATE, GateSums, Watched, conv1x1, initialise,
 from models.fast_path.fused_roll_out import roll_out, why_not_fused
 from models.fast_path.merged_gates import Merged
 from models.gradient_highway import GradientHighwayUnit
+from models.precision import low_precision, tensor_cores
 from models.spec import CELLS, ModelSpec
 
 Trace = dict[tuple[str, int], list[Tensor]]
@@ -275,5 +276,6 @@ def predict(
     network: Predictor, context: Float[Tensor, "*R B K C H W"], horizon: int, precision: str
 ) -> Float[Tensor, "*R B T C H W"]:
     """`horizon` frames after `context` in fp32, not clipped; `precision` is that of the convolutions."""
-    with torch.no_grad(), torch.autocast(context.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    device = context.device.type
+    with torch.no_grad(), low_precision(precision, device), tensor_cores(precision, device):
         return network.predict(context, horizon).float()

@@ -69,7 +69,7 @@ SPEED_OPTIONS = (
     Option(
         "--precision",
         "of the fast path; the plain one is always fp32, which is the default",
-        settings={"choices": ("fp32", "bf16"), "default": "fp32"},
+        settings={"choices": ("fp32", "tf32", "bf16"), "default": "fp32"},
     ),
     switch("--recompute", "the fast path keeps the states only and computes the rest twice"),
     switch("--any-order", "allow algorithms that may differ in the last bits from call to call, for what that saves"),

@@ -215,6 +215,7 @@ def network_sources(spec: ModelSpec) -> list[str]:
     shared = (
         "models/predictor.py",
         "models/convolution.py",
+        "models/precision.py",
         "models/fast_path/merged_gates.py",
         "models/fast_path/winograd.py",
         *FUSED,

@@ -82,6 +82,7 @@ def lines(result: dict[str, Any]) -> list[str]:
 
 
 SHOWN = {
+    "stages": "the optimised path is computed {}",
     "ratio": "optimised path compared with the reference path: {:.2f} times",
     "processor_ratio": "by processor time, which other programs disturb less: {:.2f} times",
     "clips_per_s": "{:.1f} clips/s",

@@ -13,11 +13,13 @@ import torch
 
 from benchmark.__main__ import main
 from benchmark.config.metrics import HEADLINE
-from benchmark.cost import cohort_timing, stopwatch
+from benchmark.cost import cohort_timing, stopwatch, timing
 from benchmark.cost.stopwatch import peak_memory
 from benchmark.cost.timing import by_frame
 from benchmark.evaluation.metric_functions import score
-from models.spec import ModelSpec
+from models.fast_path import fused_roll_out
+from models.fast_path.stage_plans import PLANS
+from models.spec import CELLS, ModelSpec
 
 TINY = (
     "--hidden-channels 4,4 --frame-size 16 --kernel-size 3 --batch-size 2 --context 3 --horizon 2"
@@ -49,6 +51,7 @@ def test_training_is_timed_on_both_paths_beside_the_ceilings(tmp_path, capsys, p
     assert {"ratio", "peak_memory_mib", "tf32"} <= set(found)
     for path in found["paths"].values():
         assert path["q1_s"] <= path["median_s"] <= path["q3_s"]
+    assert found["stages"] == "not in fused stages: its stages are fused on a GPU alone"
     assert f"optimised path compared with the reference path: {found['ratio']:.2f} times" in capsys.readouterr().out
 
 
@@ -58,11 +61,22 @@ def test_the_peak_of_a_captured_step_holds_what_it_keeps_for_the_way_back(tmp_pa
     assert found["paths"]["fast"]["peak_memory_mib"] > found["paths"]["plain"]["peak_memory_mib"] / 4 > 1
 
 
-def test_each_subject_has_its_numbers(tmp_path):
+def test_each_subject_has_its_numbers(tmp_path, capsys):
     assert run(tmp_path, "--what", "inference")["ratio"] > 0
+    assert "the optimised path is computed not in fused stages: " in capsys.readouterr().out
     clips = run(tmp_path, "--what", "data")
     assert clips["ratio"] is None
     assert clips["share_of_step"] == pytest.approx(clips["step_s"] / clips["plain_step_s"])
+
+
+def test_a_cell_without_stages_is_said_to_have_none(monkeypatch):
+    monkeypatch.setattr(fused_roll_out, "why_no_kernels", lambda: None)
+    told = {
+        cell: timing.stages(ModelSpec(cell=cell, hidden_channels=(2,), frame_size=8), "cuda", False) for cell in CELLS
+    }
+    assert {cell for cell, said in told.items() if said == "in fused stages"} == set(PLANS)
+    assert told["conv_gru"].endswith(": the cell conv_gru has no stages in models/fast_path/stage_plans.py")
+    assert timing.stages(SPEC, "cuda", recompute=True).endswith("recompute: true computes step by step")
 
 
 def test_runs_together_are_timed_in_three_ways(tmp_path):

@@ -117,7 +117,11 @@ def test_runs_that_are_stacked_have_weights_side_by_side():
 
 
 def test_double_precision_is_not_for_the_kernels_of_a_gpu():
-    assert rolled(network_of().double()) == (0, "its weights are in float64, not in float32")
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert rolled(network_of()) == (0, "its weights are in float64, not in float32")
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_a_card_that_is_too_old_is_told(monkeypatch):

@@ -206,7 +206,7 @@ def test_nothing_is_exempt_that_is_not_loaded(loaded, stage):
 def test_sources_of_a_network_are_its_own_cell_and_highway(cell, slot):
     found = set(network_sources(ModelSpec(cell=cell, hidden_channels=(2, 2), frame_size=8, highway_slot=slot)))
     fast = {str(path.relative_to(ROOT)) for path in (ROOT / "models" / "fast_path").glob("[!_]*.py")}
-    shared = {"models/predictor.py", "models/convolution.py"} | fast
+    shared = {"models/predictor.py", "models/convolution.py", "models/precision.py"} | fast
     assert found == shared | {f"models/{cell}.py"} | ({"models/gradient_highway.py"} if slot else set())
 
 

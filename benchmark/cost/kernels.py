@@ -1,0 +1,55 @@
+"""What a device does in one call: its kernels, counted and timed by PyTorch's profiler."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from benchmark.cost.stopwatch import synchronise
+
+MOVES = ("transpose", "nchwtonhwc", "nhwctonchw", "permute", "convert_layout", "converttensor")
+"""Parts of the names of kernels that lay a tensor out anew and compute nothing, in small letters."""
+LISTED = 20
+"""Kernels that are told by name, those that take longest."""
+
+
+def kernels(work: Callable[[], Any], device: str, trace: Path) -> dict[str, Any]:
+    """The kernels that one call of `work` runs on a GPU; on a CPU the operators that it calls.
+
+    Args:
+        work: has been called before, so that nothing is compiled or captured any more.
+        trace: takes all of it, for a viewer such as Perfetto.
+
+    Returns:
+        Their number, the time that they take together in s, number and time of those that only lay out anew, and the
+        same of each of the `LISTED` names that take longest.
+    """
+    on_gpu = device == "cuda"
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
+    synchronise(device)
+    with profile(activities=activities) as found:
+        work()
+        synchronise(device)
+    found.export_chrome_trace(str(trace))
+    counts: Counter[str] = Counter()
+    times: Counter[str] = Counter()
+    for event in found.events() or []:
+        if on_gpu and event.device_type != DeviceType.CUDA:
+            continue
+        counts[event.name] += 1
+        times[event.name] += (event.device_time_total if on_gpu else event.self_cpu_time_total) / 1e6
+    moves = [name for name in counts if any(part in name.lower() for part in MOVES)]
+
+    def listed(names: list[str]) -> dict[str, dict[str, float]]:
+        return {name: {"count": counts[name], "total_s": times[name]} for name in names}
+
+    return {
+        "kernels": counts.total(),
+        "kernels_s": sum(times.values()),
+        "layout_kernels": sum(counts[name] for name in moves),
+        "layout_kernels_by_name": listed(moves),
+        "longest_kernels": listed([name for name, _ in times.most_common(LISTED)]),
+    }
