@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ def tensor_cores(precision: str, device: str) -> Iterator[None]:
     if precision != "tf32" or device != "cuda":
         yield
         return
-    backends = torch.backends.cuda.matmul, torch.backends.cudnn
+    backends: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [backend.allow_tf32 for backend in backends]
     for backend in backends:
         backend.allow_tf32 = True

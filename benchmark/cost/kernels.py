@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmark.cost.stopwatch import synchronise
 
-MOVES = ("transpose", "nchwtonhwc", "nhwctonchw", "permute", "convert_layout", "converttensor")
-"""Parts of the names of kernels that lay a tensor out anew and compute nothing, in small letters."""
+LAYOUT = ("transpose", "nchwtonhwc", "nhwctonchw", "nchw2nhwc", "nhwc2nchw", "permute")
+"""Parts of the names of kernels that lay a tensor out anew, in small letters."""
 LISTED = 20
 """Kernels that are told by name, those that take longest."""
 
@@ -24,32 +24,35 @@ def kernels(work: Callable[[], Any], device: str, trace: Path) -> dict[str, Any]
         trace: takes all of it, for a viewer such as Perfetto.
 
     Returns:
-        Their number, the time that they take together in s, number and time of those that only lay out anew, and the
-        same of each of the `LISTED` names that take longest.
+        Their number, the time that they take together in s, number and time of each of the `LISTED` names that take
+        longest; on a GPU the number of those that only lay out anew, and the same of each of their names.
     """
     on_gpu = device == "cuda"
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
     synchronise(device)
-    with profile(activities=activities) as found:
+    with profile(activities=activities) as recorded:
         work()
         synchronise(device)
-    found.export_chrome_trace(str(trace))
+    recorded.export_chrome_trace(str(trace))
     counts: Counter[str] = Counter()
     times: Counter[str] = Counter()
-    for event in found.events() or []:
+    for event in recorded.events() or []:
         if on_gpu and event.device_type != DeviceType.CUDA:
             continue
         counts[event.name] += 1
         times[event.name] += (event.device_time_total if on_gpu else event.self_cpu_time_total) / 1e6
-    moves = [name for name in counts if any(part in name.lower() for part in MOVES)]
 
     def listed(names: list[str]) -> dict[str, dict[str, float]]:
         return {name: {"count": counts[name], "total_s": times[name]} for name in names}
 
-    return {
-        "kernels": counts.total(),
-        "kernels_s": sum(times.values()),
-        "layout_kernels": sum(counts[name] for name in moves),
-        "layout_kernels_by_name": listed(moves),
-        "longest_kernels": listed([name for name, _ in times.most_common(LISTED)]),
-    }
+    longest = listed([name for name, _ in times.most_common(LISTED)])
+    found = {"kernels": counts.total(), "kernels_s": sum(times.values()), "longest_kernels": longest}
+    if on_gpu:
+        layout = [name for name in counts if only_lays_out(name)]
+        found |= {"layout_kernels": sum(counts[name] for name in layout), "layout_kernels_by_name": listed(layout)}
+    return found
+
+
+def only_lays_out(name: str) -> bool:
+    """Whether a kernel of this name lays a tensor out anew and computes nothing."""
+    return any(part in name.lower() for part in LAYOUT)

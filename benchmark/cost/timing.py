@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.cost.kernels import kernels
 from benchmark.cost.stopwatch import ceilings, make_stream, make_training_step, time_in_turn
 from benchmark.data.tensors import to_float
 from benchmark.evaluation.metric_functions import score
@@ -73,7 +74,10 @@ def train(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str
     macs = count_macs(spec, options.context, options.horizon)
     labels = {"plain": "reference path, fp32", "fast": f"optimised path, {options.precision}"}
     found = time_in_turn(with_batch, labels, device, options.repeats)
-    found |= {"clips_per_s": options.batch_size / found["step_s"], "macs": macs}
+    if options.trace:
+        frames = stream.batch(0, options.batch_size)
+        found |= kernels(lambda: fast(frames), device, options.trace)
+    found |= {"captured": options.captured, "clips_per_s": options.batch_size / found["step_s"], "macs": macs}
     found["flops_per_s"] = 6 * macs * options.batch_size / found["step_s"]  # backward is twice forward; a MAC is two
     low = device == "cuda" and options.precision == "bf16"  # a CPU rounds to bf16 and computes in fp32
     with tensor_cores(options.precision, device):
