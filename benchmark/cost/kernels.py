@@ -37,10 +37,10 @@ def kernels(work: Callable[[], Any], device: str, trace: Path) -> dict[str, Any]
     counts: Counter[str] = Counter()
     times: Counter[str] = Counter()
     for event in recorded.events() or []:
-        if on_gpu and event.device_type != DeviceType.CUDA:
+        if on_gpu and (event.device_type != DeviceType.CUDA or event.is_user_annotation):
             continue
         counts[event.name] += 1
-        times[event.name] += (event.device_time_total if on_gpu else event.self_cpu_time_total) / 1e6
+        times[event.name] += (event.time_range.elapsed_us() if on_gpu else event.self_cpu_time_total) / 1e6
 
     def listed(names: list[str]) -> dict[str, dict[str, float]]:
         return {name: {"count": counts[name], "total_s": times[name]} for name in names}

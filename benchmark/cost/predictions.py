@@ -93,8 +93,8 @@ def table(folder: Path) -> list[str]:
     rows = [("", "predicted", "goal", "measured", "")]
     for one in predictions():
         value = one.measured(folder)
-        measured = ("not measured", "") if value is None else (shown(value, one.unit), one.verdict(value))
-        rows.append((one.about, one.predicted, one.goal, *measured))
+        measured, verdict = ("not measured", "") if value is None else (shown(value, one.unit), one.verdict(value))
+        rows.append((one.about, one.predicted, one.goal, measured, verdict))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return lines + conditions(folder)

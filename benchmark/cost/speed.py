@@ -4,8 +4,6 @@ import argparse
 from typing import Any
 
 from benchmark.config.variants import VARIANTS, slot_number, unknown_variant
-from benchmark.cost.measured_speeds import SPEEDS
-from benchmark.cost.predictions import table
 from benchmark.system.devices import resolve_device
 from benchmark.system.errors import UserError
 from benchmark.system.files import write_json
@@ -33,6 +31,9 @@ def time_paths(options: argparse.Namespace) -> None:
             cannot be written.
     """
     if options.predicted:
+        from benchmark.cost.measured_speeds import SPEEDS
+        from benchmark.cost.predictions import table
+
         print("\n".join(table(SPEEDS)))
         return
     if options.trace and options.what != "train":

@@ -262,8 +262,8 @@ class RollOut(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, patches: Tensor, mask: Tensor, low: torch.dtype, *parameters: Tensor) -> Tensor:
-        """Roll out; what the way back needs is kept only if there is one."""
-        ctx.tape = Tape(plan, patches, mask, low, keep=any(ctx.needs_input_grad[4:]))
+        """Roll out, and keep what the way back needs."""
+        ctx.tape = Tape(plan, patches, mask, low, keep=True)
         return ctx.tape.run(patches, parameters)
 
     @staticmethod
@@ -285,7 +285,10 @@ def roll_out(
         plan = _PLANS[network] = Plan(network)
     kind = patches.device.type
     low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else patches.dtype
-    return RollOut.apply(plan, patches, mask, low, *network.parameters())
+    parameters = list(network.parameters())
+    if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters):
+        return RollOut.apply(plan, patches, mask, low, *parameters)
+    return Tape(plan, patches, mask, low, keep=False).run(patches, parameters)
 
 
 def why_not_fused(network: Any, device: str) -> str | None:

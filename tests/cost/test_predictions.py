@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.cost import speed
+from benchmark.cost import measured_speeds
 from benchmark.cost.predictions import Prediction, predictions, rows_of_page, table
 from benchmark.system.errors import UserError
 from benchmark.system.files import write_json
@@ -68,7 +68,7 @@ def test_the_table_says_what_was_measured_on_what_and_what_was_not(tmp_path, mon
     write_json(tmp_path / "cuda-128-64-bf16-batch64.json", CONDITIONS | {"step_s": 0.1, "fraction_of_matmul": 0.6})
     unfused = {"stages": "not in fused stages: norm: channel stands between", "share_of_step": 0.02}
     write_json(tmp_path / "cuda-data.json", CONDITIONS | unfused)
-    monkeypatch.setattr(speed, "SPEEDS", tmp_path)
+    monkeypatch.setattr(measured_speeds, "SPEEDS", tmp_path)
     assert main(["speed", "--predicted"]) == 0
     lines = capsys.readouterr().out.splitlines()
     (step,) = (line for line in lines if line.startswith("training step, batch 64"))

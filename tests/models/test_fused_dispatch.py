@@ -63,6 +63,22 @@ def test_a_roll_out_on_a_gpu_goes_through_the_stages(cell, way_back):
         assert rolled(network) == (stages * STEPS, None)
 
 
+@pytest.mark.parametrize(("way_back", "trained", "steps"), [(True, True, STEPS), (True, False, 1), (False, True, 1)])
+def test_all_time_steps_are_kept_for_a_way_back_alone(monkeypatch, way_back, trained, steps):
+    tapes = []
+
+    class Noted(fused_roll_out.Tape):
+        def run(self, *given):
+            tapes.append(self)
+            return super().run(*given)
+
+    monkeypatch.setattr(fused_roll_out, "Tape", Noted)
+    with torch.set_grad_enabled(way_back):
+        assert rolled(network_of().requires_grad_(trained))[1] is None
+    (tape,) = tapes
+    assert (tape.depth, bool(tape.gates)) == (steps, steps > 1)
+
+
 @pytest.mark.parametrize("cell", sorted(CELLS.keys() - PLANS.keys()))
 def test_a_cell_without_stages_is_computed_as_it_reads(cell):
     reason = f"the cell {cell} has no stages in models/fast_path/stage_plans.py"

@@ -221,7 +221,7 @@ def test_fast_and_plain_agree_on_a_gpu_in_single_precision():
 @pytest.mark.parametrize("cell", PLANS)
 def test_fused_stages_on_a_gpu_are_the_cells(cell):
     prepare_device("cuda", 1)
-    spec = ModelSpec(cell=cell, hidden_channels=(24, 24), frame_size=16, highway_slot=1, kernel_size=5)
+    spec = ModelSpec(cell=cell, hidden_channels=(16, 16), frame_size=16, highway_slot=1)
     network, found = build(spec, 1).cuda(), {}
     frames = torch.rand(3, 6, 1, 16, 16, generator=torch.Generator().manual_seed(1)).cuda()
     mask = free_running_mask(3, 3, 3, frames)
