@@ -1,6 +1,8 @@
 """The fused stages without a GPU: held to the cells in Triton's interpreter, compiled for two, launches counted."""
 
 import collections
+import functools
+import itertools
 import os
 import re
 import subprocess
@@ -59,6 +61,23 @@ def kinds(kernel, low, readers, constants):
     return found
 
 
+@functools.cache
+def most_readers():
+    """Kernel -> how many tensors it writes a state to at most, or adds a gradient up from."""
+    found = collections.Counter()
+    for cell, slot in itertools.product(PLANS, (0, 1)):
+        with torch.device("meta"):
+            plan = Plan(Predictor(ModelSpec(cell=cell, hidden_channels=(8,) * 4, frame_size=8, highway_slot=slot)))
+        for bound in plan.stages:
+            name = "output" if bound.mix is not None else {"z'": "highway"}.get(bound.stage.makes, "update")
+            back = bound.stage.makes in ("c'", "m'")  # from W5, too
+            found[f"{name}_kernel"] = max(found[f"{name}_kernel"], len(bound.readers))
+            found[f"{name}_backward_kernel"] = max(found[f"{name}_backward_kernel"], len(bound.readers) + back)
+        for name in ("frame_kernel", "frame_backward_kernel"):
+            found[name] = max(found[name], len(plan.input_readers))
+    return found
+
+
 def compiled(kernel, target, low, width, fixed):
     """A kernel compiled for a GPU that is not there."""
     from triton.backends.compiler import GPUTarget
@@ -73,7 +92,7 @@ def compiled(kernel, target, low, width, fixed):
         operand = {"bf16": triton.language.bfloat16, "fp32": triton.language.float32}[low]
         constants |= {"BLOCK_DEPTH": stages.DEPTH, "OPERAND": operand, "PRECISION": "ieee"}
     constants |= fixed
-    types = kinds(kernel, low, 4, constants)
+    types = kinds(kernel, low, most_readers()[kernel.__name__], constants)
     pointers = [(place,) for place, name in enumerate(kernel.arg_names) if str(types.get(name)).startswith("*")]
     aligned = {place: [["tt.divisibility", 16]] for place in pointers}
     source = ASTSource(fn=kernel, signature=types, constexprs=constants, attrs=aligned)
