@@ -30,16 +30,16 @@ class ProtocolResults:
         """`plan.csv`: parameters and MACs, a row a variant, by its id.
 
         Raises:
-            UserError: it was made before the protocol had all its variants.
+            UserError: it is missing, or was made before the protocol had all its variants.
         """
         file = self.folder / "plan.csv"
+        again = f"make it: {command_line('python', '-m', 'benchmark', 'plan', '--protocol', self.protocol.name)}"
+        if not file.is_file():
+            raise UserError(f"{file}: is missing; {again}")
         table = pd.read_csv(file).set_index("variant")
         for entry in self.protocol.variants:
             if entry.id not in table.index:
-                command = command_line("python", "-m", "benchmark", "plan", "--protocol", self.protocol.name)
-                raise UserError(
-                    f"{file}: lacks variant {entry.id}, it is older than the protocol; make it anew: {command}"
-                )
+                raise UserError(f"{file}: lacks variant {entry.id}, it is older than the protocol; {again}")
         return table
 
     @cached_property

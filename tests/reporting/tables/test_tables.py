@@ -398,7 +398,7 @@ def test_every_table_compiles_and_keeps_inside_the_page(write, tmp_path):
     assert f"({len(TABLES)} pages" in done.stdout
 
 
-def test_counts_that_are_older_than_the_protocol_are_named(make_protocol, write_finished):
+def test_counts_that_are_missing_or_older_than_the_protocol_are_named(make_protocol, write_finished):
     protocol = make_protocol(seeds=SEEDS)
     results_dir = write_finished(protocol)
     file = results_dir / "tiny" / "plan.csv"
