@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.convolution import SEPARATE, GateSums, Watched, conv1x1, initialise, zeros
-from models.fast_path.merged_gates import Merged, Opaque
+from models.fast_path.fused_roll_out import roll_out, why_not_fused
+from models.fast_path.merged_gates import Merged
 from models.gradient_highway import GradientHighwayUnit
+from models.precision import low_precision, tensor_cores
 from models.spec import CELLS, ModelSpec
 
 Trace = dict[tuple[str, int], list[Tensor]]
@@ -81,7 +83,6 @@ class Predictor(nn.Module):
         reference_path: every gate convolution by itself, as the equations read, in place of merged ones
             (`models/fast_path/merged_gates.py`).
         recompute: keep only the states of each step but the first, and compute the rest again on the way back.
-        fused: see `fuse`.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -89,7 +90,6 @@ class Predictor(nn.Module):
         self.spec = spec
         self.reference_path = False
         self.recompute = False
-        self.fused = False
         widths = spec.hidden_channels
         cell = cell_class(spec.cell)
         inputs = [spec.patch_channels, *widths[:-1]]
@@ -122,11 +122,13 @@ class Predictor(nn.Module):
         Returns:
             The predictions of frames 2 to T, not clipped.
         """
+        watched = trace is not None or cut is not None or gate_trace is not None
+        if not watched and self.why_unfused(frames) is None:
+            return to_frames(roll_out(self, to_patches(frames, self.spec.patch_size), feed_mask), self.spec.patch_size)
         inputs = to_patches(frames, self.spec.patch_size).unbind(-4)  # each (*R, B, P, h, w)
         steps = feed_mask.shape[-1]
         states = self._zero_states(inputs[0])
         gates: GateSums = SEPARATE if self.reference_path else Merged(frames.device.type)
-        gates = Opaque(gates) if self.fused else gates
         prediction, predictions = inputs[0], []
         for t in range(steps):
             if cut is not None and t > 0:
@@ -141,14 +143,17 @@ class Predictor(nn.Module):
             predictions.append(prediction)
         return to_frames(torch.stack(predictions, dim=-4), self.spec.patch_size)
 
-    def fuse(self) -> None:
-        """Let PyTorch's compiler join the elementwise operations of each cell, for which it takes half a minute."""
-        from torch._dynamo import config  # takes seconds
+    def why_unfused(self, frames: Float[Tensor, "*R B T C H W"]) -> str | None:
+        """Why the roll-out over these frames is not computed in fused stages (`models/fast_path/fused_roll_out.py`).
 
-        config.fail_on_recompile_limit_hit = True  # else a cell would silently stay as it is
-        self.fused = True
-        for cell in [*self.cells, *([] if self.highway is None else [self.highway])]:
-            cell.compile(dynamic=False)
+        Returns:
+            One reason in words; None where it is.
+        """
+        if self.reference_path:
+            return "the reference path is asked for"
+        if frames.requires_grad and torch.is_grad_enabled():
+            return "a gradient at the frames is asked for"
+        return why_not_fused(self, frames.device.type)
 
     def predict(self, context: Float[Tensor, "*R B K C H W"], horizon: int) -> Float[Tensor, "*R B horizon C H W"]:
         """Predict `horizon` frames after `context`, fed with the network's own predictions; not clipped.
@@ -271,5 +276,6 @@ def predict(
     network: Predictor, context: Float[Tensor, "*R B K C H W"], horizon: int, precision: str
 ) -> Float[Tensor, "*R B T C H W"]:
     """`horizon` frames after `context` in fp32, not clipped; `precision` is that of the convolutions."""
-    with torch.no_grad(), torch.autocast(context.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    device = context.device.type
+    with torch.no_grad(), low_precision(precision, device), tensor_cores(precision, device):
         return network.predict(context, horizon).float()

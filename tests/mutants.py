@@ -167,7 +167,7 @@ MUTANTS = {
         ("8", "the highway reads C", "self.highway(h, ", "self.highway(c, "),
         ("9", "the next frame is made from C", "(self.to_frame, x)", "(self.to_frame, c)"),
         ("9", "pixel_unshuffle's order of patches", "movedim((-3, -1), (-5, -4))", "movedim((-3, -1), (-4, -3))"),
-        ("11", "the cuts change places", 'if cut.kept == "memory"', 'if cut.kept == "frames"'),
+        ("11", "the cuts change places", 'if self.kept == "memory"', 'if self.kept == "frames"'),
         ("14a", "the seed is ignored", "torch.manual_seed(seed)", "torch.manual_seed(0)"),
     ],
     "benchmark/training/step.py": [

@@ -69,24 +69,26 @@ SPEED_OPTIONS = (
     Option(
         "--precision",
         "of the fast path; the plain one is always fp32, which is the default",
-        settings={"choices": ("fp32", "bf16"), "default": "fp32"},
+        settings={"choices": ("fp32", "tf32", "bf16"), "default": "fp32"},
     ),
     switch("--recompute", "the fast path keeps the states only and computes the rest twice"),
-    switch("--fuse", "the fast path compiles the elementwise operations of each cell into one"),
     switch("--any-order", "allow algorithms that may differ in the last bits from call to call, for what that saves"),
+    switch("--captured", "train: on a GPU the plain path is a CUDA graph, too"),
     defaulted("--device", "auto", "", choices=("auto", "cpu", "cuda")),
     defaulted("--threads", 2, "CPU threads; "),
     defaulted("--repeats", 5, "timed repeats of each path, in turn; "),
     defaulted("--runs", 4, "cohort: runs trained together; "),
     defaulted("--clips", 1000, "evaluate, probe: clips in all; "),
     file("--json", "write all numbers there"),
+    file("--trace", "train: count the kernels of a step, and write PyTorch's trace of it there"),
+    switch("--predicted", "measure nothing: print what was predicted for a GPU beside what has been measured"),
 )
 
 
 @command(
     MACHINE,
     options=SPEED_OPTIONS,
-    examples=["", "--what inference --hidden-channels 64,64,64,64 --batch-size 8 --json speed.json"],
+    examples=["", "--predicted", "--what inference --hidden-channels 64,64,64,64 --batch-size 8 --json speed.json"],
 )
 def speed(options: argparse.Namespace) -> None:
     """Time the fast path beside the plain one, in turn in one process, against the device's own ceilings."""

@@ -190,6 +190,20 @@ The clips reach the other stages through `data.json` and its hashes. What only c
 is left out: changing it reruns nothing. `file.py:name,name` stands for these definitions of the file.
 """
 
+FUSED = tuple(
+    f"models/fast_path/{name}.py"
+    for name in (
+        "fused_roll_out",
+        "fused_plan",
+        "stage_plans",
+        "joined_weights",
+        "stages",
+        "gate_kernels",
+        "product_kernels",
+    )
+)
+"""Source files of the roll-out in fused stages."""
+
 SILENT = {"annotation", "returns", "type_comment", "type_params", "kind"}
 """Fields of a syntax tree that say what something is, not what is done with it."""
 
@@ -201,8 +215,10 @@ def network_sources(spec: ModelSpec) -> list[str]:
     shared = (
         "models/predictor.py",
         "models/convolution.py",
+        "models/precision.py",
         "models/fast_path/merged_gates.py",
         "models/fast_path/winograd.py",
+        *FUSED,
     )
     return [*shared, cell, *highway]
 

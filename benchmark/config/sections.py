@@ -108,17 +108,14 @@ class TrainingConfig(Strict):
         description="A loss or gradient that is not finite never reaches the weights; then: end the run, or go on (at"
         " half the learning rate), unless it was the tenth in a row.",
     )
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16: what convolutions read and give is rounded to it; weights and states stay fp32."
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "fp32",
+        description="tf32: a GPU multiplies numbers of 10 binary digits and adds in fp32, a CPU computes in fp32. bf16:"
+        " what convolutions read and give is rounded to it; weights and states stay fp32.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA where there is one.")
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of a run, whatever --cores is.")
     recompute: bool = Field(False, description="Compute activations twice instead of keeping them: memory for time.")
-    fuse: bool = Field(
-        False,
-        exclude_if=lambda fuse: not fuse,
-        description="Compile the elementwise operations of each cell into one: meant for a GPU, rounds otherwise.",
-    )
     log_every: int = Field(10, ge=1, le=MOST_STEPS, description="Steps between points of the training curves.")
     validate_every: int = Field(100, ge=1, le=MOST_STEPS, description="Steps between scores on the validation clips.")
     checkpoint_every: int = Field(100, ge=1, le=MOST_STEPS, description="Steps between checkpoints.")

@@ -24,11 +24,22 @@ WHAT = {
 def time_paths(options: argparse.Namespace) -> None:
     """Time the optimised path and the reference path in turn in one process, beside the device's own ceilings.
 
+    With `--predicted` print what was predicted for a GPU beside what the committed files have, and time nothing.
+
     Raises:
-        UserError: no such variant, sizes that do not fit together, or `--json` cannot be written.
+        UserError: no such variant, sizes that do not fit together, `--trace` of what is no training step, or a file
+            cannot be written.
     """
-    if options.json:
-        check_output(options.json)
+    if options.predicted:
+        from benchmark.cost.measured_speeds import SPEEDS
+        from benchmark.cost.predictions import table
+
+        print("\n".join(table(SPEEDS)))
+        return
+    if options.trace and options.what != "train":
+        raise UserError(f"--trace: is of a training step, not of --what {options.what}; leave one of the two out")
+    for file in filter(None, (options.json, options.trace)):
+        check_output(file)
     spec = spec_of(options)
     device = resolve_device(options.device, "--device")
     from benchmark.cost.timing import measure
@@ -76,12 +87,15 @@ def lines(result: dict[str, Any]) -> list[str]:
     for key, form in SHOWN.items():
         if result.get(key) is not None:
             text.append(form.format(result[key]))
+    for name, one in result.get("layout_kernels_by_name", {}).items():
+        text.append(f"  {one['count']} x {name}")
     for key, value in (result.get("ceilings") or {}).items():
         text.append(f"ceiling, {key.replace('_', ' ')}: {value / 1e9:.1f} G/s")
     return text
 
 
 SHOWN = {
+    "stages": "the optimised path is computed {}",
     "ratio": "optimised path compared with the reference path: {:.2f} times",
     "processor_ratio": "by processor time, which other programs disturb less: {:.2f} times",
     "clips_per_s": "{:.1f} clips/s",
@@ -90,6 +104,9 @@ SHOWN = {
     "macs": "{:,} MACs a clip in one forward pass",
     "flops_per_s": "{:.3g} FLOP/s, counted as direct convolutions",
     "fraction_of_matmul": "{:.2f} of the rate of a large matrix product",
+    "kernels": "{} kernels (on a CPU operators) in one step",
+    "kernels_s": "{:.4f} s together",
+    "layout_kernels": "{} of them only lay out anew",
     "share_of_step": "{:.2%} of a training step",
     "cost": "the probe takes {:.2f} times as long as a backward pass to the weights",
     "processor_cost": "by processor time: {:.2f} times",

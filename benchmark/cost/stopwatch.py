@@ -38,7 +38,11 @@ def make_stream(options: argparse.Namespace, device: str) -> ClipStream:
 def make_training_step(
     options: argparse.Namespace, spec: ModelSpec, device: str, plain: bool
 ) -> Callable[[Tensor], Any]:
-    """A training step of its own network; the reference path (`plain`) is eager and in single precision."""
+    """A training step of its own network; the reference path (`plain`) is in single precision, and eager.
+
+    With `--captured` the reference path is a CUDA graph as well.
+    """
+    eager = plain and not options.captured
     training = TrainingConfig(  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
         steps=1,
         batch_size=options.batch_size,
@@ -46,17 +50,16 @@ def make_training_step(
         clip_norm=1.0,
         precision="fp32" if plain else options.precision,
         recompute=options.recompute and not plain,
-        fuse=options.fuse and not plain,
     )
     network: Predictor = build(spec, 1).to(device)
     network.reference_path = plain
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3) if plain else make_optimizer(network, training)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3) if eager else make_optimizer(network, training)
     step = make_step(network, optimizer, training)
 
     def one(frames: Tensor) -> Any:
         mask = free_running_mask(options.batch_size, options.context, options.horizon, frames)
         batch = Batch(frames, frames, mask)
-        return train_one_step(network, optimizer, batch, training) if plain else step(batch)
+        return train_one_step(network, optimizer, batch, training) if eager else step(batch)
 
     return one
 

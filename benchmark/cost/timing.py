@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.cost.kernels import kernels
 from benchmark.cost.stopwatch import ceilings, make_stream, make_training_step, time_in_turn
 from benchmark.data.tensors import to_float
 from benchmark.evaluation.metric_functions import score
@@ -14,9 +15,13 @@ from benchmark.system.devices import cpu_model, prepare_device
 from benchmark.system.memory import memory_of
 from benchmark.training.batches import AHEAD
 from models.counts import count_macs
-from models.predictor import build, free_running_mask, predict
+from models.fast_path.fused_roll_out import why_not_fused
+from models.precision import tensor_cores
+from models.predictor import Predictor, build, free_running_mask, predict
 from models.spec import ModelSpec
 
+TRAINED = ("train", "data", "cohort")
+"""What is measured with training steps."""
 CLIPS_AT_ONCE = 50
 """Clips scored together by `--what evaluate`: its memory does not grow with `--clips`."""
 
@@ -30,21 +35,30 @@ def measure(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[s
     prepare_device(device, options.threads)
     torch.set_deterministic_debug_mode("default" if options.any_order else "error")
     torch.backends.cudnn.benchmark = options.any_order
-    sizes = ("context", "horizon", "threads", "precision", "recompute", "fuse", "any_order", "repeats")
+    sizes = ("context", "horizon", "threads", "precision", "recompute", "any_order", "repeats")
     result = {
         "what": options.what,
         "device": device,
         "accelerator": torch.cuda.get_device_name() if device == "cuda" else cpu_model(),
         "device_memory_mib": memory_of(device),
         "torch": torch.__version__,
-        "tf32": "on" if torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32 else "off",
+        "tf32": "not on a CPU" if device == "cpu" else "on" if options.precision == "tf32" else "off",
         "variant": options.variant,
         "model": spec.to_dict(),
     }
-    if device == "cpu":
-        result["tf32"] = "not on a CPU"
+    if options.what in TRAINED or options.what == "inference":
+        result["stages"] = stages(spec, device, recompute=options.recompute and options.what in TRAINED)
     result |= {"batch": options.batch_size} | {name: getattr(options, name) for name in sizes}
     return result | measures[options.what](options, spec, device)
+
+
+def stages(spec: ModelSpec, device: str, recompute: bool) -> str:
+    """Whether a network is computed in fused stages on a device, and if not why."""
+    with torch.device("meta"):
+        network = Predictor(spec)
+    network.recompute = recompute
+    reason = why_not_fused(network, device)
+    return "in fused stages" if reason is None else f"not in fused stages: {reason}"
 
 
 def train(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str, Any]:
@@ -60,10 +74,14 @@ def train(options: argparse.Namespace, spec: ModelSpec, device: str) -> dict[str
     macs = count_macs(spec, options.context, options.horizon)
     labels = {"plain": "reference path, fp32", "fast": f"optimised path, {options.precision}"}
     found = time_in_turn(with_batch, labels, device, options.repeats)
-    found |= {"clips_per_s": options.batch_size / found["step_s"], "macs": macs}
+    if options.trace:
+        frames = stream.batch(0, options.batch_size)
+        found |= kernels(lambda: fast(frames), device, options.trace)
+    found |= {"captured": options.captured, "clips_per_s": options.batch_size / found["step_s"], "macs": macs}
     found["flops_per_s"] = 6 * macs * options.batch_size / found["step_s"]  # backward is twice forward; a MAC is two
     low = device == "cuda" and options.precision == "bf16"  # a CPU rounds to bf16 and computes in fp32
-    found["ceilings"] = ceilings(device, torch.bfloat16 if low else torch.float32)
+    with tensor_cores(options.precision, device):
+        found["ceilings"] = ceilings(device, torch.bfloat16 if low else torch.float32)
     found["fraction_of_matmul"] = found["flops_per_s"] / found["ceilings"]["matrix_product_flops"]
     return found
 

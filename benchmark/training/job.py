@@ -93,6 +93,8 @@ def open_job(
             held.enter_context(hold(folder))
         held.enter_context(reserve_gpu(device))
         prepare_device(device, runs[0].training.threads)
+        if device == "cpu" and runs[0].training.precision == "tf32" and processes.is_first():
+            echo("training.precision: tf32 is that of a GPU; this CPU computes in fp32")
         with within_memory(f"{title(runs[0])}: validation clips", {}):
             first = load_batches(runs[0], results_dir, device)
         batches = {run.seed: first.of_seed(run) for run in runs if run.seed != runs[0].seed} | {runs[0].seed: first}

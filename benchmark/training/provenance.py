@@ -32,10 +32,14 @@ def provenance(run: RunConfig, data_folder: Path, device: str) -> dict[str, Any]
     """What `provenance.json` holds: no path of a machine and no host name."""
     import torch
 
+    from models.precision import tensor_cores
+
     data = read_data_record(data_folder)
     accelerator = torch.cuda.get_device_name() if device == "cuda" else cpu_model()
     if device == "cuda" and processes.count() > 1:  # each has one
         accelerator = f"{processes.count()} x {accelerator}"
+    with tensor_cores(run.training.precision, device):
+        products = torch.get_float32_matmul_precision()
     changes = git("diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--no-textconv")
     return {
         "git_commit": git("rev-parse", "HEAD"),
@@ -52,7 +56,7 @@ def provenance(run: RunConfig, data_folder: Path, device: str) -> dict[str, Any]
         "determinism": {
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
             "cudnn_deterministic": torch.backends.cudnn.deterministic,
-            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "float32_matmul_precision": products,
             "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
             "threads": torch.get_num_threads(),
         },

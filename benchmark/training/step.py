@@ -13,6 +13,7 @@ from benchmark.config.protocol import RunConfig
 from benchmark.config.sections import TrainingConfig
 from benchmark.training import distributed
 from benchmark.training.divergence_guard import DivergenceGuard, GuardedAdam, take_guarded_step
+from models.precision import low_precision, tensor_cores
 from models.predictor import Predictor, Truncation, predict
 
 EVERYWHERE = torch.empty(0)
@@ -67,7 +68,8 @@ def train_one_step(
 
     Of several processes (torchrun) each gives its share of the batch, and all take the step of the whole.
     """
-    with workers.sharing(network, batch, training) as part:
+    device = batch.frames.device.type
+    with workers.sharing(network, batch, training) as part, tensor_cores(training.precision, device):
         prediction = forward(network, part, training)
         loss = batch_loss(prediction, part, training)
         gradients = backward(network, loss)
@@ -95,7 +97,7 @@ def update(
 
 def forward(network: Predictor, batch: Batch, training: TrainingConfig) -> Float[Tensor, "*R B steps C H W"]:
     """The predictions of frames 2 to T, convolutions in the precision of the training."""
-    with torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+    with low_precision(training.precision, batch.frames.device.type):
         return network(batch.inputs, batch.feed_mask, cut=Truncation(batch.flows) if batch.flows.numel() else None)
 
 
@@ -139,11 +141,8 @@ def make_schedule(optimizer: torch.optim.Optimizer, training: TrainingConfig) ->
 
 
 def set_computation(network: Predictor, training: TrainingConfig) -> None:
-    """Let the network compute as `training` asks: memory for time, and with fused operations."""
+    """Let the network compute as `training` asks: memory for time."""
     network.recompute = training.recompute
-    if training.fuse and not network.fused:
-        torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())  # tells the compiler, too
-        network.fuse()
 
 
 def roll_out(network: Predictor, context: Float[Tensor, "B K C H W"], run: RunConfig) -> Float[Tensor, "B T C H W"]:

@@ -61,9 +61,9 @@ class Plan:
         self.head = self._add(form(1, spec.patch_channels, 1, {"h": top}), [Part(network.to_frame, ((0, 0),), ("h",))])
         self.input_readers: list[Reader] = []
         self._wire(layers)
-        self.parameters: list[Tensor] = list(network.parameters())
-        self.device = self.parameters[0].device
-        self.weights = JoinedWeights(self.forms, self._parts, self.parameters)
+        parameters: list[Tensor] = list(network.parameters())
+        self.device = parameters[0].device
+        self.weights = JoinedWeights(self.forms, self._parts, parameters)
 
     def _add(self, one: Form, parts: list[Part]) -> int:
         self.forms.append(one)

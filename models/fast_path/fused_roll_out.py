@@ -7,9 +7,13 @@ the gradient of a kernel is one convolution over all time steps and clips, its p
 The way back is written out: the gradients at a state are added up by the kernel that needs them.
 """
 
+import functools
 import importlib.util
 import os
+import shutil
+import sysconfig
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -258,8 +262,8 @@ class RollOut(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, patches: Tensor, mask: Tensor, low: torch.dtype, *parameters: Tensor) -> Tensor:
-        """Roll out; what the way back needs is kept only if there is one."""
-        ctx.tape = Tape(plan, patches, mask, low, keep=any(ctx.needs_input_grad[4:]))
+        """Roll out, and keep what the way back needs."""
+        ctx.tape = Tape(plan, patches, mask, low, keep=True)
         return ctx.tape.run(patches, parameters)
 
     @staticmethod
@@ -281,17 +285,24 @@ def roll_out(
         plan = _PLANS[network] = Plan(network)
     kind = patches.device.type
     low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else patches.dtype
-    return RollOut.apply(plan, patches, mask, low, *plan.parameters)
+    parameters = list(network.parameters())
+    if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters):
+        return RollOut.apply(plan, patches, mask, low, *parameters)
+    return Tape(plan, patches, mask, low, keep=False).run(patches, parameters)
 
 
 def why_not_fused(network: Any, device: str) -> str | None:
-    """What keeps a network from its fused stages; None where nothing does."""
+    """What keeps a network from its fused stages on a device; None where nothing does."""
     if device != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return "its stages are fused on a GPU alone"
-    if importlib.util.find_spec("triton") is None:
-        return "Triton, which comes with PyTorch on Linux, is not installed"
+    if device == "cuda" and (why := why_no_kernels()):
+        return why
     if torch.cuda.is_available() and torch.cuda.get_device_capability() < OLDEST:
         return "its kernels need a GPU of compute capability {}.{} or later".format(*OLDEST)
+    if network.to_frame.weight.dim() > 4:
+        return "the weights of several runs stand side by side"
+    if device == "cuda" and network.to_frame.weight.dtype != torch.float32:
+        return f"its weights are in {str(network.to_frame.weight.dtype).removeprefix('torch.')}, not in float32"
     if network.spec.cell not in PLANS:
         return f"the cell {network.spec.cell} has no stages in models/fast_path/stage_plans.py"
     if network.spec.norm != "none":
@@ -299,3 +310,15 @@ def why_not_fused(network: Any, device: str) -> str | None:
     if network.recompute:
         return "recompute: true computes step by step"
     return None
+
+
+@functools.cache
+def why_no_kernels() -> str | None:
+    """What keeps Triton from a GPU of this machine; None where nothing does."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton, which comes with PyTorch on Linux, is not installed"
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "Triton needs a C compiler, gcc, clang or what CC names, and none is found"
+    scheme = sysconfig.get_default_scheme().replace("local", "prefix")  # Debian's own names a folder without headers
+    header = Path(sysconfig.get_path("include", scheme), "Python.h")
+    return None if header.exists() else f"Triton needs the C headers of Python, and there is no {header}"

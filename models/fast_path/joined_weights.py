@@ -8,6 +8,7 @@ out once, on the CPU.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -92,29 +93,30 @@ class JoinedWeights:
         for parameter, weight in zip(parameters, self.is_weight, strict=True):
             first = at[weight]
             at[weight] += parameter.numel()
-            numbers[parameter] = torch.arange(first, at[weight], dtype=torch.int32).view(parameter.shape)
+            numbers[parameter] = np.arange(first, at[weight], dtype=np.int32).reshape(parameter.shape)
         nothing = at  # the number of the zero that stands behind all biases, and weights
         kernels, biases = [], []
         for one, own in zip(forms, parts, strict=True):
             rows, k, _, channels = one.shape
-            kernel = torch.full((one.gates, rows // one.gates, k, k, channels), nothing[1], dtype=torch.int32)
-            bias = torch.full((len(own), one.gates, rows // one.gates), nothing[0], dtype=torch.int32)
+            kernel = np.full((one.gates, rows // one.gates, k, k, channels), nothing[1], dtype=np.int32)
+            bias = np.full((len(own), one.gates, rows // one.gates), nothing[0], dtype=np.int32)
             for place, part in enumerate(own):
                 self._lay(kernel, bias[place], one, part, numbers)
-            kernels.append(kernel.flatten())
-            biases.append(bias.flatten(1))
+            kernels.append(kernel.ravel())
+            biases.append(bias.reshape(len(own), -1))
         depth = max(map(len, biases))
-        biases = [nn.functional.pad(bias, (0, 0, 0, depth - len(bias)), value=nothing[0]) for bias in biases]
+        biases = [np.pad(bias, ((0, depth - len(bias)), (0, 0)), constant_values=nothing[0]) for bias in biases]
         self.depth, self.rows = depth, [one.shape[0] for one in forms]
-        kernel, bias = torch.cat(kernels), torch.cat(biases, dim=1)
-        self._weights, self._biases = kernel.to(device), bias.flatten().to(device)
-        self._back = [self._inverse(bias, nothing[0]).to(device), self._inverse(kernel[None], nothing[1]).to(device)]
+        kernel, bias = np.concatenate(kernels), np.concatenate(biases, axis=1)
+        self._weights, self._biases = (torch.from_numpy(places).to(device) for places in (kernel, bias.ravel()))
+        back = self._inverse(bias, nothing[0]), self._inverse(kernel[None], nothing[1])
+        self._back = [torch.from_numpy(places).to(device) for places in back]
 
     @staticmethod
-    def _lay(kernel: Tensor, bias: Tensor, one: Form, part: Part, numbers: dict[Tensor, Tensor]) -> None:
+    def _lay(kernel: np.ndarray, bias: np.ndarray, one: Form, part: Part, numbers: dict[Tensor, np.ndarray]) -> None:
         """Lay the numbers of a part where they stand in the kernel."""
         weight = numbers[part.conv.weight]  # (gates * D, C, k, k)
-        weight = weight.view(-1, one.width, *weight.shape[1:]).permute(0, 1, 3, 4, 2)
+        weight = weight.reshape(-1, one.width, *weight.shape[1:]).transpose(0, 1, 3, 4, 2)
         k, own = one.kernel_size, weight.shape[2]
         middle = slice((k - own) // 2, (k + own) // 2)
         for source, target in part.rows:
@@ -125,17 +127,16 @@ class JoinedWeights:
                 kernel[target, : one.width, middle, middle, columns] = weight[source, ..., first : first + width]
                 first += width
             if part.conv.bias is not None:
-                bias[target, : one.width] = numbers[part.conv.bias].view(-1, one.width)[source]
+                bias[target, : one.width] = numbers[part.conv.bias].reshape(-1, one.width)[source]
 
     @staticmethod
-    def _inverse(places: Tensor, count: int) -> Tensor:
+    def _inverse(places: np.ndarray, count: int) -> np.ndarray:
         """For each of `count` numbers where it stands in any of the rows of `places`, which it is in once."""
-        found = torch.full((count + 1,), -1, dtype=torch.int32)
-        columns = torch.arange(places.shape[1], dtype=torch.int32)
+        found = np.full(count + 1, -1, dtype=np.int32)
         for row in places:
-            found[row.long()] = columns
+            found[row] = np.arange(len(row), dtype=np.int32)
         found = found[:-1]
-        assert bool((found >= 0).all()), "a weight has no place in any stage"
+        assert (found >= 0).all(), "a weight has no place in any stage"
         return found
 
     def join(self, parameters: Sequence[Tensor], low: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:

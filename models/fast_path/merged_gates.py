@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from models.convolution import SEPARATE, GateConv, GateSums
+from models.convolution import SEPARATE, GateConv
 from models.fast_path.winograd import LARGEST_KERNEL, Winograd, to_tiles
 
 
@@ -109,15 +109,6 @@ class Merged:
         if made is None:
             made = self._forms[form][source] = make(source)
         return made
-
-
-class Opaque:
-    """The gate sums of `gates`, which a compiler of what a cell does with them leaves as they are."""
-
-    def __init__(self, gates: GateSums) -> None:
-        left: Any = torch.compiler.disable
-        self.read, self.sum, self.mix = left(gates.read), left(gates.sum), left(gates.mix)
-        self.again = lambda: Opaque(gates.again())
 
 
 class Direct:

@@ -155,7 +155,10 @@ def frame_kernel(
     BLOCK_COLUMNS: tl.constexpr,
     BLOCK_DEPTH: tl.constexpr,
 ):
-    """The next frame (Eq. 9), and what the network sees at the next step (Eq. 7), if there is one."""
+    """The next frame (Eq. 9), and what the network sees at the next step (Eq. 7), if there is one.
+
+    A quotient of 32 bits says whose clip a row is; one of 64 bits would be a call, with a stack.
+    """
     row, column, there = place(rows, WIDTH, BLOCK_ROWS, BLOCK_COLUMNS)
     found = multiply(
         hidden,
@@ -177,7 +180,7 @@ def frame_kernel(
     tl.store(prediction + row * WIDTH + column, found, mask=there)
     if not LAST:
         true = tl.load(frame + row * WIDTH + column, mask=there, other=0).to(COMPUTE)
-        share = tl.load(mask + row // pixels * mask_stride, mask=row < rows, other=0).to(COMPUTE)
+        share = tl.load(mask + row.to(tl.int32) // pixels * mask_stride, mask=row < rows, other=0).to(COMPUTE)
         store_all(targets, strides, row, column, there, share * true + (1 - share) * found)
 
 
@@ -212,7 +215,7 @@ def frame_backward_kernel(
         ours = (row < rows) & (term < WIDTH)
         given = tl.load(of_prediction + row * WIDTH + term, mask=ours, other=0).to(COMPUTE)
         if not LAST:
-            share = tl.load(mask + row // pixels * mask_stride, mask=row < rows, other=0).to(COMPUTE)
+            share = tl.load(mask + row.to(tl.int32) // pixels * mask_stride, mask=row < rows, other=0).to(COMPUTE)
             given += (1 - share) * add_all(gradients, strides, row, term, ours, COMPUTE)
         back = given.to(element)
         if tl.program_id(1) == 0:

@@ -12,6 +12,7 @@ from benchmark.cli.doctor.finding import Question
 from benchmark.config.lpips_backbones import BACKBONES
 from benchmark.training.acceleration.cpu_parallel import DataParallelCpu
 from benchmark.training.step import Batch, make_optimizer, train_one_step
+from models.fast_path.fused_roll_out import why_no_kernels
 from models.predictor import build
 from tests.helpers.disks import small_disk
 from tests.helpers.made_films import moving_square, write_video
@@ -164,20 +165,20 @@ def test_cache_that_cannot_be_written_is_a_problem_of_the_variable_that_names_it
     assert not (tmp_path / "not").exists()
 
 
-def test_missing_compiler_is_a_problem_where_a_run_is_fused(make_protocol, monkeypatch, tmp_path):
-    fused = asked(make_protocol, tmp_path, training={"fuse": True})
+def test_missing_compiler_is_a_problem_where_a_protocol_runs_on_a_gpu(make_protocol, monkeypatch, tmp_path):
+    on_gpu = asked(make_protocol, tmp_path, training={"device": "cuda"})
     assert system_checks.compiler(asked(make_protocol, tmp_path)) is None
-    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    why_no_kernels.cache_clear()
+    assert system_checks.compiler(on_gpu).state == "ok"
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = system_checks.compiler(fused)
+    why_no_kernels.cache_clear()
+    found = system_checks.compiler(on_gpu)
+    why_no_kernels.cache_clear()
     assert found.state == "problem"
-    assert found.what == "training.fuse of convlstm, predrnn, predrnnpp needs g++, which is not found"
-    assert found.remedy == "install one (Debian: apt-get install g++), or set training.fuse: false"
-    (tmp_path / "g++").write_text("")
-    (tmp_path / "g++").chmod(0o755)
-    assert system_checks.compiler(fused) == ("ok", f"{tmp_path / 'g++'} for training.fuse", "")
-    monkeypatch.setenv("CXX", "other++")
-    assert "needs other++, which is not found" in system_checks.compiler(fused).what
+    assert found.what == "Triton needs a C compiler, gcc, clang or what CC names, and none is found"
+    assert "apt-get install gcc python3-dev" in found.remedy
 
 
 def test_shared_memory_is_a_problem_where_the_parts_of_a_batch_do_not_fit(make_protocol, monkeypatch, tmp_path):

@@ -13,11 +13,14 @@ import torch
 
 from benchmark.__main__ import main
 from benchmark.config.metrics import HEADLINE
-from benchmark.cost import cohort_timing, stopwatch
+from benchmark.cost import cohort_timing, stopwatch, timing
+from benchmark.cost.kernels import only_lays_out
 from benchmark.cost.stopwatch import peak_memory
 from benchmark.cost.timing import by_frame
 from benchmark.evaluation.metric_functions import score
-from models.spec import ModelSpec
+from models.fast_path import fused_roll_out
+from models.fast_path.stage_plans import PLANS
+from models.spec import CELLS, ModelSpec
 
 TINY = (
     "--hidden-channels 4,4 --frame-size 16 --kernel-size 3 --batch-size 2 --context 3 --horizon 2"
@@ -49,6 +52,7 @@ def test_training_is_timed_on_both_paths_beside_the_ceilings(tmp_path, capsys, p
     assert {"ratio", "peak_memory_mib", "tf32"} <= set(found)
     for path in found["paths"].values():
         assert path["q1_s"] <= path["median_s"] <= path["q3_s"]
+    assert found["stages"] == "not in fused stages: its stages are fused on a GPU alone"
     assert f"optimised path compared with the reference path: {found['ratio']:.2f} times" in capsys.readouterr().out
 
 
@@ -58,11 +62,61 @@ def test_the_peak_of_a_captured_step_holds_what_it_keeps_for_the_way_back(tmp_pa
     assert found["paths"]["fast"]["peak_memory_mib"] > found["paths"]["plain"]["peak_memory_mib"] / 4 > 1
 
 
-def test_each_subject_has_its_numbers(tmp_path):
+def test_a_trace_of_a_step_counts_what_is_called_in_it(tmp_path, capsys):
+    trace = tmp_path / "trace.json"
+    found = run(tmp_path, "--trace", str(trace), "--variant", "convlstm")
+    events = json.loads(trace.read_text())["traceEvents"]
+    called = [event["name"] for event in events if event.get("cat") == "cpu_op"]
+    assert called.count("aten::bmm") == found["longest_kernels"]["aten::bmm"]["count"] > 0
+    assert found["kernels"] > sum(one["count"] for one in found["longest_kernels"].values()) > 0
+    assert found["kernels_s"] >= found["longest_kernels"]["aten::bmm"]["total_s"] > 0
+    assert f"{found['kernels']} kernels" in capsys.readouterr().out
+
+
+@pytest.mark.gpu
+def test_a_replay_of_a_fused_step_is_its_kernels(tmp_path):
+    sizes = ["--hidden-channels", "64,64", "--frame-size", "64", "--batch-size", "8", "--precision", "bf16"]
+    found = run(tmp_path, "--device", "cuda", *sizes, "--trace", str(tmp_path / "trace.json"), "--captured")
+    assert found["stages"] == "in fused stages"
+    assert found["captured"]
+    assert found["layout_kernels"] == 0
+    assert 2 * 9 * 4 < found["kernels"] < 600  # two layers and a highway over four steps
+
+
+def test_a_trace_is_of_a_training_step_alone(tmp_path, capsys):
+    assert main(["speed", "--what", "data", "--device", "cpu", "--trace", str(tmp_path / "trace.json")]) == 2
+    assert "--trace: is of a training step, not of --what data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("void cudnn::ops::nchwToNhwcKernel<float, float, float>", True),
+        ("void at::native::batch_transpose_kernel", True),
+        ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64", False),
+        ("update_backward_kernel", False),
+    ],
+)
+def test_kernels_that_only_lay_out_are_known_by_name(name, expected):
+    assert only_lays_out(name) is expected
+
+
+def test_each_subject_has_its_numbers(tmp_path, capsys):
     assert run(tmp_path, "--what", "inference")["ratio"] > 0
+    assert "the optimised path is computed not in fused stages: " in capsys.readouterr().out
     clips = run(tmp_path, "--what", "data")
     assert clips["ratio"] is None
     assert clips["share_of_step"] == pytest.approx(clips["step_s"] / clips["plain_step_s"])
+
+
+def test_a_cell_without_stages_is_said_to_have_none(monkeypatch):
+    monkeypatch.setattr(fused_roll_out, "why_no_kernels", lambda: None)
+    told = {
+        cell: timing.stages(ModelSpec(cell=cell, hidden_channels=(2,), frame_size=8), "cuda", False) for cell in CELLS
+    }
+    assert {cell for cell, said in told.items() if said == "in fused stages"} == set(PLANS)
+    assert told["conv_gru"].endswith(": the cell conv_gru has no stages in models/fast_path/stage_plans.py")
+    assert timing.stages(SPEC, "cuda", recompute=True).endswith("recompute: true computes step by step")
 
 
 def test_runs_together_are_timed_in_three_ways(tmp_path):

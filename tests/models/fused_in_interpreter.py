@@ -8,14 +8,17 @@ import copy
 import pytest
 import torch
 
+from benchmark.config.sections import TrainingConfig
+from benchmark.training.acceleration.captured_step import make_step
+from benchmark.training.step import Batch, make_optimizer
 from models.convolution import SEPARATE, Watched
 from models.fast_path import stages
 from models.fast_path.fused_plan import Plan
-from models.fast_path.fused_roll_out import RollOut, roll_out, why_not_fused
+from models.fast_path.fused_roll_out import RollOut
 from models.fast_path.joined_weights import padded
 from models.fast_path.stage_plans import PLANS
 from models.gradient_highway import GradientHighwayUnit
-from models.predictor import Predictor, build, cell_class, free_running_mask, to_frames, to_patches
+from models.predictor import Predictor, build, cell_class, free_running_mask, to_patches
 from models.spec import MEMORY_ORDERS, NORMS, ModelSpec
 from tests.helpers.tiny import random_clips, tiny_spec
 
@@ -46,17 +49,16 @@ CASES += [
 
 
 def fused(network: Predictor, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The predictions by way of the stages."""
-    size = network.spec.patch_size
-    return to_frames(roll_out(network, to_patches(frames, size), mask), size)
+    """The predictions by way of the stages, which nothing but the environment asks for."""
+    assert network.why_unfused(frames) is None
+    return network(frames, mask)
 
 
 def both_ways(spec: ModelSpec, frames: torch.Tensor, mask: torch.Tensor) -> list[list[torch.Tensor]]:
     """Predictions and gradients of all parameters, on the reference path and by the stages."""
     network, found = build(spec, seed=1).to(frames.dtype), []
-    network.reference_path = True
-    assert why_not_fused(network, "cpu") is None
     for way in (network, lambda *given: fused(network, *given)):
+        network.reference_path = way is network
         predictions = way(frames, mask)
         weights = torch.linspace(-1, 1, predictions.numel(), dtype=frames.dtype).view_as(predictions)
         gradients = torch.autograd.grad((predictions.square() * weights).sum(), list(network.parameters()))
@@ -98,7 +100,7 @@ def test_in_single_precision_and_without_a_way_back(cell):
 
 @pytest.mark.parametrize(("low", "times"), [(torch.float16, 2.5), (torch.bfloat16, 8)], ids=str)
 @pytest.mark.parametrize("cell", PLANS)
-def test_low_precision_departs_from_single_precision_as_on_a_cpu(cell, low, times):
+def test_low_precision_departs_from_single_precision_as_on_a_cpu(cell, low, times, monkeypatch):
     """The interpreter cuts off what bfloat16 does not hold, where it rounds to float16, and a GPU rounds to either."""
     spec = tiny_spec(cell, highway_slot=1, hidden_channels=(8, 8))
     frames = random_clips(spec, BATCH, 12, torch.float32)
@@ -111,11 +113,9 @@ def test_low_precision_departs_from_single_precision_as_on_a_cpu(cell, low, time
         gradients = torch.autograd.grad(predictions.square().sum(), list(network.parameters()))
         return predictions.detach(), torch.cat([gradient.flatten() for gradient in gradients])
 
-    def merged(network):
-        return lambda *given: Predictor.forward(network, *given)
-
-    exact, on_cpu = outcome("fp32", merged), outcome("low", merged)
     found = outcome("low", lambda network: lambda *given: fused(network, *given))
+    monkeypatch.delenv("TRITON_INTERPRET")  # and what a CPU does by itself is asked for
+    exact, on_cpu = outcome("fp32", lambda network: network), outcome("low", lambda network: network)
     assert {one.dtype for one in found} == {torch.float32}
     assert not torch.equal(found[0], found[0].to(low).float())  # frames that are scored are not rounded
     for ours, cpus, true in zip(found, on_cpu, exact, strict=True):
@@ -280,6 +280,29 @@ def test_a_second_way_back_finds_the_same():
     weights = list(network.parameters())
     first = torch.autograd.grad(loss, weights, retain_graph=True)
     assert all(map(torch.equal, first, torch.autograd.grad(loss, weights)))
+
+
+def test_a_step_of_training_is_that_of_the_reference_path():
+    spec, training = tiny_spec("causal_lstm", highway_slot=1), TrainingConfig(steps=9, batch_size=2, learning_rate=0.01)
+    frames, found = random_clips(spec, BATCH, 4), []
+    for reference_path in (True, False):
+        network = build(spec, seed=1).double()
+        network.reference_path = reference_path
+        step = make_step(network, make_optimizer(network, training), training)
+        losses = [step(Batch(frames, frames, torch.ones_like(frames[:, 1:, 0, 0, 0]))).loss for _ in range(3)]
+        found.append([*losses, *network.parameters()])
+    for expected, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_weights_that_were_replaced_are_those_that_count():
+    spec = tiny_spec("convlstm", highway_slot=1)
+    network, other = (build(spec, seed).double() for seed in (1, 2))
+    frames = random_clips(spec, BATCH, 3)
+    mask = torch.ones(BATCH, 2, dtype=torch.float64)
+    fused(network, frames, mask)
+    network.load_state_dict(other.state_dict(), assign=True)
+    assert torch.equal(fused(network, frames, mask), fused(other, frames, mask))
 
 
 def test_a_copy_of_a_network_has_weights_of_its_own():

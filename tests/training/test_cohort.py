@@ -394,17 +394,19 @@ def test_command_line_takes_several_variants_and_its_status_tells_whether_all_ar
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("count", "precision"), [(2, "fp32"), (8, "bf16")])
-def test_each_run_of_a_cohort_on_a_gpu_is_the_run_trained_alone(cohort, results, count, precision):
+@pytest.mark.parametrize(("precision", "counts"), [("fp32", (2,)), ("bf16", (1, 2, 4, 8))])
+def test_each_run_of_a_cohort_on_a_gpu_is_the_run_trained_alone(cohort, results, precision, counts):
     """Graphs are replayed side by side, so that what two of them share in memory would show."""
     rates = [{"id": f"{v['id']}-{n}", "base": v["id"], "training": v["training"]} for n in range(3) for v in VARIANTS]
     keys = {"device": "cuda", "steps": 200, "validate_every": 200, "precision": precision}
-    runs = cohort(variants=rates[:count], training=keys)
-    train_cohort(runs, results, "cuda")
+    runs, alone = cohort(variants=rates[: max(counts)], training=keys), another(results, "alone")
     for run in runs:
-        elsewhere = another(results, run.variant)
-        train(run, elsewhere, "cuda")
-        assert outcome(run, results) == outcome(run, elsewhere)
+        train(run, alone, "cuda")
+    for count in counts:
+        together = another(results, f"of-{count}")
+        train_cohort(runs[:count], together, "cuda")
+        for run in runs[:count]:
+            assert outcome(run, together) == outcome(run, alone)
 
 
 @pytest.mark.gpu

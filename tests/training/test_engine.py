@@ -11,6 +11,7 @@ from benchmark.system.devices import prepare_device
 from benchmark.training import step as engine
 from benchmark.training.acceleration.captured_step import make_step, save_in_memory
 from benchmark.training.step import Batch
+from models.fast_path.stage_plans import PLANS
 from models.predictor import build, free_running_mask
 from models.spec import ModelSpec
 
@@ -214,6 +215,36 @@ def test_the_captured_step_gives_the_training_of_the_eager_one(precision, recomp
 def test_fast_and_plain_agree_on_a_gpu_in_single_precision():
     optimised, reference = on_gpu("fp32"), on_gpu("fp32", reference_path=True, eager=True)
     torch.testing.assert_close(optimised[0], reference[0], rtol=1e-4, atol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("cell", PLANS)
+def test_fused_stages_on_a_gpu_are_the_cells(cell):
+    prepare_device("cuda", 1)
+    spec = ModelSpec(cell=cell, hidden_channels=(16, 16), frame_size=16, highway_slot=1)
+    network, found = build(spec, 1).cuda(), {}
+    frames = torch.rand(3, 6, 1, 16, 16, generator=torch.Generator().manual_seed(1)).cuda()
+    mask = free_running_mask(3, 3, 3, frames)
+    assert network.why_unfused(frames) is None
+    for reference_path in (True, False):
+        network.reference_path = reference_path
+        for precision in ("fp32", "bf16"):
+            prediction = engine.forward(network, Batch(frames, frames, mask), training(precision=precision))
+            loss = (prediction - frames[:, 1:]).square().sum()
+            gradients = torch.autograd.grad(loss, list(network.parameters()))
+            found[reference_path, precision] = torch.cat(
+                [prediction.detach().flatten(), *(g.flatten() for g in gradients)]
+            )
+    exact = found[True, "fp32"]
+    torch.testing.assert_close(found[False, "fp32"], exact, rtol=1e-4, atol=1e-5)
+    assert 0 < (found[False, "bf16"] - exact).norm() < 2 * (found[True, "bf16"] - exact).norm()
+
+
+@pytest.mark.gpu
+def test_single_precision_on_tensor_cores_departs_little_and_does():
+    exact, found = on_gpu("fp32"), on_gpu("tf32")
+    torch.testing.assert_close(found[0], exact[0], rtol=1e-2, atol=0)
+    assert not torch.equal(found[0], exact[0])
 
 
 @pytest.mark.gpu

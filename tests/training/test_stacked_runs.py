@@ -20,9 +20,9 @@ SEEDS = (1, 2, 3)
 def runs(make_protocol):
     """The runs of three seeds of a variant; keywords change the protocol."""
 
-    def make(variants=("predrnnpp",), training=None, **changes):
+    def make(variants=("predrnnpp",), training=None, seeds=SEEDS, **changes):
         training = {"batch_size": 32} | (training or {})  # whose states fill whole vectors
-        protocol = make_protocol(variants=list(variants), seeds=SEEDS, training=training, **changes)
+        protocol = make_protocol(variants=list(variants), seeds=seeds, training=training, **changes)
         return list(protocol.runs())
 
     return make
@@ -168,12 +168,22 @@ def test_stacked_runs_on_a_gpu_stay_near_the_runs_alone(runs, results):
     """Convolutions with groups may round otherwise: bound over all steps, relative to the largest weight."""
     from benchmark.training.weight_files import WEIGHTS, load_weights
 
-    three = runs(training={"steps": 200, "device": "cuda"})
-    train_cohort(three, results, "cuda")
-    for run in three:
-        elsewhere = results.parent / f"alone-{run.seed}"
+    eight = runs(training={"steps": 200, "device": "cuda"}, seeds=tuple(range(1, 9)))
+
+    def place(name):
+        elsewhere = results.parent / name
         shutil.copytree(results / "tiny" / "data", elsewhere / "tiny" / "data")
-        train(run, elsewhere, "cuda")
-        found, expected = (load_weights(run.path(place) / WEIGHTS) for place in (results, elsewhere))
-        for one, other in zip(found.parameters(), expected.parameters(), strict=True):
-            torch.testing.assert_close(one, other, rtol=0.0, atol=1e-3 * float(other.abs().max()))
+        return elsewhere
+
+    def weights(run, elsewhere):
+        return [parameter.detach() for parameter in load_weights(run.path(elsewhere) / WEIGHTS).parameters()]
+
+    alone = place("alone")
+    for run in eight:
+        train(run, alone, "cuda")
+    for count in (2, 4, 8):
+        stacked = place(f"stacked-{count}")
+        train_cohort(eight[:count], stacked, "cuda")
+        for run in eight[:count]:
+            for one, other in zip(weights(run, stacked), weights(run, alone), strict=True):
+                torch.testing.assert_close(one, other, rtol=0.0, atol=1e-3 * float(other.abs().max()))

@@ -78,21 +78,15 @@ def gpus(question: Question) -> Finding:
 
 
 def compiler(question: Question) -> Finding | None:
-    """The compiler that `training.fuse` needs, where a run of the protocol has it."""
-    fused = [run.variant for run in first_runs(question.protocol) if run.training.fuse]
-    if not fused:
+    """What Triton needs to start its kernels, where a protocol runs on a GPU."""
+    if runs_on_cpu(question.protocol):
         return None
-    on_gpu = not runs_on_cpu(question.protocol)
-    asked = os.environ.get("CC" if on_gpu else "CXX") or ("gcc or clang" if on_gpu else "g++")
-    found = next(filter(None, map(shutil.which, asked.split(" or "))), None)
-    if found is None:
-        package = "gcc" if on_gpu else "g++"
-        return Finding(
-            "problem",
-            f"training.fuse of {', '.join(fused)} needs {asked}, which is not found",
-            f"install one (Debian: apt-get install {package}), or set training.fuse: false",
-        )
-    return Finding("ok", f"{found} for training.fuse")
+    from models.fast_path.fused_roll_out import why_no_kernels
+
+    if why := why_no_kernels():
+        remedy = "install it (Debian: apt-get install gcc python3-dev), or do without: each cell then runs unfused"
+        return Finding("problem", why, remedy)
+    return Finding("ok", "Triton, a C compiler and the headers of Python, for the fused stages")
 
 
 def shared_memory(question: Question) -> Finding | None:

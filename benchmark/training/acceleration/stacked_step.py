@@ -10,6 +10,7 @@ from benchmark.training import step as training_step
 from benchmark.training.acceleration.captured_step import CapturedStep, Step
 from benchmark.training.run_state import RunState
 from benchmark.training.step import Batch, StepResult, backward, batch_loss, forward
+from models.precision import tensor_cores
 from models.stack import Stack, common_form, whole_vectors
 
 OWN_KEYS = {
@@ -56,10 +57,11 @@ class StackedStep:
         """Take the step of every run; batch and result have a run axis."""
         joint = self.stack.joint
         self.stack.read_weights()
-        prediction = forward(joint, batch, self.training).unbind(0)
         own = [Batch(*parts) for parts in zip(*batch, strict=True)]
-        losses = [batch_loss(one, part, self.training) for one, part in zip(prediction, own, strict=True)]
-        gradients = backward(joint, torch.stack(losses).sum())
+        with tensor_cores(self.training.precision, batch.frames.device.type):
+            prediction = forward(joint, batch, self.training).unbind(0)
+            losses = [batch_loss(one, part, self.training) for one, part in zip(prediction, own, strict=True)]
+            gradients = backward(joint, torch.stack(losses).sum())
         del prediction  # and with it the graph, before other memory is taken
         found = []
         for run, state in enumerate(self.states):
