@@ -119,7 +119,7 @@ def highway_effect(data: FigureData, title: str, paths: Sequence[Path]) -> None:
                 axes.plot(range(1, setting.context + 1), relative_weights(setting), **IDEAL)
             axes.set_title(names[pair[1]])
             axes.set_xlabel("context frame t")
-            axes.legend(handles=lines, loc="lower left", fontsize=6.5, handlelength=2.6, framealpha=0.9, frameon=True)
+            axes.legend(handles=lines, loc="best", fontsize=6.5, handlelength=2.6, framealpha=0.9, frameon=True)
         cut = limit_to_lines(row[0], means)
         log_ticks(row[0], "y")
         row[0].set_ylabel(f"gradient norm, {words},\nover that at t = {setting.context}")
