@@ -39,15 +39,7 @@ def make_training_step(
     options: argparse.Namespace, spec: ModelSpec, device: str, plain: bool
 ) -> Callable[[Tensor], Any]:
     """A training step of its own network; the reference path (`plain`) is eager and in single precision."""
-    training = TrainingConfig(  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
-        steps=1,
-        batch_size=options.batch_size,
-        learning_rate=1e-3,
-        clip_norm=1.0,
-        precision="fp32" if plain else options.precision,
-        recompute=options.recompute and not plain,
-        fuse=options.fuse and not plain,
-    )
+    training = training_of(options, plain)
     network: Predictor = build(spec, 1).to(device)
     network.reference_path = plain
     optimizer = torch.optim.Adam(network.parameters(), 1e-3) if plain else make_optimizer(network, training)
@@ -59,6 +51,19 @@ def make_training_step(
         return train_one_step(network, optimizer, batch, training) if plain else step(batch)
 
     return one
+
+
+def training_of(options: argparse.Namespace, plain: bool) -> TrainingConfig:
+    """How the networks are trained that are timed."""
+    return TrainingConfig(  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
+        steps=1,
+        batch_size=options.batch_size,
+        learning_rate=1e-3,
+        clip_norm=1.0,
+        precision="fp32" if plain else options.precision,
+        recompute=options.recompute and not plain,
+        fuse=options.fuse and not plain,
+    )
 
 
 def time_in_turn(
