@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.config.data_sections import DataConfig
-from benchmark.config.protocol_checks import check_data, check_longer, check_rules, check_training
+from benchmark.config.protocol_checks import check_data, check_interactions, check_longer, check_rules, check_training
 from benchmark.config.rates import RateChoice, RateGrid, read_choice, tried_at_each
 from benchmark.config.sections import (
     MOST_SEEDS,
@@ -145,6 +145,7 @@ class Protocol(Strict):
         check_rules(self.learnt, self.baselines, self.rates, self.rate_grid, self.variants)
         check_longer(self.evaluation, self.data)
         check_data(self.primary, self.baselines, self.data)
+        check_interactions(self.primary.interactions, self.references(), [entry.id for entry in self.variants])
         return self
 
     @cached_property

@@ -1,6 +1,6 @@
 """Which sections of a protocol go together; a check raises ValueError with key, value and what is allowed. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmark.config.data_sections import DataConfig
 from benchmark.config.metrics import HEADLINE
@@ -12,7 +12,7 @@ from benchmark.config.sections import (
     TrainingConfig,
     VariantEntry,
 )
-from benchmark.config.variants import OF_ANY_CLIPS
+from benchmark.config.variants import OF_ANY_CLIPS, unknown_variant
 
 
 def check_rules(
@@ -60,6 +60,18 @@ def check_data(primary: PrimaryConfig, baselines: Sequence[str], data: DataConfi
     for name in baselines:
         if name not in (*data.baselines, *OF_ANY_CLIPS):
             raise ValueError(f"baselines: {name} does not go with data.{data.kind}")
+
+
+def check_interactions(interactions: Mapping[str, str], references: Mapping[str, str], ids: Sequence[str]) -> None:
+    """Check that both sides of each interaction are differences between variants of the protocol."""
+    for variant, other in interactions.items():
+        for name in (variant, other):
+            if name not in ids:
+                raise ValueError(f"primary.interactions: {unknown_variant(name, ids, 'variant of this protocol')}")
+            if name not in references:
+                raise ValueError(f"primary.interactions: {name} has no reference here; name one as its reference")
+        if variant == other:
+            raise ValueError(f"primary.interactions: {variant} stands against itself; name another variant")
 
 
 def check_training(training: TrainingConfig, data: DataConfig, probe: ProbeConfig) -> None:

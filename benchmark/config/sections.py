@@ -184,6 +184,9 @@ class PrimaryConfig(Strict):
 
     metric: Literal[*HEADLINE, *RECALL] = Field("mse", description="The metric that is tested.")  # pyright: ignore[reportInvalidTypeForm]  # one of the registry
     pairs: dict[VariantId, VariantId] = Field({}, description="Variant: its reference.")
+    interactions: dict[VariantId, VariantId] = Field(
+        {}, description="Variant: another one; tested is the first minus its reference, less the other minus its own."
+    )
     margin: float | None = Field(
         None,
         gt=0,

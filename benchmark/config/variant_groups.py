@@ -86,6 +86,22 @@ def rate_groups(protocol: Protocol) -> list[Series]:
     return found
 
 
+def highway_pairs(protocol: Protocol) -> list[tuple[str, str]]:
+    """One pair a cell: a variant with a highway and its reference without, alike in all but sizes and learning rate.
+
+    Of several, the first whose learning rates are equal, else the first.
+    """
+    found: dict[str, tuple[bool, str, str]] = {}
+    for variant, reference in protocol.comparisons():
+        one, other = protocol.first_run(variant), protocol.first_run(reference)
+        added = one.model.highway_slot and not other.model.highway_slot and one.model.layers == other.model.layers
+        if one.model.cell == other.model.cell and added and alike(one) == alike(other):
+            fair = one.training.learning_rate == other.training.learning_rate
+            if one.model.cell not in found or fair > found[one.model.cell][0]:
+                found[one.model.cell] = fair, variant, reference
+    return [(variant, reference) for _, variant, reference in found.values()]
+
+
 def alike(run: RunConfig, but: str | None = None) -> Hashable:
     """What the variants of a series have in common; `but` names a field of the spec in which they may differ, too."""
     spec = run.model

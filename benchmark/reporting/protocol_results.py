@@ -10,6 +10,7 @@ import pandas as pd
 from benchmark.config.protocol import Protocol
 from benchmark.data.kinds import kind_of
 from benchmark.reporting.finished_runs import FinishedRun, learnt_below, read_runs
+from benchmark.system.console import command_line
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json
 
@@ -26,8 +27,20 @@ class ProtocolResults:
 
     @cached_property
     def costs(self) -> pd.DataFrame:
-        """`plan.csv`: parameters and MACs, a row a variant, by its id."""
-        return pd.read_csv(self.folder / "plan.csv").set_index("variant")
+        """`plan.csv`: parameters and MACs, a row a variant, by its id.
+
+        Raises:
+            UserError: it is missing, or was made before the protocol had all its variants.
+        """
+        file = self.folder / "plan.csv"
+        again = f"make it: {command_line('python', '-m', 'benchmark', 'plan', '--protocol', self.protocol.name)}"
+        if not file.is_file():
+            raise UserError(f"{file}: is missing; {again}")
+        table = pd.read_csv(file).set_index("variant")
+        for entry in self.protocol.variants:
+            if entry.id not in table.index:
+                raise UserError(f"{file}: lacks variant {entry.id}, it is older than the protocol; {again}")
+        return table
 
     @cached_property
     def floor(self) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmark.config.probe_stages import trains
 from benchmark.config.protocol import Protocol
-from benchmark.config.variant_groups import depth_series, rate_groups, readable_variants, slot_series
+from benchmark.config.variant_groups import depth_series, highway_pairs, rate_groups, readable_variants, slot_series
 
 SCORES = "1 Which predicts better?"
 REACH = "2 How far back does the gradient reach?"
@@ -95,6 +95,15 @@ TABLES = {
         " with its 95 % t interval. Where the arrow points down, a difference below 0 says that the variant is better."
         " Only rows marked *primary* are tested (exact sign-flip test, Holm over these pairs); all others are"
         " exploratory: effect and interval, no test.",
+    ),
+    "interactions": Output(
+        title="Does a change cost one network more than another?",
+        made_by="tables.differences:interactions_table",
+        question=SCORES,
+        caption="Each row compares two effects, each a variant minus its reference: the first effect less the second,"
+        " seed by seed, with its 95 % t interval. Where the arrow of the metric points up, a number below 0 says that"
+        " the change costs the first network more. Named in the protocol before anything was run, and tested.",
+        applies=lambda protocol: trains(protocol) and protocol.primary.interactions,
     ),
     "per_frame": Output(
         title="MSE by predicted frame",
@@ -186,6 +195,15 @@ TABLES = {
         " within variants, between seeds, with a 95 % bootstrap interval. Below 0, who reaches further back errs less."
         " An interval that holds 0 says that this cannot be told. Exploratory.",
     ),
+    "early_reach": Output(
+        title="Does the gradient early in training tell the final score?",
+        made_by="tables.reach_effects:early_reach_table",
+        question=REACH,
+        caption="A row a stage of training: the rank correlation of the slope of the gradient norm at that stage with"
+        " the final score of the protocol's primary metric. Within variants, a number that is clear of 0 says that,"
+        " among seeds of one network, those whose gradient reaches further then end differently.",
+        applies=lambda protocol: trains(protocol) and protocol.probe.steps,
+    ),
     "paper": Output(
         title="Ours beside published numbers",
         made_by="tables.published:paper_table",
@@ -247,6 +265,18 @@ FIGURES = {
         " order), the large one their mean, the bar its 95 % t interval. On the grey side of zero the variant is"
         " better. An interval that crosses zero does not tell the two apart. Filled means are the primary metric of"
         " primary pairs, which are tested (p stands in the table of these differences); hollow ones are exploratory.",
+    ),
+    "highway_effect": Output(
+        title="Does the gradient reach further back with the highway?",
+        made_by="figures.gradient_norms:highway_effect",
+        question=REACH,
+        caption="One panel a cell, after training: the L2 norm of the gradient of the last predicted frame's squared"
+        " error with respect to context frame t, over the norm at the last context frame, with the highway dashed and"
+        " without it solid; geometric mean over clips and seeds that have learnt, band: 95 % t interval over seeds,"
+        " logarithmic axis. A line that falls to the left loses the past. Of several pairs of a cell one at equal"
+        " learning rates is shown, where there is one. Dotted on moving digits: the weights that a straight line"
+        " through the context gives each position; such a bowl is no evidence of a highway.",
+        applies=lambda protocol: trains(protocol) and highway_pairs(protocol),
     ),
     "gradient_norm": Output(
         title="How far back the gradient reaches",

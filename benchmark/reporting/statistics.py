@@ -63,6 +63,11 @@ def differences(values: BySeed, reference: BySeed) -> list[float]:
     return [values[seed] - reference[seed] for seed in sorted(set(values) & set(reference))]
 
 
+def effects(values: BySeed, reference: BySeed) -> dict[int, float]:
+    """Seed -> difference, for the seeds that both have."""
+    return {seed: values[seed] - reference[seed] for seed in values if seed in reference}
+
+
 def paired(values: BySeed, reference: BySeed) -> Difference:
     """Compare `values` with `reference` by their differences."""
     pairs = differences(values, reference)

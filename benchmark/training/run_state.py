@@ -65,6 +65,8 @@ class RunState:
     logged_step: int = 0
     ended: bool = False
     """Whether it is finished, has diverged or found no memory."""
+    validation_mse: float = math.nan
+    """The error on the validation clips when it was last measured."""
     runs_beside: int = 0
     """Other runs of its cohort that are in training."""
     cuda_stream: torch.cuda.Stream | None = None
@@ -192,6 +194,7 @@ def log_curves(state: RunState, done: int, result: StepResult, learning_rate: fl
 @first_alone
 def log_validation(state: RunState, done: int, score: float) -> None:
     """Write the error on the validation clips after `done` steps."""
+    state.validation_mse = score
     write_metrics(state.folder, done, {"validation/mse": score})
 
 
@@ -259,6 +262,9 @@ def write_final_files(state: RunState, done: int, guard: GuardState) -> None:
     write_run_status(state, "diverged" if guard.diverged else "finished", done, guard)
     save_trained(state.folder / TRAINED, state.identity, state.network)
     remove_checkpoints(state.folder / CHECKPOINT)
+    if not guard.diverged and done:
+        error = f"error on validation clips {state.validation_mse:.4g} (MSE per frame, summed over pixels)"
+        echo(f"{title(state.run)}: trained, {done} steps; {error}")
 
 
 def end_without_memory(state: RunState, step: int) -> None:

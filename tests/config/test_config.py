@@ -166,6 +166,13 @@ def test_unknown_key_is_named_with_the_nearest_and_the_allowed(write_protocol, p
             {"metric": "lpips"},
             ["primary.metric: 'lpips'", "'mse', 'mae', 'psnr', 'ssim',"],
         ),
+        ("primary", {"interactions": {"predrnn": "prednn"}}, ["primary.interactions: ", "did you mean 'predrnn'?"]),
+        (
+            "primary",
+            {"interactions": {"predrnn": "convlstm"}},
+            ["primary.interactions: convlstm has no reference here"],
+        ),
+        ("primary", {"interactions": {"predrnn": "predrnn"}}, ["primary.interactions: predrnn stands against itself"]),
         ("primary", {"pairs": {"predrnn": "prednn"}}, ["primary.pairs: ", "'prednn'", "did you mean 'predrnn'?"]),
         ("primary", {"pairs": {"prednn": "convlstm"}}, ["primary.pairs: ", "'prednn'", "did you mean 'predrnn'?"]),
         ("primary", {"pairs": {"predrnn": "predrnn"}}, ["predrnn is compared with itself"]),

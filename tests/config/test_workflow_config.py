@@ -82,7 +82,7 @@ def test_files_of_a_run_are_those_that_its_rules_make():
     probed = ["probe.parquet", "probe.json", "memory.parquet", "probe.png"]
     assert workflow.run_files(protocol) == [*names, *probed, "record.json"]
     assert "memory.parquet" not in workflow.run_files(load_protocol("quick"))
-    assert "beyond.parquet" in workflow.run_files(load_protocol("study-long"))
+    assert "beyond.parquet" in workflow.run_files(load_protocol("study-main"))
 
 
 def test_baseline_is_its_name_with_the_seed_of_none():

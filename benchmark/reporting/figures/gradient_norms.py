@@ -13,10 +13,12 @@ from matplotlib.lines import Line2D
 
 from benchmark.config.probe_stages import ENDS
 from benchmark.config.protocol import Protocol, RunConfig
+from benchmark.config.variant_groups import highway_pairs
 from benchmark.evaluation.ideal_line import line_weights
 from benchmark.reporting.figures.figure_data import FigureData
 from benchmark.reporting.figures.style import (
     MARKERS,
+    Look,
     Setting,
     cut_note,
     draw_seeds,
@@ -25,6 +27,7 @@ from benchmark.reporting.figures.style import (
     handles,
     lighten,
     limit_to_lines,
+    log_ticks,
     page,
     panel_columns,
     panel_grid,
@@ -89,6 +92,46 @@ def draw_states(norms: pd.DataFrame, setting: Setting, title: str, paths: Sequen
             axes.set_xlabel("frame t")
         facts = [setting.seed_note("geometric mean", interval="band"), cut_note(cut, setting)]
         finish(figure, title, facts, handles(setting.looks) + [Line2D([], [], **IDEAL)] * ideal_line)
+
+
+def highway_effect(data: FigureData, title: str, paths: Sequence[Path]) -> None:
+    """The gradient at the frames X after training: a panel a cell, a line with the highway and one without."""
+    setting, protocol = data.probed, data.protocol
+    pairs = [pair for pair in highway_pairs(protocol) if setting.looks.keys() >= {*pair}]
+    if not pairs:
+        empty_figure(title, "Of no pair have both variants learnt.", setting, paths)
+        return
+    stage, words = setting.last_stage
+    norms = data.norms[(data.norms["state"] == "X") & (data.norms["stage"] == stage)]
+    means: list[float] = []
+    names = {entry.id: entry.registered.label for entry in protocol.variants}
+    with page(paths, height=2.3) as figure:
+        row = figure.subplots(1, len(pairs), sharey=True, squeeze=False)[0]
+        for axes, pair in zip(row, pairs, strict=True):
+            lines = []
+            for number, variant in enumerate(reversed(pair)):
+                relative = relative_to(setting.context, norms[norms["variant"] == variant])
+                means += draw_seeds(axes, relative, setting.looks[variant], 2 * number, log=True)
+                lines.append(labelled(protocol.first_run(variant), len(relative), setting.looks[variant]))
+            axes.set_yscale("log", nonpositive="mask")
+            time_axis(axes, 1, setting.context)
+            if has_ideal_line(protocol):
+                axes.plot(range(1, setting.context + 1), relative_weights(setting), **IDEAL)
+            axes.set_title(names[pair[1]])
+            axes.set_xlabel("context frame t")
+            axes.legend(handles=lines, loc="lower left", fontsize=6.5, handlelength=2.6, framealpha=0.9, frameon=True)
+        cut = limit_to_lines(row[0], means)
+        log_ticks(row[0], "y")
+        row[0].set_ylabel(f"gradient norm, {words},\nover that at t = {setting.context}")
+        ideal = [Line2D([], [], **IDEAL)] if has_ideal_line(protocol) else []
+        how = "n: seeds that have learnt; geometric mean; band: 95 % t interval over seeds."
+        finish(figure, title, [how if setting.seeds[0] > 1 else setting.seed_note(""), cut_note(cut, setting)], ideal)
+
+
+def labelled(run: RunConfig, n: int, look: Look) -> Line2D:
+    """The entry of a variant in the legend of its panel: with a highway or without, learning rate, number of seeds."""
+    word = "with highway" if run.model.highway_slot else "without"
+    return Line2D([], [], label=f"{word}: rate {run.training.learning_rate:g}, n = {n}", **look.style(1))
 
 
 def has_ideal_line(protocol: Protocol) -> bool:

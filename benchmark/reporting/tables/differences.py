@@ -16,8 +16,10 @@ from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import (
     LEVEL,
     SMALLEST_N,
+    BySeed,
     Difference,
     differences,
+    effects,
     given_these_seeds,
     holm,
     not_equivalent,
@@ -31,12 +33,13 @@ from benchmark.reporting.tables.notes import (
     learnt_notes,
     seed_note,
 )
-from benchmark.reporting.tables.rendering import MISSING, Table, interval, number
+from benchmark.reporting.tables.rendering import MINUS, MISSING, Table, interval, number
 from benchmark.reporting.tables.scores import measured_columns
 
 TOO_SMALL = "n too small"
 COLUMNS = ["variant", "reference", "metric", "primary", "n", "difference", "sd", "low", "high", "p", "floor", "p_holm"]
 COLUMNS += ["margin", "p_not_equivalent", "p_not_equivalent_holm", "clips_low", "clips_high"]
+INTERACTION_COLUMNS = ["variant", "reference", "other_variant", "other_reference", *COLUMNS[2:-2]]
 
 
 def comparison_table(results: ProtocolResults, title: str) -> Table:
@@ -66,19 +69,71 @@ def comparison_table(results: ProtocolResults, title: str) -> Table:
     return Table(title, pd.DataFrame(values, columns=COLUMNS), pd.DataFrame(cells), notes)
 
 
+def interactions_table(results: ProtocolResults, title: str) -> Table:
+    """One row an interaction: how much more a variant differs from its reference than another from its own."""
+    protocol, metric = results.protocol, results.protocol.primary.metric
+    groups = {group.variant: group for group in by_variant(results.runs)}
+    tests = primary_tests(protocol, groups)
+    values, cells = [], []
+    for names, both in interactions(protocol, groups, metric).items():
+        found, test = paired(*both), tests[names]
+        row: dict[str, Any] = dict(zip(INTERACTION_COLUMNS, names, strict=False))
+        row |= {"metric": metric, "primary": True, "n": found.n, "difference": found.mean}
+        row |= numbers_of_tests(found, test, protocol.primary.margin)
+        values.append(row)
+        variant, reference, other, other_reference = (groups[name].label for name in names)
+        decimals = METRICS[metric].decimals
+        cells.append(
+            {
+                "Effect": f"{variant} {MINUS} {reference}",
+                "Less the effect": f"{other} {MINUS} {other_reference}",
+                "Seeds": str(found.n),
+                f"Δ Δ {METRICS[metric].head}": interval(found.mean, found.low, found.high, decimals, signed=True),
+            }
+            | cells_of_tests(test, found, protocol.primary)
+        )
+    notes = [
+        "ΔΔ: the first effect less the second, mean over seeds of the differences of paired differences, with 95 % t"
+        f" interval from {SMALLEST_N} seeds on. Tests as of primary pairs, Holm over all that the protocol names.",
+        *equivalence_notes(protocol.primary),
+        seed_note(protocol),
+        *diverged_notes(results.runs),
+        *learnt_notes(results),
+    ]
+    return Table(title, pd.DataFrame(values, columns=INTERACTION_COLUMNS), pd.DataFrame(cells), notes)
+
+
+def interactions(
+    protocol: Protocol, groups: dict[str, VariantRuns], metric: str
+) -> dict[tuple[str, ...], tuple[BySeed, BySeed]]:
+    """Variant, its reference, another one and its own, of each interaction -> both effects, by seed."""
+    references = protocol.references()
+
+    def effect(name: str) -> dict[int, float]:
+        return effects(groups[name].scores(metric), groups[references[name]].scores(metric))
+
+    return {
+        (one, references[one], other, references[other]): (effect(one), effect(other))
+        for one, other in protocol.primary.interactions.items()
+    }
+
+
 @dataclass(frozen=True)
 class PairTests:
-    """The two tests of a primary pair, each with its p after Holm over all of them."""
+    """The two tests of a primary pair or interaction, each with its p after Holm over all of them."""
 
     p_holm: float
     p_not_equivalent: float
     p_not_equivalent_holm: float
 
 
-def primary_tests(protocol: Protocol, groups: dict[str, VariantRuns]) -> dict[tuple[str, str], PairTests]:
-    """Variant and reference of each primary pair -> its tests; made only when all seeds are in, see `read_runs`."""
+def primary_tests(protocol: Protocol, groups: dict[str, VariantRuns]) -> dict[tuple[str, ...], PairTests]:
+    """Names of each primary pair (two) and interaction (four) -> its tests, made when all seeds are in."""
     primary, metric = protocol.primary, protocol.primary.metric
-    scores = {pair: [groups[name].scores(metric) for name in pair] for pair in primary.pairs.items()}
+    scores: dict[tuple[str, ...], Sequence[BySeed]] = {
+        pair: [groups[name].scores(metric) for name in pair] for pair in primary.pairs.items()
+    }
+    scores |= interactions(protocol, groups, metric)
     found = {pair: paired(*both) for pair, both in scores.items()}
     p = [found[pair].p for pair in scores]
     same = [
@@ -94,12 +149,18 @@ def comparison_row(
     """A row of the CSV; p of every pair and metric, after Holm of the tested ones alone."""
     row: dict[str, Any] = {"variant": one.variant, "reference": other.variant, "metric": metric}
     row |= {"primary": test is not None, "n": found.n, "difference": found.mean}
-    row |= {key: getattr(found, key) for key in ("sd", "low", "high", "p", "floor")}
-    row["margin"] = primary.margin if metric == primary.metric and primary.margin else math.nan
-    for key in ("p_holm", "p_not_equivalent", "p_not_equivalent_holm"):
-        row[key] = getattr(test, key) if test else math.nan
+    row |= numbers_of_tests(found, test, primary.margin if metric == primary.metric else None)
     row["clips_low"], row["clips_high"] = given_these_seeds(per_clip(one, other, metric))
     return row
+
+
+def numbers_of_tests(found: Difference, test: PairTests | None, margin: float | None) -> dict[str, float]:
+    """What the CSV says of how sure a difference is."""
+    row: dict[str, float] = {key: getattr(found, key) for key in ("sd", "low", "high", "p", "floor")}
+    row["margin"] = margin or math.nan
+    return row | {
+        key: getattr(test, key) if test else math.nan for key in ("p_holm", "p_not_equivalent", "p_not_equivalent_holm")
+    }
 
 
 def cells_of_tests(test: PairTests | None, found: Difference, primary: PrimaryConfig) -> dict[str, str]:
@@ -138,6 +199,8 @@ def comparison_notes(protocol: Protocol, names: list[str], runs: list[FinishedRu
         f" Holm over the primary pairs, * where that is at most {LEVEL}. {TOO_SMALL}: n pairs cannot give a p below"
         " 2 / 2ⁿ, and that is more than the level."
         if primary.pairs
+        else "The protocol names interactions, in a table of their own, and no primary pair: all here is exploratory."
+        if primary.interactions
         else "The protocol names no primary pair: all is exploratory."
     )
     return [

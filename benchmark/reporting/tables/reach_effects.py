@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.config.probe_stages import ends, stages
+from benchmark.config.metrics import METRICS
+from benchmark.config.probe_stages import ENDS, ends, stages
 from benchmark.evaluation.gradient_decay import FURTHER
 from benchmark.reporting.finished_runs import VariantRuns, by_variant
 from benchmark.reporting.protocol_results import ProtocolResults
@@ -15,6 +16,7 @@ from benchmark.reporting.reach_and_error import (
     correlation,
     deviations,
     reach_and_error,
+    slope_and_score,
     usable_points,
     variant_means,
 )
@@ -54,6 +56,8 @@ EFFECT_COLUMNS = [
     "high",
 ]
 SCOPES = {"between": "between variants", "within": "within variants"}
+SLOPE_AND_SCORE = ("slope", "score")
+EARLY_COLUMNS = ["stage", "metric", "scope", "n", "spearman", "low", "high"]
 CORRELATION_COLUMNS = ["scope", "measure", "n", "spearman", "low", "high"]
 
 
@@ -206,3 +210,32 @@ def reach_error_table(results: ProtocolResults, title: str) -> Table:
         *learnt_notes(results),
     ]
     return Table(title, table, pd.DataFrame(cells), notes)
+
+
+def early_reach_table(results: ProtocolResults, title: str) -> Table:
+    """Rank correlation of the slope at each stage of the probe with the final score, within and between variants."""
+    protocol, runs, metric = results.protocol, results.runs, results.protocol.primary.metric
+    values, cells = [], []
+    for stage in stages(protocol):
+        points = slope_and_score(runs, stage, metric)
+        scopes = {"within": deviations(points, SLOPE_AND_SCORE), "between": variant_means(points, SLOPE_AND_SCORE)}
+        cell = {"Slope measured": ENDS.get(stage) or f"after {stage.removeprefix('step-')} steps"}
+        for scope, shown in scopes.items():
+            found = correlation(shown)
+            values.append({"stage": stage, "metric": metric, "scope": scope, "n": len(shown), **found})
+            cell[f"{SCOPES[scope]} (n)"] = (
+                f"{interval(found['spearman'], found['low'], found['high'], 2, signed=True)} ({len(shown)})"
+            )
+        cells.append(cell)
+    better = "above" if METRICS[metric].better == "higher" else "below"
+    notes = [
+        f"Slope of the gradient norm over context frames 2 to K - 1 at each stage, against the final"
+        f" {METRICS[metric].head}; {better} 0: runs whose gradient falls less steeply with age end better. Within:"
+        " runs, each minus the mean of its variant. All runs that did not diverge, those that have not learnt as well.",
+        "Spearman's rank correlation with 95 % percentile bootstrap interval over the points. Seeds of a variant share"
+        " their clips with those of another: the points are fewer independent ones than their number.",
+        seed_note(protocol),
+        data_note(protocol, runs),
+        *diverged_notes(runs),
+    ]
+    return Table(title, pd.DataFrame(values, columns=EARLY_COLUMNS), pd.DataFrame(cells), notes)

@@ -15,7 +15,7 @@ from scipy import stats
 
 from benchmark.config.probe_stages import stages
 from benchmark.config.protocol import load_protocol
-from benchmark.config.variant_groups import MOST_VARIANTS, questions, readable_variants
+from benchmark.config.variant_groups import MOST_VARIANTS, highway_pairs, questions, readable_variants
 from benchmark.reporting.figures import style as drawing
 from benchmark.reporting.figures.figure_data import figure_data, norms_of
 from benchmark.reporting.figures.gradient_maps import DECADES, PATHS, color_scale, end_note, layer_map
@@ -71,6 +71,32 @@ def test_reach_over_training_is_the_geometric_mean_over_seeds_at_every_stage(dra
         for line in lines_of(axes, 4):
             np.testing.assert_allclose(line, [0.01, 0.02, 0.03, 0.04])
     assert "n = 3 seeds" in words(figure)
+
+
+def test_highway_effect_has_a_panel_a_cell_with_and_without_its_highway_after_training(draw):
+    _, runs, figure = draw("highway_effect", variants=HIGHWAYS, **STAGED)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["ConvLSTM", "Causal LSTM"]  # no PredRNN + GHU here
+    for axes, pair in zip(figure.axes, [("convlstm", "convlstm-ghu"), ("causal-lstm", "predrnnpp")], strict=True):
+        lines = [line for line in axes.lines if line.get_label() != "ideal line (see caption)"]
+        for line, variant in zip(lines, pair, strict=True):
+            norms = norms_of([run for run in runs if run.variant == variant], "residual")
+            norms = norms[(norms["state"] == "X") & (norms["stage"] == "trained")]
+            logs = norms.pivot_table(index="seed", columns="t", values="log_norm")
+            expected = np.exp(logs.sub(logs[logs.columns[-1]], axis=0).mean())
+            np.testing.assert_allclose(line.get_ydata(), expected)
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+            "without: rate 0.01, n = 3",
+            "with highway: rate 0.01, n = 3",
+        ]
+
+
+def test_pair_at_equal_learning_rates_goes_before_the_first(make_protocol):
+    usual = [{"id": "convlstm", "training": {"learning_rate": 0.03}}, "convlstm-ghu"]
+    assert highway_pairs(make_protocol(variants=usual)) == [("convlstm-ghu", "convlstm")]
+    equal = {"id": "slow", "base": "convlstm", "reference": "convlstm-ghu"}
+    assert highway_pairs(make_protocol(variants=[*usual, equal])) == [("convlstm-ghu", "slow")]
+    other = {"id": "slow", "base": "convlstm", "reference": "convlstm-ghu", "forget_bias": 3.0}
+    assert highway_pairs(make_protocol(variants=[*usual, other])) == [("convlstm-ghu", "convlstm")]
 
 
 def test_gates_over_training_show_openness_of_highways_and_saturation_of_all(draw):

@@ -149,3 +149,32 @@ def test_without_a_margin_nothing_is_said_of_equivalence(write):
     assert table["p_not_equivalent"].isna().all()
     assert "Finding" not in cells
     assert "equivalent" not in text
+
+
+def test_interaction_is_one_effect_less_another_tested_with_the_pairs(write, tmp_path):
+    primary = {"pairs": {"predrnn": "convlstm"}, "interactions": {"predrnnpp": "predrnn"}, "margin": 0.5}
+    variants = ["convlstm", "predrnn", {"id": "predrnnpp", "reference": "convlstm"}]
+    mse = {"predrnnpp": eight(10, -3, 1), "predrnn": eight(10, -1, 2), "convlstm": eight(10, 0, 3)}
+    pairs, _, text = write(mse, primary=primary, variants=variants)
+    (folder,) = tmp_path.rglob("tables")
+    (row,) = pd.read_csv(folder / "interactions.csv").to_dict("records")
+    names = [row[key] for key in ("variant", "reference", "other_variant", "other_reference")]
+    assert names == ["predrnnpp", "convlstm", "predrnn", "convlstm"]
+    expected = np.subtract(mse["predrnnpp"], mse["convlstm"]) - np.subtract(mse["predrnn"], mse["convlstm"])
+    assert (row["n"], row["difference"]) == (8, pytest.approx(expected.mean()))
+    low, high = stats.ttest_1samp(expected, 0).confidence_interval()
+    assert (row["low"], row["high"]) == pytest.approx((low, high))
+    assert row["p"] == pytest.approx(2 / 2**8)
+    assert row["p_holm"] == pytest.approx(2 * 2 / 2**8)  # the pair is of the same family
+    assert pairs.loc[("predrnn", "mse"), "p_holm"] == pytest.approx(2 * 2 / 2**8)
+    assert row["p_not_equivalent"] > 0.9
+    shown = " ".join((folder / "interactions.md").read_text().split())
+    assert f"| PredRNN++ {MINUS} ConvLSTM | PredRNN {MINUS} ConvLSTM | 8 |" in shown
+    assert "differs" in shown
+    assert "interactions, in a table" not in text
+
+
+def test_protocol_without_interactions_has_no_such_table(write, tmp_path):
+    write({})
+    (folder,) = tmp_path.rglob("tables")
+    assert not list(folder.glob("interactions.*"))

@@ -238,3 +238,30 @@ def test_the_error_of_a_hidden_digit_is_compared_with_the_reference_gap_by_gap(m
     cells = table.cells.set_index("Model")
     assert cells.loc["PredRNN++", "Δ at 2 ↓"].startswith("\N{MINUS SIGN}2.2 [")
     assert cells.loc["ConvLSTM", "Δ at 2 ↓"] == MISSING
+
+
+def test_early_slope_is_correlated_by_ranks_with_the_final_score_of_all_runs(make_protocol):
+    noise = dict(zip(range(1, 7), [0.3, 1.9, 0.7, 1.1, 2.5, 0.2], strict=True))
+
+    def reach(variant, seed, stage, measure):
+        return noise[seed] * {"init": 1, "step-2": seed**2, "trained": -seed + 8}[stage]
+
+    protocol = make_protocol(variants=VARIANTS, seeds=list(noise), probe={"steps": [2]}, data={"context": 5})
+    runs = made_runs(protocol, reach=reach, diverged={("convlstm", 3)})
+    runs = [replace(run, learnt=run.seed != 2) for run in runs]  # counts all the same
+    table = table_of("early_reach", protocol, runs)
+    found = table.values.set_index(["stage", "scope"])
+    kept = [run for run in runs if run.config and not run.diverged]
+    for stage in ("init", "step-2", "trained"):
+        points = pd.DataFrame(
+            [(run.variant, math.log(reach(run.variant, run.seed, stage, "")), run.scores["mse"]) for run in kept]
+        )
+        # The norms fall by the reach in equal steps, so that the slope is minus its logarithm by a constant.
+        own = points[[1, 2]] - points.groupby(0)[[1, 2]].transform("mean")
+        row = found.loc[(stage, "within")]
+        assert (row["n"], row["metric"]) == (17, "mse")
+        assert abs(row["spearman"]) == pytest.approx(abs(stats.spearmanr(own[1], own[2]).statistic))
+        assert math.isnan(found.loc[(stage, "between"), "spearman"])  # three points are too few
+    first = table.cells.to_dict("records")[1]
+    assert first["Slope measured"] == "after 2 steps"
+    assert "below 0: runs whose gradient falls less steeply with age end better" in " ".join(table.notes)

@@ -396,3 +396,15 @@ def test_every_table_compiles_and_keeps_inside_the_page(write, tmp_path):
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout
     assert f"({len(TABLES)} pages" in done.stdout
+
+
+def test_counts_that_are_missing_or_older_than_the_protocol_are_named(make_protocol, write_finished):
+    protocol = make_protocol(seeds=SEEDS)
+    results_dir = write_finished(protocol)
+    file = results_dir / "tiny" / "plan.csv"
+    last = protocol.variants[-1].id
+    file.write_text("".join(line for line in file.open() if not line.startswith(f"{last},")))
+    with pytest.raises(
+        UserError, match=rf"plan.csv: lacks variant {last}, .*: python -m benchmark plan --protocol tiny"
+    ):
+        write_tables(protocol, results_dir)
