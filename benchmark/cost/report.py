@@ -249,7 +249,7 @@ MEMORY = (
 )
 
 STACKED = (
-    "Stacked runs: hours as one after the other, which is what they took on a CPU (docs/speed_experiments.md); what a"
+    "Stacked runs: hours as one after the other, about what whole trainings took on a CPU (docs/speed_experiments.md); what a"
     " GPU saves, `speed --what cohort --stack N` measures there. Memory of a job: a stack has a step of all its runs"
     " at once, with the weights and gradients of its one network; on a CPU networks of a job take turns."
 )
