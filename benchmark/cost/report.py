@@ -249,9 +249,10 @@ MEMORY = (
 )
 
 STACKED = (
-    "Stacked runs: hours as one after the other, about what whole trainings took on a CPU (docs/speed_experiments.md); what a"
-    " GPU saves, `speed --what cohort --stack N` measures there. Memory of a job: a stack has a step of all its runs"
-    " at once, with the weights and gradients of its one network; on a CPU networks of a job take turns."
+    "Stacked runs: hours as one after the other, about what whole trainings took on a CPU"
+    " (docs/speed_experiments.md); what a GPU saves, `speed --what cohort --stack N` measures there. Memory of a job:"
+    " a stack has a step of all its runs at once, with the weights and gradients of its one network; on a CPU networks"
+    " of a job take turns."
 )
 
 
