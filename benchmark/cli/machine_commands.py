@@ -78,6 +78,11 @@ SPEED_OPTIONS = (
     defaulted("--threads", 2, "CPU threads; "),
     defaulted("--repeats", 5, "timed repeats of each path, in turn; "),
     defaulted("--runs", 4, "cohort: runs trained together; "),
+    Option(
+        "--stack",
+        "cohort: so many runs of one variant, trained as one network, in place of --runs",
+        settings={"metavar": "N", "type": whole},
+    ),
     defaulted("--clips", 1000, "evaluate, probe: clips in all; "),
     file("--json", "write all numbers there"),
     file("--trace", "train: count the kernels of a step, and write PyTorch's trace of it there"),

@@ -160,12 +160,32 @@ def memory_mib(run: RunConfig, speed: Speed) -> float | None:
 
     None where `speed` does not tell.
     """
+    step = step_mib(run, speed)
+    return None if step is None else step + held_mib(run) + process_mib(speed.device)
+
+
+def step_mib(run: RunConfig, speed: Speed) -> float | None:
+    """What a step takes on top of what is held between steps; None where `speed` does not tell."""
     if speed.peak_memory_mib is None:
         return None
     ours = run.training.batch_size * kept_numbers(run.model, run.data.context + run.data.horizon - 1)
     theirs = speed.batch * kept_numbers(speed.model, speed.context + speed.horizon - 1)
-    held = 3 * BYTES * count_parameters(run.model) / 2**20
-    return speed.peak_memory_mib * ours / theirs + held + (PROCESS_MIB if speed.device == "cpu" else 0)
+    return speed.peak_memory_mib * ours / theirs
+
+
+def held_mib(run: RunConfig) -> float:
+    """Weights and Adam's two moments."""
+    return 3 * weights_mib(run)
+
+
+def weights_mib(run: RunConfig) -> float:
+    """Its weights."""
+    return BYTES * count_parameters(run.model) / 2**20
+
+
+def process_mib(device: str) -> float:
+    """What a process takes besides its runs; on a GPU that is left out, as PyTorch leaves it out."""
+    return PROCESS_MIB if device == "cpu" else 0
 
 
 @cache

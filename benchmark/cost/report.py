@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
+from benchmark.config.probe_stages import trains
 from benchmark.config.protocol import Protocol, RunConfig
 from benchmark.config.variants import VARIANTS
 from benchmark.cost.estimate import (
@@ -21,6 +22,7 @@ from benchmark.cost.estimate import (
     step_ratio,
     test_clips,
 )
+from benchmark.cost.jobs import Job, job_lines, training_jobs
 from benchmark.cost.measured_speeds import Speed, speeds_of
 from benchmark.data.kinds import kind_of
 from benchmark.reporting.tables.rendering import MISSING
@@ -87,13 +89,15 @@ def cost_report(protocol: Protocol, named: Speed | None = None) -> str:
                 probe_speed=nearest_speed(probes, run),
             )
         )
+    jobs = training_jobs(protocol, costs, device.kind)
     lines = [
         heading(protocol),
-        answer(costs, device),
+        answer(costs, jobs, device),
         "",
         variant_table(costs).to_string(index=False),
         "",
-        *summary(costs, device),
+        *summary(costs, jobs, device),
+        *job_lines(protocol, jobs),
     ]
     lines += ["", "How each figure was got:", *(f"* {note}" for note in explanations(protocol, costs, device))]
     return "\n".join(lines)
@@ -105,18 +109,29 @@ def heading(protocol: Protocol) -> str:
     return f"{protocol.name}: {runs} runs ({variants} variants), {len(protocol.baselines)} baselines without training"
 
 
-def answer(costs: list[VariantCost], device: Device) -> str:
+def answer(costs: list[VariantCost], jobs: list[Job], device: Device) -> str:
     """Hours, memory and disk of the whole protocol, in one line."""
     whole = sum_over_runs(costs, [one.whole_h for one in costs])
-    memories = [one.memory_mib for one in costs if one.memory_mib is not None]
+    memory = most_memory(jobs)
     said = [
         f"hours not known on {device.name}, see below how to measure"
         if whole is None
         else f"about {format_hours(whole)} on {device.name}, one run after the other",
-        "memory of a run not known" if len(memories) < len(costs) else f"{max(memories) / 2**10:,.1f} GiB for a run",
+        f"memory of a {unit(jobs)} not known" if memory is None else f"{memory / 2**10:,.1f} GiB for a {unit(jobs)}",
         f"{sum(one.runs * one.disk.kept for one in costs) / GIB:,.2f} GiB of disk",
     ]
     return "; ".join(said) + "."
+
+
+def most_memory(jobs: list[Job]) -> float | None:
+    """Peak of the largest job in MiB; None where it is not known of each."""
+    memories = [job.memory_mib for job in jobs]
+    return None if None in memories else max(filter(None, memories))
+
+
+def unit(jobs: list[Job]) -> str:
+    """What stands for itself on the device: a run, or a job of several."""
+    return "job" if any(len(job.runs) > 1 for job in jobs) else "run"
 
 
 def variant_table(costs: list[VariantCost]) -> pd.DataFrame:
@@ -144,7 +159,7 @@ def variant_table(costs: list[VariantCost]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summary(costs: list[VariantCost], device: Device) -> list[str]:
+def summary(costs: list[VariantCost], jobs: list[Job], device: Device) -> list[str]:
     """The sums over all runs, and what fits side by side."""
     macs = sum(one.runs * sum(vars(one.work).values()) for one in costs)
     trained = sum(one.runs * one.work.training for one in costs)
@@ -159,11 +174,11 @@ def summary(costs: list[VariantCost], device: Device) -> list[str]:
     lines[0] += f", and {max(one.disk.most - one.disk.kept for one in costs) / 2**20:,.0f} MiB for each that trains."
     if train is None or score is None or whole is None:
         return lines
-    unit = "GPU-hours" if device.kind == "cuda" else "hours"
+    of_device = "GPU-hours" if device.kind == "cuda" else "hours"
     parts = [f"{format_hours(train)} training", f"{format_hours(score)} test clips"]
     parts.append("without the probe" if probe is None else f"{format_hours(probe)} the probe")
-    lines.append(f"On {device.name}, one run after the other: {whole:,.2f} {unit} ({', '.join(parts)}).")
-    return [*lines, *side_by_side(costs, device)]
+    lines.append(f"On {device.name}, one run after the other: {whole:,.2f} {of_device} ({', '.join(parts)}).")
+    return [*lines, *side_by_side(costs, jobs, device)]
 
 
 def sum_over_runs(costs: list[VariantCost], one_run: list[float | None]) -> float | None:
@@ -174,20 +189,22 @@ def sum_over_runs(costs: list[VariantCost], one_run: list[float | None]) -> floa
     return sum(one.runs * value for one, value in zip(costs, known, strict=True))
 
 
-def side_by_side(costs: list[VariantCost], device: Device) -> list[str]:
-    """How many of the largest runs fit on the device at once."""
-    memories = [one.memory_mib for one in costs if one.memory_mib is not None]
-    if len(memories) < len(costs) or device.memory_mib is None:
+def side_by_side(costs: list[VariantCost], jobs: list[Job], device: Device) -> list[str]:
+    """How many of the largest jobs fit on the device at once."""
+    memory = most_memory(jobs)
+    if memory is None or device.memory_mib is None:
         return ["Side by side: not known, as nothing tells the memory of a run and of the device; measure there."]
-    by_memory, threads = int(device.memory_mib / max(memories)), costs[0].run.training.threads
-    room = f"{device.memory_mib / 2**10:,.1f} GiB hold {by_memory} of the largest run"
+    by_memory, threads = int(device.memory_mib / memory), costs[0].run.training.threads
+    room = f"{device.memory_mib / 2**10:,.1f} GiB hold {by_memory} of the largest {unit(jobs)}"
     if device.kind == "cuda":
-        return [f"Side by side: {room}; the workflow gives a GPU to one job at a time (`cohort` puts more into a job)."]
+        more = "`cohort` and `stack` put more into a job"
+        return [f"Side by side: {room}; the workflow gives a GPU to one job at a time ({more})."]
     if device.cores is None:
         return [f"Side by side: {room}; its cores are not known."]
     by_cores = device.cores // threads
     if not by_memory:
-        return [f"Side by side: {room}: this device cannot train them; training.recompute needs less."]
+        fewer = " and fewer runs in a job" * (unit(jobs) == "job")
+        return [f"Side by side: {room}: this device cannot train them; training.recompute{fewer} needs less."]
     fit = min(by_memory, by_cores)
     cores = f"{device.cores} core(s) carry {by_cores} of {threads} thread(s)"
     return [f"Side by side: {room}, {cores}: snakemake --cores {device.cores} makes {max(fit, 1)} at a time."]
@@ -206,6 +223,8 @@ def explanations(protocol: Protocol, costs: list[VariantCost], device: Device) -
     if not kind_of(data).in_memory:
         scored = "; the test clips are read from disk."
     found += [f"{HOURS}{'' if costs[0].probe_speed else unknown}", *speed_notes(costs), f"{MEMORY}{process}{scored}"]
+    if protocol.stack > 1 and trains(protocol):
+        found.append(STACKED)
     if protocol.training.device == "cuda" and device.kind == "cpu":
         found.append(
             "The protocol asks for cuda, and no CUDA device is visible here: hours and memory are those of"
@@ -227,6 +246,13 @@ HOURS = (
 MEMORY = (
     "Memory of a run: the measured peak of that file, scaled by what the reference path keeps for the backward pass"
     " (counted), with weights and Adam's moments"
+)
+
+STACKED = (
+    "Stacked runs: hours as one after the other, about what whole trainings took on a CPU"
+    " (docs/speed_experiments.md); what a GPU saves, `speed --what cohort --stack N` measures there. Memory of a job:"
+    " a stack has a step of all its runs at once, with the weights and gradients of its one network; on a CPU networks"
+    " of a job take turns."
 )
 
 

@@ -16,7 +16,8 @@ WHAT = {
     "inference": "the free-running roll-out of a batch",
     "data": "the stream of clips, and its share of a training step",
     "evaluate": "MSE, MAE, PSNR and SSIM against scikit-image frame by frame",
-    "cohort": "trainings of several runs together: side by side in one process, one after the other, in a process each",
+    "cohort": "trainings of several runs together: side by side in one process (--runs) or as one network (--stack), "
+    "one after the other, in a process each",
     "probe": "one measure of the probe against a forward and backward pass to the weights, both in float64",
 }
 
@@ -99,8 +100,12 @@ SHOWN = {
     "ratio": "optimised path compared with the reference path: {:.2f} times",
     "processor_ratio": "by processor time, which other programs disturb less: {:.2f} times",
     "clips_per_s": "{:.1f} clips/s",
+    "clips_per_s_streams": "{:.1f} clips/s side by side on streams of their own",
     "clips_per_s_apart": "{:.1f} clips/s one after the other",
     "clips_per_s_processes": "{:.1f} clips/s in a process each",
+    "stack_cost": "the stack takes as long as {:.2f} of its runs",
+    "stack_processor_cost": "by processor time: as {:.2f} of its runs",
+    "processes_processor_cost": "processes by processor time: as {:.2f} of its runs",
     "macs": "{:,} MACs a clip in one forward pass",
     "flops_per_s": "{:.3g} FLOP/s, counted as direct convolutions",
     "fraction_of_matmul": "{:.2f} of the rate of a large matrix product",

@@ -43,14 +43,7 @@ def make_training_step(
     With `--captured` the reference path is a CUDA graph as well.
     """
     eager = plain and not options.captured
-    training = TrainingConfig(  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
-        steps=1,
-        batch_size=options.batch_size,
-        learning_rate=1e-3,
-        clip_norm=1.0,
-        precision="fp32" if plain else options.precision,
-        recompute=options.recompute and not plain,
-    )
+    training = training_of(options, plain)
     network: Predictor = build(spec, 1).to(device)
     network.reference_path = plain
     optimizer = torch.optim.Adam(network.parameters(), 1e-3) if eager else make_optimizer(network, training)
@@ -62,6 +55,18 @@ def make_training_step(
         return train_one_step(network, optimizer, batch, training) if eager else step(batch)
 
     return one
+
+
+def training_of(options: argparse.Namespace, plain: bool) -> TrainingConfig:
+    """How the networks are trained that are timed."""
+    return TrainingConfig(  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
+        steps=1,
+        batch_size=options.batch_size,
+        learning_rate=1e-3,
+        clip_norm=1.0,
+        precision="fp32" if plain else options.precision,
+        recompute=options.recompute and not plain,
+    )
 
 
 def time_in_turn(

@@ -10,7 +10,7 @@ from benchmark.config.protocol import RunConfig, check_one_stream
 from benchmark.system.errors import UserError
 from benchmark.system.signals import Interrupted
 from benchmark.training.acceleration.cuda_streams import give_own_streams, on_own_stream
-from benchmark.training.acceleration.stacked_step import common_part, make_stacked_step
+from benchmark.training.acceleration.stacked_step import Member, common_part, make_stacked_step
 from benchmark.training.job import Companion, TrainingJob, no_companion, open_job
 from benchmark.training.run_state import RunState, pause, start_clock
 from benchmark.training.step import Batch
@@ -77,7 +77,8 @@ class Stacked:
 
     def __init__(self, states: Sequence[RunState]) -> None:
         self.states = list(states)
-        self.take_step = make_stacked_step(self.states) if len(self.states) > 1 else self.states[0].take_step
+        members = [Member(state.network, state.optimizer, state.run.training) for state in self.states]
+        self.take_step = make_stacked_step(members) if len(members) > 1 else self.states[0].take_step
         for state in self.states:  # what one leaves on a GPU the others' checkpoints wait for
             state.cuda_stream = self.states[0].cuda_stream
 
@@ -103,7 +104,7 @@ def restacked(stacks: Sequence[Stacked], training: Sequence[RunState], device: s
         return list(stacks)
     alike: dict[Any, list[RunState]] = {}
     for state in training:
-        alike.setdefault(common_part(state.run, device) or id(state), []).append(state)
+        alike.setdefault(common_part(state.run, device, torch.get_num_threads()) or id(state), []).append(state)
     kept = {tuple(map(id, stack.states)): stack for stack in stacks}
     return [kept.get(tuple(map(id, states))) or Stacked(states) for states in alike.values()]
 

@@ -13,6 +13,7 @@ from benchmark.config.protocol import load_protocol
 from benchmark.cost import estimate
 from benchmark.cost import measured_speeds as speed_files
 from benchmark.cost.estimate import Disk, Work, hours, memory_mib, nearest_speed
+from benchmark.cost.jobs import training_jobs
 from benchmark.cost.measured_speeds import read_speed, speeds_of
 from benchmark.reporting.published_records import FOLDER
 from benchmark.system import devices
@@ -283,3 +284,63 @@ def test_where_no_speed_is_known_the_answer_says_how_to_get_one(speeds, write_pr
     answer = said.splitlines()[1]
     assert re.match(r"hours not known on .*, see below how to measure; memory of a run not known; 0", answer)
     assert "python -m benchmark speed" in said
+
+
+def stacked(make_protocol, **training):
+    """Two variants of three seeds, two seeds and both variants in a job."""
+    return make_protocol(variants=["convlstm", "predrnn"], seeds=[1, 2, 3], stack=2, cohort=2, training=training)
+
+
+def costs_of(protocol, speed):
+    runs = [protocol.first_run(entry.id) for entry in protocol.variants]
+    return [
+        estimate.VariantCost(run, len(protocol.seeds), Work.of(run), Disk.of(run, None), speed, None) for run in runs
+    ]
+
+
+def test_memory_of_a_job_is_that_of_its_runs_with_one_process(make_protocol, measured):
+    protocol = stacked(make_protocol, batch_size=32)
+    speed = read_speed(measured("mine", protocol.first_run("predrnn")))
+    convlstm, predrnn = costs = costs_of(protocol, speed)
+    jobs = training_jobs(protocol, costs, "cpu")
+    assert [job.networks for job in jobs] == [
+        ((convlstm, convlstm), (predrnn, predrnn)),
+        ((convlstm,), (predrnn,)),
+    ]
+    held = estimate.held_mib(convlstm.run) + estimate.held_mib(predrnn.run)
+    steps = [estimate.step_mib(one.run, speed) for one in costs]
+    joint = [2 * estimate.weights_mib(one.run) for one in costs]
+    stacks = [2 * step + 2 * own for step, own in zip(steps, joint, strict=True)]
+    assert jobs[0].memory_mib == pytest.approx(estimate.PROCESS_MIB + 2 * held + max(stacks))
+    assert jobs[1].memory_mib == pytest.approx(estimate.PROCESS_MIB + held + max(steps))
+    assert jobs[0].train_h == pytest.approx(2 * convlstm.train_h + 2 * predrnn.train_h)
+    on_gpu = training_jobs(protocol, costs, "cuda")[0]
+    assert on_gpu.memory_mib == pytest.approx(2 * held + sum(stacks))
+
+
+@pytest.mark.parametrize(
+    ("training", "why"),
+    [
+        ({"batch_size": 32, "threads": 2}, "2 threads share its batches"),
+        ({"batch_size": 1}, "a batch of its states leaves numbers over in a vector of 32"),
+    ],
+)
+def test_plan_says_which_runs_take_turns_and_why(make_protocol, measured, tmp_path, capsys, training, why):
+    protocol = stacked(make_protocol, **training)
+    speed = read_speed(measured("mine", protocol.first_run("predrnn")))
+    jobs = training_jobs(protocol, costs_of(protocol, speed), "cpu")
+    assert {len(network) for job in jobs for network in job.networks} == {1}
+    said = planned(capsys, "--protocol", tmp_path / "tiny.yaml", "--results-dir", tmp_path / "r")[1]
+    assert "Training: 2 jobs of up to 4 runs (cohort 2, stack 2)." in said
+    assert f"Not stacked, but one after the other in their job: convlstm, predrnn ({why})." in said
+    assert "GiB for a job;" in said
+    assert "Stacked runs: hours as one after the other" in said
+
+
+def test_plan_says_what_is_stacked(make_protocol, measured, tmp_path, capsys):
+    protocol = stacked(make_protocol, batch_size=32)
+    measured("mine", protocol.first_run("predrnn"))
+    said = planned(capsys, "--protocol", tmp_path / "tiny.yaml", "--results-dir", tmp_path / "r")[1]
+    assert "Training: 2 jobs of up to 4 runs, up to 2 of them as one network (cohort 2, stack 2)." in said
+    assert "Not stacked" not in said
+    assert re.search(r"hold \d+ of the largest job", said)

@@ -18,6 +18,7 @@ from benchmark.cost.kernels import only_lays_out
 from benchmark.cost.stopwatch import peak_memory
 from benchmark.cost.timing import by_frame
 from benchmark.evaluation.metric_functions import score
+from benchmark.training.acceleration.stacked_step import StackedStep
 from models.fast_path import fused_roll_out
 from models.fast_path.stage_plans import PLANS
 from models.spec import CELLS, ModelSpec
@@ -121,10 +122,32 @@ def test_a_cell_without_stages_is_said_to_have_none(monkeypatch):
 
 def test_runs_together_are_timed_in_three_ways(tmp_path):
     found = run(tmp_path, "--what", "cohort", "--runs", "2")
-    assert (found["runs"], found["ratio"]) == (2, None)
+    assert (found["runs"], found["stack"], found["ratio"]) == (2, None, None)
     assert found["clips_per_s"] == pytest.approx(2 * 2 / found["step_s"])
     assert found["clips_per_s_apart"] == pytest.approx(2 * 2 / found["plain_step_s"])
     assert found["clips_per_s_processes"] > 0
+
+
+def test_a_stack_is_timed_against_its_runs_one_after_the_other_and_in_processes(tmp_path, capsys, monkeypatch):
+    sizes, call = [], StackedStep.__call__
+
+    def watched(step, batch):
+        sizes.append(len(step.members))
+        return call(step, batch)
+
+    monkeypatch.setattr(StackedStep, "__call__", watched)
+    found = run(tmp_path, "--what", "cohort", "--stack", "3")
+    assert sizes == [3] * 4  # two to warm up, two that are timed
+    assert (found["runs"], found["stack"], found["ratio"]) == (3, 3, None)
+    assert found["paths"]["fast"]["label"] == "stacked as one network"
+    assert found["clips_per_s"] == pytest.approx(3 * 2 / found["step_s"])
+    assert min(found[f"{way}_processor_cost"] for way in ("stack", "processes")) > 0
+    assert f"the stack takes as long as {found['stack_cost']:.2f} of its runs" in capsys.readouterr().out
+
+
+def test_runs_that_take_turns_are_not_timed_as_a_stack(capsys):
+    assert main(["speed", *TINY.split(), "--what", "cohort", "--stack", "2", "--threads", "2"]) == 2
+    assert "--stack: 2 threads share its batches, so that such runs take turns" in capsys.readouterr().err
 
 
 def test_a_process_that_is_timed_uses_the_gpu_that_was_reserved_for_it(monkeypatch):
@@ -139,7 +162,7 @@ def test_a_process_that_is_timed_uses_the_gpu_that_was_reserved_for_it(monkeypat
     context = types.SimpleNamespace(Pipe=lambda: (None, types.SimpleNamespace(close=bool)), Process=InThisProcess)
     monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
     with pytest.raises(InterruptedError):
-        cohort_timing.time_in_processes(argparse.Namespace(runs=1, threads=1), SPEC, "cuda")
+        cohort_timing.time_in_processes(argparse.Namespace(threads=1), SPEC, "cuda", 1)
     assert chosen == [3]
 
 

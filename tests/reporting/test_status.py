@@ -139,3 +139,21 @@ def test_terminal_is_drawn_again_until_ctrl_c(half_way, results, tmp_path):
     assert process.wait(60) == 0
     assert seen.count(b"2 runs in") >= 2
     os.close(terminal)
+
+
+def test_seeds_that_one_job_trains_stand_in_one_note(make_protocol, results):
+    protocol = make_protocol(variants=["convlstm"], seeds=[1, 2, 3, 4], stack=3)
+    for seed in (1, 2, 4):
+        run = protocol.run("convlstm", seed)
+        train(run, results, "cpu")
+        folder = run.path(results)
+        write_json(folder / "status.json", read_json(folder / "status.json") | {"state": "interrupted", "step": 4})
+        (folder / "timing.jsonl").unlink()
+    lines = overview(protocol, results)[0].splitlines()
+    assert lines[:2] == [
+        f"tiny: 4 runs in {results}",
+        "2 jobs train them (cohort 1, stack 3), of which 2 are not through",
+    ]
+    assert lines[4] == "convlstm  !!.!  seeds 1, 2: 50%; seed 4: 50%"
+    train(protocol.run("convlstm", 4), results, "cpu")
+    assert "of which 1 is not through" in overview(protocol, results)[0]

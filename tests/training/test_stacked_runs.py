@@ -34,7 +34,7 @@ def sizes(monkeypatch):
     found, call = [], StackedStep.__call__
 
     def watched(step, batch):
-        found.append(len(step.states))
+        found.append(len(step.members))
         return call(step, batch)
 
     monkeypatch.setattr(StackedStep, "__call__", watched)

@@ -1,13 +1,11 @@
 """TF32 is on where a run asks for it, in the forward and in the backward pass, and nowhere else."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from benchmark.config.sections import TrainingConfig
 from benchmark.training import step as engine
-from benchmark.training.acceleration.stacked_step import StackedStep
+from benchmark.training.acceleration.stacked_step import Member, StackedStep
 from models.precision import tensor_cores
 from models.predictor import build, predict
 from tests.helpers.tiny import random_clips, tiny_spec
@@ -103,9 +101,9 @@ def test_a_forecast_has_it(seen, precision, on):
 
 @pytest.mark.parametrize(("precision", "on"), [("fp32", False), ("tf32", True)])
 def test_both_ways_of_a_stacked_step_have_it(seen, precision, on):
-    states = []
+    members = []
     for _ in range(2):
         network, optimizer, batch, training = a_run(precision)
-        states.append(SimpleNamespace(network=network, optimizer=optimizer, run=SimpleNamespace(training=training)))
-    StackedStep(states)(engine.Batch(*(torch.stack([part, part]) for part in batch)))
+        members.append(Member(network, optimizer, training))
+    StackedStep(members)(engine.Batch(*(torch.stack([part, part]) for part in batch)))
     assert seen == {"forward": {(on, on)}, "backward": {(on, on)}}

@@ -4,11 +4,13 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.config.code_sources import code_hash
+from benchmark.config.probe_stages import trains
 from benchmark.config.protocol import Protocol, RunConfig
 from benchmark.reporting import published_records as reference
 from benchmark.reporting.record import RECORD
@@ -36,6 +38,8 @@ MEANINGS = {
     "stale": "made by another configuration or code; the workflow makes it again",
     "unreadable": "a damaged file",
 }
+TO_TRAIN = {"running", "interrupted", "stale", "unreadable", "missing"}
+"""States of a run that keep the job that trains it from being through."""
 EVERY_S = 2.0
 CLEAR = "\x1b[H\x1b[2J"
 
@@ -95,8 +99,9 @@ def overview(protocol: Protocol, results_dir: Path) -> tuple[str, bool]:
     lines = [f"{'variant':{width}}  seeds {seeds[0]} to {seeds[-1]}"] if seeds else []
     for variant in variants:
         signs = "".join(SIGNS[found[variant, seed].state] if (variant, seed) in found else " " for seed in seeds)
-        notes = [f"seed {one[1]}: {how.about}" for one, how in found.items() if one[0] == variant and how.about]
-        lines.append(f"{variant:{width}}  {signs}  {'; '.join(notes)}".rstrip())
+        told = {seed: how for (name, seed), how in found.items() if name == variant and how.about}
+        jobs = [of for group, of in protocol.groups() if variant in group]
+        lines.append(f"{variant:{width}}  {signs}  {notes(jobs, told)}".rstrip())
     counts = Counter(one.state for one in found.values())
     legend = [
         f"{SIGNS[state]} {counts[state]} {state}{f': {MEANINGS[state]}' if state in MEANINGS else ''}"
@@ -104,7 +109,24 @@ def overview(protocol: Protocol, results_dir: Path) -> tuple[str, bool]:
         if counts[state]
     ]
     head = f"{protocol.name}: {len(found)} runs in {results_dir}"
+    if protocol.cohort * protocol.stack > 1 and trains(protocol):
+        jobs = [{found[variant, seed].state for variant in group for seed in of} for group, of in protocol.groups()]
+        due = sum(bool(states & TO_TRAIN) for states in jobs)
+        sizes = f"cohort {protocol.cohort}, stack {protocol.stack}"
+        head += f"\n{len(jobs)} jobs train them ({sizes}), of which {due} {'is' if due == 1 else 'are'} not through"
     return "\n".join([head, "", *lines, "", *legend]), counts.keys() <= {"done", "kept", "diverged"}
+
+
+def notes(jobs: Sequence[Sequence[int]], told: Mapping[int, Standing]) -> str:
+    """What there is to say of seeds of a variant: those that one job trains, and that are as far, in one note."""
+    together: dict[tuple[int, str, str], list[int]] = {}
+    for seed, how in told.items():
+        job = next(number for number, seeds in enumerate(jobs) if seed in seeds)
+        together.setdefault((job, how.state, how.about.partition(",")[0]), []).append(seed)
+    return "; ".join(
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {told[seeds[-1]].about}"
+        for seeds in together.values()
+    )
 
 
 def show(protocol: Protocol, results_dir: Path, *, once: bool = False) -> None:

@@ -1,17 +1,20 @@
 """The optimiser step of several runs at once: their networks side by side in one, each run with its own optimiser."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from benchmark.config.protocol import RunConfig
+from benchmark.config.sections import TrainingConfig
 from benchmark.training import step as training_step
 from benchmark.training.acceleration.captured_step import CapturedStep, Step
-from benchmark.training.run_state import RunState
+from benchmark.training.divergence_guard import GuardedAdam
 from benchmark.training.step import Batch, StepResult, backward, batch_loss, forward
 from models.precision import tensor_cores
-from models.stack import Stack, common_form, whole_vectors
+from models.predictor import Predictor
+from models.spec import ModelSpec
+from models.stack import VECTOR, Stack, common_form, whole_vectors
 
 OWN_KEYS = {
     "learning_rate",
@@ -26,14 +29,33 @@ OWN_KEYS = {
 """Training keys in which runs of one stack may differ: each follows its own."""
 
 
-def common_part(run: RunConfig, device: str) -> Any:
-    """What all runs have in common that are trained in one stack with `run`; None where it is trained by itself.
-
-    That is so on a CPU where several threads share its batches, or where a stack would not have the same bits.
-    """
-    if device == "cpu" and (torch.get_num_threads() > 1 or not whole_vectors(run.model, run.training.batch_size)):
+def common_part(run: RunConfig, device: str, threads: int) -> Any:
+    """What all runs have in common that are trained in one stack with `run`; None where it is trained by itself."""
+    if why_by_itself(run.model, run.training.batch_size, device, threads):
         return None
     return common_form(run.model), run.training.model_dump_json(exclude=OWN_KEYS)
+
+
+def why_by_itself(model: ModelSpec, batch_size: int, device: str, threads: int) -> str | None:
+    """Why such a run is stacked with no other and takes turns with those of its job; None where it can be stacked.
+
+    On a CPU a stack would not have the same bits everywhere, and several threads share a batch in another way.
+    """
+    if device != "cpu":
+        return None
+    if threads > 1:
+        return f"{threads} threads share its batches"
+    if not whole_vectors(model, batch_size):
+        return f"a batch of its states leaves numbers over in a vector of {VECTOR}"
+    return None
+
+
+class Member(NamedTuple):
+    """A run of a stack: what its steps change, and how it is trained."""
+
+    network: Predictor
+    optimizer: GuardedAdam
+    training: TrainingConfig
 
 
 class StackedStep:
@@ -44,13 +66,13 @@ class StackedStep:
     otherwise.
 
     Args:
-        states: runs of one `common_part`.
+        members: runs of one `common_part`.
     """
 
-    def __init__(self, states: Sequence[RunState]) -> None:
-        self.states = states
-        self.stack = Stack([state.network for state in states])
-        self.training = states[0].run.training
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = members
+        self.stack = Stack([member.network for member in members])
+        self.training = members[0].training
         training_step.set_computation(self.stack.joint, self.training)
 
     def __call__(self, batch: Batch) -> StepResult:
@@ -64,16 +86,16 @@ class StackedStep:
             gradients = backward(joint, torch.stack(losses).sum())
         del prediction  # and with it the graph, before other memory is taken
         found = []
-        for run, state in enumerate(self.states):
+        for run, (network, optimizer, training) in enumerate(self.members):
             of_run = [gradient[run] + 0 for gradient in gradients]  # its own memory, as that of a run alone
             loss = losses[run].detach()
-            found.append(training_step.update(state.network, state.optimizer, loss, of_run, state.run.training))
+            found.append(training_step.update(network, optimizer, loss, of_run, training))
         return StepResult(*(torch.stack(values) for values in zip(*found, strict=True)))
 
 
-def make_stacked_step(states: Sequence[RunState]) -> Step:
+def make_stacked_step(members: Sequence[Member]) -> Step:
     """`StackedStep`, on CUDA as one graph."""
-    step = StackedStep(states)
-    if next(states[0].network.parameters()).is_cuda:
-        return CapturedStep(step, [(state.network, state.optimizer) for state in states])
+    step = StackedStep(members)
+    if next(members[0].network.parameters()).is_cuda:
+        return CapturedStep(step, [(member.network, member.optimizer) for member in members])
     return step
