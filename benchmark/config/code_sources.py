@@ -156,6 +156,7 @@ STAGES = {
         "benchmark/reporting/statistics.py",
     ),
     "figures": (
+        "benchmark/evaluation/gradient_decay.py",
         "benchmark/reporting/registry.py",
         "benchmark/reporting/protocol_results.py",
         "benchmark/evaluation/ideal_line.py",
