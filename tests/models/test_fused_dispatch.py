@@ -159,11 +159,11 @@ NO_HEADERS = "Triton needs the C headers of Python, and there is no /nowhere/Pyt
 @pytest.mark.parametrize(
     ("there", "reason"),
     [
-        ({}, "Triton, which comes with PyTorch on Linux, is not installed"),
-        ({"triton"}, "Triton needs a C compiler, gcc, clang or what CC names, and none is found"),
-        ({"triton", "gcc"}, NO_HEADERS),
-        ({"triton", "clang"}, NO_HEADERS),
-        ({"triton", "gcc", "headers"}, None),
+        ((), "Triton, which comes with PyTorch on Linux, is not installed"),
+        (("triton",), "Triton needs a C compiler, gcc, clang or what CC names, and none is found"),
+        (("triton", "gcc"), NO_HEADERS),
+        (("triton", "clang"), NO_HEADERS),
+        (("triton", "gcc", "headers"), None),
     ],
     ids=str,
 )
