@@ -161,8 +161,15 @@ def test_an_unknown_split_or_protocol_is_answered_with_those_there_are(tiny):
 
 
 def test_recall_is_clips_too():
-    values = dit.protocol("study-recall").model_dump(mode="json")
-    values["data"] |= {"recall": "optdigits", "digit_size": 6, "frame_size": 12, "gap": 3, "test_clips": 4}
+    values = dit.protocol("study-recall-blank").model_dump(mode="json") | {"rates": None}
+    values["data"] |= {
+        "distractors": True,
+        "recall": "optdigits",
+        "digit_size": 6,
+        "frame_size": 12,
+        "gap": 3,
+        "test_clips": 4,
+    }
     values["probe"]["clips"] = 2
     values["data"]["validation_clips"] = 3
     clips = dit.TrainingClips(values, length=5)
