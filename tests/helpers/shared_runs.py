@@ -31,7 +31,7 @@ def watch(poison):
 
     def watched(network, optimizer, batch, *arguments):
         result = update(network, optimizer, batch, *arguments)
-        frames, inputs, mask = batch
+        frames, inputs, mask = batch.frames, batch.inputs, batch.feed_mask
         given = {"frames": [digest([clip]) for clip in frames], "inputs": [digest([clip]) for clip in inputs]}
         came = {
             "loss": result.loss.item(),

@@ -119,11 +119,11 @@ def failing(monkeypatch, at, error):
     network, calls = build(SPEC, 1), []
     forward = network.forward
 
-    def fail(*arguments):
+    def fail(*arguments, **keywords):
         calls.append(None)
         if len(calls) == at:
             raise error
-        return forward(*arguments)
+        return forward(*arguments, **keywords)
 
     monkeypatch.setattr(network, "forward", fail)
     return network

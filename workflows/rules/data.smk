@@ -17,4 +17,4 @@ rule data:
         data=PROTOCOL.data.model_dump(mode="json"),
         where=data_origin(),
     shell:
-        "python -m benchmark data {params.options} >> {log:q} 2>&1"
+        "python -m benchmark data {params.options} > {log:q} 2>&1"

@@ -26,7 +26,7 @@ rule evaluate:
         options=untracked(OPTIONS.run),
         identity=identity("evaluation"),
     shell:
-        "python -m benchmark evaluate {params.options} --variant {wildcards.variant} --seed {wildcards.seed} >> {log:q} 2>&1"
+        "python -m benchmark evaluate {params.options} --variant {wildcards.variant} --seed {wildcards.seed} > {log:q} 2>&1"
 
 
 if PROTOCOL.learnt:
@@ -48,7 +48,7 @@ if PROTOCOL.learnt:
             data=PROTOCOL.data.model_dump(mode="json"),
             names=PROTOCOL.baselines,
         shell:
-            "python -m benchmark baselines {params.options} >> {log:q} 2>&1"
+            "python -m benchmark baselines {params.options} > {log:q} 2>&1"
 
 
 if PROTOCOL.evaluation.floor:
@@ -73,7 +73,7 @@ if PROTOCOL.evaluation.floor:
             data=PROTOCOL.data.model_dump(mode="json"),
             frames_seen=PROTOCOL.evaluation.floor,
         shell:
-            "python -m benchmark floor {params.options} >> {log:q} 2>&1"
+            "python -m benchmark floor {params.options} > {log:q} 2>&1"
 
 
 if TRAINS:
@@ -100,4 +100,4 @@ if TRAINS:
             options=untracked(OPTIONS.run),
             identity=identity("probe"),
         shell:
-            "python -m benchmark probe {params.options} --variant {wildcards.variant} --seed {wildcards.seed} >> {log:q} 2>&1"
+            "python -m benchmark probe {params.options} --variant {wildcards.variant} --seed {wildcards.seed} > {log:q} 2>&1"

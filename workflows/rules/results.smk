@@ -22,7 +22,7 @@ rule record:
         options=untracked(OPTIONS.place),
         film=min(PROTOCOL.evaluation.film_clips),
     shell:
-        "python -m benchmark record {params.options} --variant {wildcards.variant} --seed {wildcards.seed} >> {log:q} 2>&1"
+        "python -m benchmark record {params.options} --variant {wildcards.variant} --seed {wildcards.seed} > {log:q} 2>&1"
 
 
 rule sync:
@@ -40,7 +40,7 @@ rule sync:
     params:
         options=untracked(OPTIONS.place),
     shell:
-        "python -m benchmark sync {params.options} --variant {wildcards.variant} --seed {wildcards.seed} >> {log:q} 2>&1"
+        "python -m benchmark sync {params.options} --variant {wildcards.variant} --seed {wildcards.seed} > {log:q} 2>&1"
 
 
 rule tables:
@@ -67,7 +67,7 @@ rule tables:
         options=untracked(OPTIONS.reuse),
         rows=rule_parts.rows_of(PROTOCOL),
     shell:
-        "python -m benchmark tables {params.options} >> {log:q} 2>&1"
+        "python -m benchmark tables {params.options} > {log:q} 2>&1"
 
 
 rule figures:
@@ -96,4 +96,4 @@ rule figures:
         options=untracked(OPTIONS.reuse),
         rows=rule_parts.rows_of(PROTOCOL),
     shell:
-        "python -m benchmark figures {params.options} >> {log:q} 2>&1"
+        "python -m benchmark figures {params.options} > {log:q} 2>&1"

@@ -19,7 +19,7 @@ rule init_store:
         options=untracked(OPTIONS.protocol),
         protocol=PROTOCOL.name,
     shell:
-        "python -m benchmark init-store {params.options} >> {log:q} 2>&1"
+        "python -m benchmark init-store {params.options} > {log:q} 2>&1"
 
 
 rule plan:
@@ -40,7 +40,7 @@ rule plan:
         frames=[PROTOCOL.data.context, PROTOCOL.data.horizon],
         target=PROTOCOL.target_parameters,
     shell:
-        "python -m benchmark plan {params.options} --counts-only >> {log:q} 2>&1"
+        "python -m benchmark plan {params.options} --counts-only > {log:q} 2>&1"
 
 
 rule backbone:
@@ -59,4 +59,4 @@ rule backbone:
         net=PROTOCOL.evaluation.lpips_backbone,
         where=[CONFIG.data_dir, CONFIG.download],
     shell:
-        "python -m benchmark backbone {params.options} >> {log:q} 2>&1"
+        "python -m benchmark backbone {params.options} > {log:q} 2>&1"

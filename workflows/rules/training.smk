@@ -39,7 +39,7 @@ if not TRAINS:
                 variant=variant,
                 identities=[PROTOCOL.run(variant, seed).identity("evaluation", "probe") for seed in seeds],
             shell:
-                "python -m benchmark measure {params.options} --variant {params.variant} >> {log:q} 2>&1"
+                "python -m benchmark measure {params.options} --variant {params.variant} > {log:q} 2>&1"
 
 elif PROTOCOL.cohort == PROTOCOL.stack == 1:
 
@@ -65,7 +65,7 @@ elif PROTOCOL.cohort == PROTOCOL.stack == 1:
             identity=identity(),
         shell:
             "python -m benchmark train {params.options} --variant {wildcards.variant} --seed {wildcards.seed} --skip-trained"
-            " >> {log:q} 2>&1"
+            " > {log:q} 2>&1"
 
 else:
 
@@ -97,4 +97,4 @@ else:
                 identities=[run_of(variant, seed).identity() for variant in variants for seed in seeds],
             shell:
                 "python -m benchmark train {params.options} --variant {params.variants} --seed {params.seeds} --skip-trained"
-                " >> {log:q} 2>&1"
+                " > {log:q} 2>&1"

@@ -59,8 +59,6 @@ class Job:
     """Rule and run, e.g. `train predrnn seed=1`."""
     began: float
     log: Path | None
-    before: int
-    """Bytes of its log from earlier attempts: logs are appended to."""
 
 
 class JobLines(logging.Handler):
@@ -123,7 +121,7 @@ class JobLines(logging.Handler):
             run = f" {log.stem.replace('.', ' ')}" if log else ""  # of several runs, which only its log names
         rule = said["rule_name"]
         shown = kind_of(rule) if kind_of(rule) in LONG else rule
-        self.jobs[said["jobid"]] = Job(rule, f"{shown}{run}", time.monotonic(), log, size_of(log))
+        self.jobs[said["jobid"]] = Job(rule, f"{shown}{run}", time.monotonic(), log)
         self.show_live()
 
     def finish(self, said: Mapping[str, Any]) -> None:
@@ -135,7 +133,7 @@ class JobLines(logging.Handler):
         kind, took = self.kinds.setdefault(name, Kind(total=1)), time.monotonic() - job.began
         kind.done += 1
         kind.seconds.append(took)
-        taken = name in LONG and job.log is not None and " ".join(last_words(job.log, job.before)).endswith(LEFT_ALONE)
+        taken = name in LONG and job.log is not None and " ".join(last_words(job.log)).endswith(LEFT_ALONE)
         kind.taken += taken
         if kind.lines == kind.total:
             how = "  trained before, left alone" if taken else ""
@@ -153,7 +151,7 @@ class JobLines(logging.Handler):
         if kind := self.kinds.get(kind_of(said["rule_name"])):
             kind.failed += 1
         logs = [str(path) for path in said["log"]]
-        words = [line for path in logs[:1] for line in last_words(Path(path), job.before if job else 0)]
+        words = [line for path in logs[:1] for line in last_words(Path(path))]
         words += [" ".join(str(said["rule_msg"]).split())] if said["rule_msg"] else []
         words += [f"log: {path}" for path in logs]
         name = job.name.removeprefix(said["rule_name"]).strip() if job else ""
@@ -281,15 +279,10 @@ def terminal_width(stream: Any) -> int:
         return 80
 
 
-def size_of(path: Path | None) -> int:
-    """Bytes of a file, 0 where there is none."""
-    return path.stat().st_size if path is not None and path.is_file() else 0
-
-
-def last_words(path: Path, before: int) -> list[str]:
-    """The message at the end of a log, past its first `before` bytes: from its last `error: ` on, or its last line."""
+def last_words(path: Path) -> list[str]:
+    """The message at the end of a log: from its last `error: ` on, or else its last line."""
     try:
-        lines = [line.rstrip() for line in path.read_bytes()[before:][-TAIL:].decode(errors="replace").splitlines()]
+        lines = [line.rstrip() for line in path.read_bytes()[-TAIL:].decode(errors="replace").splitlines()]
     except OSError:
         return []
     lines = [line.rpartition("\r")[2] for line in lines if line.strip()]
