@@ -59,7 +59,7 @@ lint: $(READY)
 # What `make gpu-check` measures, each call under its LIMIT_S in seconds; one that a GPU fails stops no other.
 GPU_RESULTS := results/reference/speed
 gpu_speed = $(GPU_RESULTS)/cuda-$(1).json
-GPU_SPEED := $(foreach name,128-64-bf16 128-64-bf16-batch64 cohort-2 cohort-4 cohort-8 data recompute,$(call \
+GPU_SPEED := $(foreach name,128-64-bf16 128-64-bf16-batch64 stack-1 stack-2 stack-4 stack-8 data recompute,$(call \
     gpu_speed,$(name)))
 BF16_PAPER := --precision bf16 --hidden-channels 128,64,64,64 --repeats 3
 TRACED = --captured --trace $(GPU_TRACES)/$(@F:.json=.trace.json)
@@ -67,11 +67,13 @@ $(call gpu_speed,128-64-bf16): OPTIONS = $(BF16_PAPER) $(TRACED)
 $(call gpu_speed,128-64-bf16): LIMIT_S := 75
 $(call gpu_speed,128-64-bf16-batch64): OPTIONS = $(BF16_PAPER) --batch-size 64 $(TRACED)
 $(call gpu_speed,128-64-bf16-batch64): LIMIT_S := 40
-$(call gpu_speed,cohort-2): OPTIONS := --what cohort --precision bf16 --runs 2
-$(call gpu_speed,cohort-2): LIMIT_S := 50
-$(call gpu_speed,cohort-4): OPTIONS := --what cohort --precision bf16 --runs 4
-$(call gpu_speed,cohort-8): OPTIONS := --what cohort --precision bf16 --runs 8
-$(call gpu_speed,cohort-8): LIMIT_S := 50
+$(call gpu_speed,stack-1): OPTIONS := --what cohort --precision bf16 --stack 1
+$(call gpu_speed,stack-1): LIMIT_S := 20
+$(call gpu_speed,stack-2): OPTIONS := --what cohort --precision bf16 --stack 2
+$(call gpu_speed,stack-4): OPTIONS := --what cohort --precision bf16 --stack 4
+$(call gpu_speed,stack-4): LIMIT_S := 35
+$(call gpu_speed,stack-8): OPTIONS := --what cohort --precision bf16 --stack 8
+$(call gpu_speed,stack-8): LIMIT_S := 45
 $(call gpu_speed,data): OPTIONS := --what data --batch-size 64 $(BF16_PAPER)
 $(call gpu_speed,data): LIMIT_S := 20
 $(call gpu_speed,recompute): OPTIONS := --precision bf16 --hidden-channels 128,128,128,128 --frame-size 128 \

@@ -279,8 +279,8 @@ def test_gpu_check_with_a_python_of_ones_own_builds_and_fetches_nothing():
     assert "pip" not in said
     asked = [re.search(r"(pytest|--predicted|cuda-\S+(?=\.json$))", line)[1] for line in runs]
     bf16 = "cuda-128-64-bf16"
-    cohorts = [f"cuda-cohort-{count}" for count in (2, 4, 8)]
-    assert asked == ["pytest", bf16, f"{bf16}-batch64", *cohorts, "cuda-data", "cuda-recompute", "--predicted"]
+    stacks = [f"cuda-stack-{count}" for count in (1, 2, 4, 8)]
+    assert asked == ["pytest", bf16, f"{bf16}-batch64", *stacks, "cuda-data", "cuda-recompute", "--predicted"]
     assert [f"--trace gpu_traces/{name}.trace.json" in said for name in asked[1:4]] == [True, True, False]
     assert sum(int(limit) for limit in re.findall(r"timeout (\d+)", said)) <= 480
 
