@@ -137,7 +137,7 @@ def test_a_protocol_with_slots_and_depths_has_their_figures_too(tmp_path, make_p
     names = {path.stem for path in (tmp_path / "tiny" / "figures").iterdir()}
     captions = {path.stem: path.read_text() for path in (tmp_path / "tiny" / "captions").iterdir()}
     assert captions == {name: f"{(FIGURES | SETS)[name].caption}\n" for name in (*names, *SETS)}
-    assert names == set(figures_of(protocol)) == {*figures_of(make_protocol()), "slots", "depth"}
+    assert names == set(figures_of(protocol)) == {*figures_of(make_protocol()), "slots", "depth", "highway_effect"}
 
 
 def test_page_of_a_film_plays_its_gif_under_the_label_as_it_was_written(tmp_path, make_protocol):
