@@ -181,7 +181,7 @@ def test_two_processes_share_each_batch_and_take_the_steps_of_one(shared, case):
     expected, folder = alone(task.run, task.results)
     first, second = task.seen
     assert len(first) == len(second) == len(expected) == (16 if case == "half-sum" else 8)
-    for ours, theirs, (frames, inputs, mask, loss, norm) in zip(first, second, expected, strict=True):
+    for ours, theirs, (frames, inputs, mask, _, loss, norm) in zip(first, second, expected, strict=True):
         assert len(ours["frames"]) == len(theirs["frames"]) == 2
         assert ours["frames"] + theirs["frames"] == [digest([clip]) for clip in frames]
         assert ours["inputs"] + theirs["inputs"] == [digest([clip]) for clip in inputs]
