@@ -58,14 +58,14 @@ def summarise_seeds(values: Sequence[float]) -> Summary:
     return Summary(n, mean, sd, mean - margin, mean + margin)
 
 
-def differences(values: BySeed, reference: BySeed) -> list[float]:
-    """`values` minus `reference`, one a seed that both have: same seed, same clips."""
-    return [values[seed] - reference[seed] for seed in sorted(set(values) & set(reference))]
-
-
 def effects(values: BySeed, reference: BySeed) -> dict[int, float]:
-    """Seed -> difference, for the seeds that both have."""
-    return {seed: values[seed] - reference[seed] for seed in values if seed in reference}
+    """Seed -> `values` minus `reference`, for the seeds that both have: same seed, same clips."""
+    return {seed: values[seed] - reference[seed] for seed in sorted(set(values) & set(reference))}
+
+
+def differences(values: BySeed, reference: BySeed) -> list[float]:
+    """The `effects`, one a seed."""
+    return list(effects(values, reference).values())
 
 
 def paired(values: BySeed, reference: BySeed) -> Difference:
