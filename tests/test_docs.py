@@ -58,6 +58,7 @@ NOT_HERE = {
     "ssh ": "needs another machine",
     "apt-get install": "changes the machine; .ci/run does it",
     "torchrun ": "tests/training/test_distributed.py starts some",
+    "deep-in-time ": "of an installed package; tests/test_install.py runs it",
     "pip install ": "changes the environment",
     "export MLFLOW_TRACKING_URI=": "for a shell; tests/slurm sets it for what it runs",
     ".venv/bin/snakemake --workflow-profile profiles/slurm": "needs a cluster; tests/slurm has one",

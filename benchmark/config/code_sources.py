@@ -4,12 +4,10 @@ import ast
 import functools
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 
+from benchmark.system.installation import OWN, ROOT
 from models.spec import CELLS, ModelSpec
-
-ROOT = Path(__file__).parents[2]
 
 PACKAGES_HERE = ("benchmark", "deep_in_time", "models")
 """The packages of this project."""
@@ -211,7 +209,7 @@ SILENT = {"annotation", "returns", "type_comment", "type_params", "kind"}
 
 def network_sources(spec: ModelSpec) -> list[str]:
     """The source files of the network of `spec`."""
-    cell = CELLS[spec.cell].split(":")[0].replace(".", "/") + ".py"
+    cell = CELLS[spec.cell].split(":")[0].removeprefix(OWN).replace(".", "/") + ".py"
     highway = ["models/gradient_highway.py"] if spec.highway_slot else []
     shared = (
         "models/predictor.py",
@@ -292,7 +290,7 @@ def is_ours(path: str) -> bool:
 
 def is_module(path: str) -> bool:
     """Whether a dotted path of this project is that of a module or package."""
-    place = ROOT.joinpath(*path.split("."))
+    place = ROOT.joinpath(*path.removeprefix(OWN).split("."))
     return place.is_dir() or place.with_suffix(".py").is_file()
 
 

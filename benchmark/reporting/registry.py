@@ -43,7 +43,7 @@ class Output:
     def function(self) -> Callable[..., Any]:
         """What makes it: a table from `(ProtocolResults, title)`, a figure from `(FigureData, title, paths)`."""
         module, name = self.made_by.split(":")
-        return getattr(import_module(f"benchmark.reporting.{module}"), name)
+        return getattr(import_module(f".{module}", __package__), name)
 
 
 def load(entries: Mapping[str, Output]) -> None:
