@@ -137,8 +137,8 @@ TABLES = {
         made_by="tables.cost:compute_table",
         question=COST,
         caption="Parameters, multiply-accumulates of one forward pass over a clip, clips seen in training, and measured"
-        " time and memory. Where the protocol sets a target, parameters are matched within 7 %; all variants of a seed"
-        " see the same clips. Times are no comparison of speed where runs shared a machine.",
+        " memory. Where the protocol sets a target, parameters are matched within 7 %; all variants of a seed see the"
+        " same clips.",
         applies=always,
         measured=("train_s", "clips_per_s", "peak_memory_mib"),
     ),

@@ -30,6 +30,8 @@ class Table:
     cells: pd.DataFrame
     """Strings, under heads with units and arrows for better; between two `**` they are bold."""
     notes: list[str] = field(default_factory=list)
+    caption: str = ""
+    """How to read it, as the registry has it; on its page alone."""
 
 
 def interval(
@@ -173,9 +175,13 @@ def to_html(table: Table) -> str:
         heads=[html_text(head) for head in cells.columns],
         rows=[[html_text(cell) for cell in row] for row in cells.to_numpy().tolist()],
         notes=[html_text(note) for note in table.notes],
+        caption=html_text(table.caption, marks=True),
     )
 
 
-def html_text(text: str) -> Markup:
-    """Text as HTML shows it, with what is bold in a table as `<strong>`."""
-    return Markup(re.sub(r"\*\*(.+)\*\*", r"<strong>\1</strong>", html.escape(text)))
+def html_text(text: str, *, marks: bool = False) -> Markup:
+    """Text as HTML shows it, with what is bold in a table as `<strong>`; with `marks` those of a caption, too."""
+    shown = re.sub(r"\*\*(.+)\*\*", r"<strong>\1</strong>", html.escape(text))
+    if marks:
+        shown = re.sub(r"``(.+?)``", r"<code>\1</code>", re.sub(r"\*([^*]+)\*", r"<em>\1</em>", shown))
+    return Markup(shown)

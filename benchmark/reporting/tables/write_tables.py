@@ -1,5 +1,6 @@
 """The tables of a protocol, in CSV (full precision), Markdown, LaTeX and HTML, all from the files of its runs."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,4 +40,4 @@ def write_tables(protocol: Protocol, results_dir: Path, *, reuse: bool = False) 
 def make_table(name: str, results: ProtocolResults) -> Table:
     """The table that the registry has under `name`."""
     entry = TABLES[name]
-    return entry.function(results, entry.title)
+    return dataclasses.replace(entry.function(results, entry.title), caption=entry.caption)
