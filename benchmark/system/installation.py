@@ -17,7 +17,7 @@ INSTALLED = bool(OWN)
 """Whether pip installed it, and not as editable."""
 ROOT = Path(__file__).parents[2]
 """Where `benchmark/`, `models/` and `workflows/` lie: the checkout, or the installed package."""
-PROGRAM = "deep-in-time" if INSTALLED else "python -m benchmark"
+PROGRAM: str = "deep-in-time" if INSTALLED else "python -m benchmark"
 """What starts it, for messages."""
 MODULE = "deep_in_time" if INSTALLED else "benchmark"
 """What `python -m` and `torchrun -m` start."""
