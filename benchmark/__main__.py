@@ -20,6 +20,7 @@ from benchmark.system.errors import ProcessError, UserError
 from benchmark.system.installation import PROGRAM, extras_named
 from benchmark.system.signals import STATUS, Interrupted
 from benchmark.system.storage import is_storage_error
+from models.forecasters.outside import ForecasterError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with extras_named():
             return run(options) or DONE
-    except UserError as error:
+    except (UserError, ForecasterError) as error:
         if processes.is_first():
             echo(printable(f"error: {error}"), sys.stderr)
         elif isinstance(error, ProcessError):
