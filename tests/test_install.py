@@ -129,9 +129,9 @@ def test_a_missing_extra_is_named_in_one_line(site, own):
     protocol = yaml.safe_load((ROOT / "workflows/protocols/smoke.yaml").read_text())
     protocol |= {"data": {"videos": "films", "frame_size": 20, "context": 4, "horizon": 3, "validation_clips": 1}}
     (own / "mine.yaml").write_text(yaml.safe_dump(protocol))
+    (own / "films").mkdir()
     for number in range(3):
-        (own / "films" / f"{number}").mkdir(parents=True)
-        (own / "films" / f"{number}" / "film.mp4").write_bytes(b"any")
+        (own / "films" / f"{number}.mp4").write_bytes(b"any")
     said = python(site, "-c", command, "av", "data", "--protocol", "mine.yaml", "--data-dir", ".", status=2)
     assert said == "error: av is not installed; pip install 'deep-in-time[workflow]'\n"
     program = (

@@ -20,7 +20,7 @@ def test_table_and_figure_stand_on_the_first_page_as_snakemake_reads_it(tmp_path
     picture = bytes(range(256)) * 100
     (tmp_path / "figures" / "highway_effect.png").write_bytes(picture)
     text = f"Title\n=====\n\n{landing(protocol, tmp_path)}\n\nafter\n"
-    body = publish_parts(text, writer_name="html", settings_overrides={"halt_level": 2})["html_body"]
+    body = publish_parts(text, writer="html", settings_overrides={"halt_level": 2})["html_body"]
     assert "<tr><td>ConvLSTM</td></tr>" in body
     assert "<aside>read</aside><ul><li>note</li></ul></details>" in body
     assert base64.b64decode(body.partition("base64,")[2].partition('"')[0]) == picture

@@ -36,7 +36,7 @@ class Table:
 
 def without_empty(table: Table) -> Table:
     """`table` without the columns that have a dash in every row; a note names them, and the CSV keeps them."""
-    empty = [head for head in table.cells if len(table.cells) and set(table.cells[head]) == {MISSING}]
+    empty = [f"{head}" for head in table.cells if len(table.cells) and set(table.cells[head]) == {MISSING}]
     if not empty:
         return table
     note = f"Without a value in any row, and therefore not shown: {', '.join(empty)}."
