@@ -135,17 +135,16 @@ def test_a_missing_extra_is_named_in_one_line(site, own):
     said = python(site, "-c", command, "av", "data", "--protocol", "mine.yaml", "--data-dir", ".", status=2)
     assert said == "error: av is not installed; pip install 'deep-in-time[workflow]'\n"
     program = (
-        "import sys; sys.modules['mlflow'] = sys.modules['torchvision'] = sys.modules['lpips'] = None\n"
+        "import sys; sys.modules['mlflow'] = sys.modules['av'] = None\n"
         "from deep_in_time.benchmark.reporting.tracking import address, store\n"
-        "import deep_in_time as dit, torch\n"
-        "clip = torch.zeros(1, 1, 1, 64, 64)\n"
-        "for what in (lambda: store.load('sqlite:///x.db'), lambda: dit.score(clip, clip, lpips='squeeze')):\n"
+        "import deep_in_time as dit\n"
+        "for what in (lambda: store.load('sqlite:///x.db'), lambda: dit.FixedClips('mine.yaml', data_dir='.')):\n"
         "    try: what()\n"
         "    except (address.TrackingUnavailable, ValueError) as error: print(error)\n"
     )
-    tracking, lpips = python(site, "-c", program).splitlines()
+    tracking, videos = python(site, "-c", program).splitlines()
     assert "pip install 'deep-in-time[tracking]', or set MLFLOW_TRACKING_URI=off" in tracking
-    assert lpips == "torchvision is not installed; pip install 'deep-in-time[workflow]'"
+    assert videos == "av is not installed; pip install 'deep-in-time[workflow]'"
 
 
 def test_what_a_wheel_cannot_express_is_refused():
