@@ -31,7 +31,7 @@ def write_tables(protocol: Protocol, results_dir: Path, *, reuse: bool = False) 
     load(TABLES)
     results = read_results(protocol, results_dir, reuse=reuse)
     for name in tables_of(protocol):
-        table = make_table(name, results)
+        table = without_empty(make_table(name, results))
         for ending in TABLE_FORMATS:
             write_atomic(results.folder / "tables" / f"{name}.{ending}", RENDERERS[ending](table))
         write_atomic(caption_file(results.folder, name), f"{TABLES[name].caption}\n")
@@ -40,4 +40,4 @@ def write_tables(protocol: Protocol, results_dir: Path, *, reuse: bool = False) 
 def make_table(name: str, results: ProtocolResults) -> Table:
     """The table that the registry has under `name`."""
     entry = TABLES[name]
-    return replace(without_empty(entry.function(results, entry.title)), caption=entry.caption)
+    return replace(entry.function(results, entry.title), caption=entry.caption)
