@@ -38,6 +38,7 @@ FOLLOWED = {
     "docs/adding_a_cell.md": "tests/test_your_own.py",
     "docs/adding_a_metric.md": "tests/test_your_own.py",
     "docs/adding_data.md": "tests/test_adding_data.py",
+    "docs/install.md": "tests/test_install.py",
 }
 """Pages that another test follows from the first command to the last."""
 RUN = {"doctor": (0, 1), "status": (0,), "verify": (0,), "predict": (0,), "evaluate": (0,)}
@@ -58,7 +59,6 @@ NOT_HERE = {
     "ssh ": "needs another machine",
     "apt-get install": "changes the machine; .ci/run does it",
     "torchrun ": "tests/training/test_distributed.py starts some",
-    "deep-in-time ": "of an installed package; tests/test_install.py runs it",
     "pip install ": "changes the environment",
     "export MLFLOW_TRACKING_URI=": "for a shell; tests/slurm sets it for what it runs",
     ".venv/bin/snakemake --workflow-profile profiles/slurm": "needs a cluster; tests/slurm has one",

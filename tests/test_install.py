@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 import build_backend
 from benchmark.system.installation import EXTRAS, INSTALLED, PROGRAM, WORKFLOW, copy_workflow, remedy
-from tests.helpers.documented import ROOT, blocks
+from tests.helpers.documented import ROOT, blocks, lines
 
 EXTRA_NEEDS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 HASHES = """
@@ -102,16 +102,18 @@ def test_its_command_speaks_of_itself_and_needs_no_torch(site, own):
     )
     assert python(site, "-c", program) == "False\n"
     mistake = python(site, "-m", "deep_in_time", "publish", "--protocol", "smoke", status=2)
-    assert re.fullmatch(r"error: this folder holds no copy .* `deep-in-time copy-workflow DIR`.*\n", mistake)
+    assert re.fullmatch(r"error: this folder holds no copy .* `deep-in-time copy-workflow FOLDER`.*\n", mistake)
 
 
 def test_the_workflow_is_copied_out_and_planned(site, own, monkeypatch):
-    assert "snakemake --cores" in python(site, "-m", "deep_in_time", "copy-workflow", "study")
-    monkeypatch.chdir(own / "study")
+    copy, enter, plan = [line.split() for line in lines([*blocks("docs/install.md")][-1].text)]
+    assert (copy[0], enter[0], plan[0]) == ("deep-in-time", "cd", "snakemake")
+    assert " ".join(enter) in python(site, site / "bin" / copy[0], *copy[1:])
+    monkeypatch.chdir(own / enter[1])
+    assert re.search(r"^train +6$", python(site, "-m", *plan, "--dry-run"), re.MULTILINE)
     text = Path("workflows/protocols/smoke.yaml").read_text()
     Path("workflows/protocols/mine.yaml").write_text(text.replace("seeds: [1, 2]", "seeds: [7]"))
-    planned = python(site, "-m", "snakemake", "--dry-run", "--cores", "1", "all", "--config", "protocol=mine")
-    assert re.search(r"^train +3$", planned, re.MULTILINE)
+    assert python(site, "-m", "deep_in_time", "status", "--protocol", "mine").startswith("mine: 3 runs in results")
     assert "python -m benchmark" not in "".join(path.read_text() for path in Path("workflows").rglob("*.smk"))
 
 

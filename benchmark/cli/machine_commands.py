@@ -48,17 +48,17 @@ def verify(options: argparse.Namespace) -> int:
 
 @command(
     MACHINE,
-    options=[file("DIR", "where to; made if it is missing", metavar="DIR")],
+    options=[file("FOLDER", "where to; made if it is missing", metavar="FOLDER")],
     examples=["my-study"],
     writes_results=False,
 )
 def copy_workflow(options: argparse.Namespace) -> None:
-    """Copy the Snakefile with its rules, protocols and profiles into DIR, to work there without a checkout."""
-    count = installation.copy_workflow(options.DIR)
-    print(f"{count} files copied into {options.DIR}")
+    """Copy the Snakefile with its rules, protocols and profiles into FOLDER, to work there without a checkout."""
+    count = installation.copy_workflow(options.FOLDER)
+    print(f"{count} files copied into {options.FOLDER}")
     if find_spec("snakemake") is None:
         print(f"Snakemake is not installed: {installation.remedy('snakemake')}")
-    print(f"go on with: {command_line('cd', options.DIR)} && snakemake --cores all all --config protocol=smoke")
+    print(f"go on with: {command_line('cd', options.FOLDER)} && snakemake --cores all all --config protocol=smoke")
 
 
 def defaulted(flag: str, default: Any, help: str, **settings: Any) -> Option:

@@ -47,7 +47,7 @@ def check_project() -> None:
     if INSTALLED and PROJECT == ROOT:
         raise UserError(
             f"this folder holds no copy of the workflow, where published results and chosen rates are kept; "
-            f"make one with `{PROGRAM} copy-workflow DIR`, and run the command in it"
+            f"make one with `{PROGRAM} copy-workflow FOLDER`, and run the command in it"
         )
 
 
