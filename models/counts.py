@@ -8,9 +8,9 @@ from models.spec import ModelSpec
 
 
 def count_parameters(spec: ModelSpec) -> int:
-    """Trainable parameters; every one of them receives gradient (tests prove it)."""
+    """Trainable parameters that predictions need; every one of them receives gradient (tests prove it)."""
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in Predictor(spec).parameters())
+        return sum(parameter.numel() for parameter in Predictor(spec).prediction_weights())
 
 
 def count_macs(spec: ModelSpec, context: int, horizon: int) -> int:

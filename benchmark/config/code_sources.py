@@ -221,7 +221,8 @@ def network_sources(spec: ModelSpec) -> list[str]:
         "models/fast_path/winograd.py",
         *FUSED,
     )
-    return [*shared, cell, *highway]
+    decoupling = ["models/decoupling.py"] if spec.adapter else []
+    return [*shared, cell, *highway, *decoupling]
 
 
 def sources(stage: str, spec: ModelSpec | None = None) -> list[str]:

@@ -10,7 +10,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.config.data_sections import DataConfig
-from benchmark.config.protocol_checks import check_data, check_interactions, check_longer, check_rules, check_training
+from benchmark.config.protocol_checks import (
+    check_data,
+    check_decoupling,
+    check_interactions,
+    check_longer,
+    check_rules,
+    check_training,
+)
 from benchmark.config.rates import RateChoice, RateGrid, read_choice, tried_at_each
 from benchmark.config.sections import (
     MOST_SEEDS,
@@ -208,7 +215,9 @@ class Protocol(Strict):
         known = entry.registered
         try:
             model = self._spec(entry)
-            training = TrainingConfig.model_validate(merge(self.training.model_dump(), entry.training))
+            training = TrainingConfig.model_validate(self._training_of(entry))
+            check_decoupling(training.decouple_beta, model.cell)
+            model = ModelSpec(**model.to_dict() | {"adapter": training.decouple_beta is not None})
             if self.choice:
                 rate = self.choice.rate_of(entry.rate_of or entry.id, None if entry.rate_of else model)
                 training = training.model_copy(update={"learning_rate": rate})
@@ -250,6 +259,11 @@ class Protocol(Strict):
             alike.setdefault(self.seeds_of(entry.id), []).append(entry.id)
         n = self.cohort
         return [ids[first : first + n] for ids in alike.values() for first in range(0, len(ids), n)]
+
+    def _training_of(self, entry: VariantEntry) -> dict[str, Any]:
+        """The training keys of the protocol, under those of the registry, under those of the entry."""
+        own = merge(self.training.model_dump(), entry.training)
+        return merge(merge(own, entry.registered.training(own)), entry.training)
 
     def _spec(self, entry: VariantEntry) -> ModelSpec:
         known = entry.registered

@@ -13,6 +13,7 @@ from benchmark.config.sections import (
     VariantEntry,
 )
 from benchmark.config.variants import OF_ANY_CLIPS, unknown_variant
+from models.spec import DECOUPLED
 
 
 def check_rules(
@@ -72,6 +73,15 @@ def check_interactions(interactions: Mapping[str, str], references: Mapping[str,
                 raise ValueError(f"primary.interactions: {name} has no reference here; name one as its reference")
         if variant == other:
             raise ValueError(f"primary.interactions: {variant} stands against itself; name another variant")
+
+
+def check_decoupling(beta: float | None, cell: str) -> None:
+    """Check that a network has the increments of which the decoupling loss is."""
+    if beta is not None and cell not in DECOUPLED:
+        raise ValueError(
+            f"training.decouple_beta: {beta} is of what a step adds to C and to M, which {', '.join(DECOUPLED)} alone"
+            f" gives (DECOUPLED in models/spec.py), not {cell}; leave it out"
+        )
 
 
 def check_training(training: TrainingConfig, data: DataConfig, probe: ProbeConfig) -> None:

@@ -18,6 +18,7 @@ MOST_FRAMES = 10**4
 MOST_SEEDS = 1000
 MOST_MEMORY_MB = 10**8
 MOST_MINUTES = 10**6
+MOST_WEIGHT = 1000
 """More than anyone runs: what lies above is a slip of the keys, and would fill memory before it failed."""
 
 
@@ -98,6 +99,13 @@ class TrainingConfig(Strict):
         le=MOST_FRAMES,
         exclude_if=lambda every: every is None,
         description="Time steps after which gradient does not flow further back, from a random first one; null = none.",
+    )
+    decouple_beta: float | None = Field(
+        None,
+        gt=0,
+        le=MOST_WEIGHT,
+        exclude_if=lambda beta: beta is None,
+        description="Weight of PredRNN-V2's decoupling loss, for st_lstm alone; null = none.",
     )
     sampling: SamplingConfig = SamplingConfig()  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
     reversed_second_step: bool = Field(False, description="A second optimiser step on the batch reversed in time.")

@@ -32,6 +32,15 @@ class Batch(NamedTuple):
     """1 = gradient flows back from the step to the one before, 0 = it does not; empty = it does everywhere."""
 
 
+class Forecast(NamedTuple):
+    """What a network makes of a batch in training; of several runs at once with a run axis."""
+
+    frames: Float[Tensor, "*R B steps C H W"]
+    """The predictions of frames 2 to T."""
+    overlap: Float[Tensor, "*R B"] | Float[Tensor, "*R 0"]
+    """What the decoupling loss is the mean of, one number a clip; empty = there is no such loss."""
+
+
 class StepResult(NamedTuple):
     """What an optimiser step found, left on the device; of several runs at once (R,)."""
 
@@ -70,10 +79,10 @@ def train_one_step(
     """
     device = batch.frames.device.type
     with workers.sharing(network, batch, training) as part, tensor_cores(training.precision, device):
-        prediction = forward(network, part, training)
-        loss = batch_loss(prediction, part, training)
+        forecast = forward(network, part, training)
+        loss = batch_loss(forecast, part, training)
         gradients = backward(network, loss)
-    del prediction  # and with it the graph, before other memory is taken
+    del forecast  # and with it the graph, before other memory is taken
     loss, gradients = workers.add_up(loss.detach(), gradients)
     gradients = [gradient + 0 for gradient in gradients]  # tensors of their own: autograd's may share memory
     loss = distributed.add_up(loss, gradients)
@@ -95,10 +104,14 @@ def update(
     return StepResult(loss, norm)
 
 
-def forward(network: Predictor, batch: Batch, training: TrainingConfig) -> Float[Tensor, "*R B steps C H W"]:
-    """The predictions of frames 2 to T, convolutions in the precision of the training."""
+def forward(network: Predictor, batch: Batch, training: TrainingConfig) -> Forecast:
+    """The predictions and what the loss needs besides, convolutions in the precision of the training."""
+    overlaps: list[Tensor] | None = None if training.decouple_beta is None else []
+    cut = Truncation(batch.flows) if batch.flows.numel() else None
     with low_precision(training.precision, batch.frames.device.type):
-        return network(batch.inputs, batch.feed_mask, cut=Truncation(batch.flows) if batch.flows.numel() else None)
+        frames = network(batch.inputs, batch.feed_mask, cut=cut, overlaps=overlaps)
+    none = frames.new_empty(*frames.shape[:-5], 0)
+    return Forecast(frames, torch.stack(overlaps).mean(0) if overlaps else none)
 
 
 def loss_of(
@@ -111,11 +124,13 @@ def loss_of(
     return per_pixel.mean() if training.loss_reduction == "mean" else 0.5 * per_pixel.sum()
 
 
-def batch_loss(prediction: Float[Tensor, "B steps C H W"], batch: Batch, training: TrainingConfig) -> Float[Tensor, ""]:
+def batch_loss(forecast: Forecast, batch: Batch, training: TrainingConfig) -> Float[Tensor, ""]:
     """The training loss of a batch; of a part of one, what is to be added to those of the other parts."""
-    loss = loss_of(prediction, batch.frames[:, 1:], training)
+    loss = loss_of(forecast.frames, batch.frames[:, 1:], training)
     if training.loss_reduction == "mean" and len(batch.frames) != training.batch_size:
         loss = loss * (len(batch.frames) / training.batch_size)
+    if training.decouple_beta is not None:
+        loss = loss + training.decouple_beta * forecast.overlap.sum() / training.batch_size  # Eq. 10c
     return loss
 
 

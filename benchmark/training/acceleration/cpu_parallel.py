@@ -154,11 +154,11 @@ def compute_parts(spec: ModelSpec, training: TrainingConfig, shared: SharedMemor
         except EOFError:
             return
         try:
-            prediction = forward(network, shared.batch, training)
-            loss = batch_loss(prediction, shared.batch, training)
+            forecast = forward(network, shared.batch, training)
+            loss = batch_loss(forecast, shared.batch, training)
             gradients = backward(network, loss)
             torch.cat([*(gradient.flatten() for gradient in gradients), loss.detach()[None]], out=shared.found)
-            del prediction, loss, gradients  # until the next part
+            del forecast, loss, gradients  # until the next part
             error = None
         except (RuntimeError, MemoryError) as raised:
             error = RuntimeError(f"{raised}") if isinstance(raised, RuntimeError) else MemoryError(f"{raised}")
