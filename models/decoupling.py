@@ -1,5 +1,8 @@
 """How alike the increments of the two memories are: the decoupling loss of PredRNN-V2 (Wang et al. 2022)."""
 
+from collections.abc import Sequence
+from functools import reduce
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,6 +33,14 @@ def overlap(
         return _mean_cosine(*adapted)
     # Run by run: sums over all runs at once would be in another order than those of a run alone.
     return torch.stack([_mean_cosine(c, m) for c, m in zip(*adapted, strict=True)])
+
+
+def decoupling(overlaps: Sequence[Tensor]) -> Tensor:
+    """The mean of `overlaps` (*R, B) over layers and steps, (*R, B): the decoupling loss of each clip; our Eq. 10c.
+
+    They are added one after the other, as for a run alone whatever stands beside it.
+    """
+    return reduce(torch.add, overlaps) / len(overlaps)
 
 
 def _mean_cosine(c: Float[Tensor, "B D h w"], m: Float[Tensor, "B D h w"]) -> Float[Tensor, " B"]:

@@ -27,6 +27,7 @@ from benchmark.evaluation.lpips_backbone import find_backbone, load_lpips
 from benchmark.evaluation.metric_functions import score
 from benchmark.system.errors import UserError
 from models import foreign_weights as interop
+from models.decoupling import decoupling
 from models.gradient_highway import GradientHighwayUnit
 from models.predictor import Predictor, cell_class, free_running_mask, to_frames, to_patches
 from models.spec import ModelSpec
@@ -198,7 +199,7 @@ def network(arrays: Arrays) -> dict[str, Tensor]:
     overlaps: list[Tensor] | None = [] if spec.adapter else None
     prediction = predictor(clips, torch.cat([coin.new_ones(len(coin), given), coin], dim=1), overlaps=overlaps)
     error = (prediction - clips[:, 1:]).square().mean()
-    loss = error + arrays["config.decouple_beta"].item() * torch.stack(overlaps).mean() if overlaps else error
+    loss = error + arrays["config.decouple_beta"].item() * decoupling(overlaps).mean() if overlaps else error
     ours = {"output.next_frames": to_patches(prediction, patch_size).movedim(2, -1), "output.loss": loss}
     ours["output.mse"] = error
     gradients = _parameter_gradients(loss, predictor, weights)

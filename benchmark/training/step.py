@@ -13,6 +13,7 @@ from benchmark.config.protocol import RunConfig
 from benchmark.config.sections import TrainingConfig
 from benchmark.training import distributed
 from benchmark.training.divergence_guard import DivergenceGuard, GuardedAdam, take_guarded_step
+from models.decoupling import decoupling
 from models.precision import low_precision, tensor_cores
 from models.predictor import Predictor, Truncation, predict
 
@@ -37,8 +38,8 @@ class Forecast(NamedTuple):
 
     frames: Float[Tensor, "*R B steps C H W"]
     """The predictions of frames 2 to T."""
-    overlap: Float[Tensor, "*R B"] | Float[Tensor, "*R 0"]
-    """What the decoupling loss is the mean of, one number a clip; empty = there is no such loss."""
+    decoupling: Float[Tensor, "*R B"] | Float[Tensor, "*R 0"]
+    """The decoupling loss of each clip; empty = there is none."""
 
 
 class StepResult(NamedTuple):
@@ -111,7 +112,7 @@ def forward(network: Predictor, batch: Batch, training: TrainingConfig) -> Forec
     with low_precision(training.precision, batch.frames.device.type):
         frames = network(batch.inputs, batch.feed_mask, cut=cut, overlaps=overlaps)
     none = frames.new_empty(*frames.shape[:-5], 0)
-    return Forecast(frames, torch.stack(overlaps).mean(0) if overlaps else none)
+    return Forecast(frames, decoupling(overlaps) if overlaps else none)
 
 
 def loss_of(
@@ -130,7 +131,7 @@ def batch_loss(forecast: Forecast, batch: Batch, training: TrainingConfig) -> Fl
     if training.loss_reduction == "mean" and len(batch.frames) != training.batch_size:
         loss = loss * (len(batch.frames) / training.batch_size)
     if training.decouple_beta is not None:
-        loss = loss + training.decouple_beta * forecast.overlap.sum() / training.batch_size  # Eq. 10c
+        loss = loss + training.decouple_beta * forecast.decoupling.sum() / training.batch_size  # Eq. 10c
     return loss
 
 

@@ -345,7 +345,6 @@ def test_what_does_not_change_the_weights_keeps_the_identity(make_protocol, sect
         ("model", {"chrono_frames": 5}),
         ("training", {"loss_frames": 1}),
         ("training", {"detach_every": 2}),
-        ("variant", {"id": "predrnn", "training": {"decouple_beta": 0.1}}),
         ("model", {"conv_bias": False}),
         ("variant", {"memory_order": "spatial_to_temporal"}),
         ("variant", {"first_gates_see_c": False}),

@@ -65,10 +65,10 @@ def test_decoupling_loss_agrees_with_the_loops(reduction, reference):
         network.roll_out(weights, details(), clip, fed, **shape, visit=visit)
     pairs = list(zip(*found.values(), strict=True))
     assert len(pairs) == 2 * 2 * 3  # clips, layers, steps
-    decoupling = measures.decoupling(weights["adapter.weight"][..., 0, 0], pairs)
-    assert forecast.overlap.mean().item() == pytest.approx(decoupling, rel=1e-12)
+    expected = measures.decoupling(weights["adapter.weight"][..., 0, 0], pairs)
+    assert forecast.decoupling.mean().item() == pytest.approx(expected, rel=1e-12)
     error = loss_of(forecast.frames, frames[:, 1:], training).item()
-    assert batch_loss(forecast, batch, training).item() == pytest.approx(error + 0.3 * decoupling, rel=1e-12)
+    assert batch_loss(forecast, batch, training).item() == pytest.approx(error + 0.3 * expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
