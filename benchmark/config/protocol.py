@@ -15,6 +15,7 @@ from benchmark.config.protocol_checks import (
     check_decoupling,
     check_interactions,
     check_longer,
+    check_predictions,
     check_rules,
     check_training,
 )
@@ -28,6 +29,7 @@ from benchmark.config.sections import (
     JobConfig,
     LearntConfig,
     ModelConfig,
+    PredictionsEntry,
     PrimaryConfig,
     ProbeConfig,
     Seeds,
@@ -36,9 +38,9 @@ from benchmark.config.sections import (
     TrainingConfig,
     VariantEntry,
     no_repeats,
+    predictions_apart,
 )
 from benchmark.config.variants import BASELINES, OF_ANY_CLIPS, slot_number, unknown_variant
-from benchmark.system import processes
 from benchmark.system.errors import UserError, explain, unknown
 from benchmark.system.strict_yaml import read_yaml
 from models.spec import ModelSpec
@@ -99,6 +101,9 @@ class Protocol(Strict):
     evaluation: EvaluationConfig
     probe: ProbeConfig
     variants: tuple[ShortOrLong, ...] = Field(min_length=1, strict=False)
+    predictions: tuple[PredictionsEntry, ...] = Field(
+        (), strict=False, description="Rows that are not trained here; entries of `variants` with predictions go here."
+    )
     baselines: Annotated[tuple[BaselineName, ...], AfterValidator(no_repeats)] = Field(
         tuple(OF_ANY_CLIPS), strict=False
     )  # pyright: ignore[reportAssignmentType]  # BaselineName lists them
@@ -124,7 +129,7 @@ class Protocol(Strict):
     @model_validator(mode="before")
     @classmethod
     def _tried_at_each(cls, values: Any) -> Any:
-        return tried_at_each(values)
+        return tried_at_each(predictions_apart(values))
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":
@@ -152,6 +157,7 @@ class Protocol(Strict):
         check_rules(self.learnt, self.baselines, self.rates, self.rate_grid, self.variants)
         check_longer(self.evaluation, self.data)
         check_data(self.primary, self.baselines, self.data)
+        check_predictions(self.predictions, [entry.id for entry in self.variants], self.data, self.evaluation)
         check_interactions(self.primary.interactions, self.references(), [entry.id for entry in self.variants])
         return self
 
@@ -163,6 +169,19 @@ class Protocol(Strict):
     def shown_clips(self) -> dict[str, int]:
         """Key -> how many test clips there must be for it."""
         return {"evaluation.film_clips": max(self.evaluation.film_clips), "probe.clips": self.probe.clips}
+
+    def rows_not_trained(self) -> dict[str, str]:
+        """Id -> label of the rows of its tables that are not trained: predictions of other code, then baselines."""
+        given = {entry.id: entry.label or entry.id for entry in self.predictions}
+        return given | {name: BASELINES[name] for name in self.baselines}
+
+    def predictions_of(self, variant: str) -> PredictionsEntry | None:
+        """The entry of predictions called `variant`, if there is one."""
+        return next((entry for entry in self.predictions if entry.id == variant), None)
+
+    def is_trained(self, variant: str) -> bool:
+        """Whether `variant` is the name of neither a baseline nor predictions of other code."""
+        return variant not in BASELINES and self.predictions_of(variant) is None
 
     def seeds_of(self, variant: str) -> tuple[int, ...]:
         """The seeds of `variant`."""
@@ -203,6 +222,10 @@ class Protocol(Strict):
             found.append((reference, variant))
             found += [(variant, name) for name in (base[variant],) if name in base and name != variant]
         return found
+
+    def comparisons_of_scores(self) -> list[tuple[str, str]]:
+        """As `comparisons`, and the predictions of other code with their references."""
+        return self.comparisons() + [(entry.id, entry.reference) for entry in self.predictions if entry.reference]
 
     def run(self, variant: str, seed: int) -> RunConfig:
         """The resolved run of `variant` and `seed`."""
@@ -339,24 +362,3 @@ def checked_protocol(values: dict[str, Any], where: object) -> Protocol:
         return Protocol.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{where}: {explain(error, Protocol)}") from None
-
-
-def check_shareable(runs: Sequence[RunConfig]) -> None:
-    """Refuse what several processes cannot share in equal parts.
-
-    Raises:
-        UserError: several variants, or a batch that leaves a remainder.
-    """
-    if processes.count() == 1:
-        return
-    if len(runs) > 1:
-        raise UserError(
-            f"--variant: {processes.count()} processes share one run, not {len(runs)} side by side; name one variant,"
-            " or start `python -m benchmark` without torchrun"
-        )
-    batch_size = runs[0].training.batch_size
-    if batch_size % processes.count():
-        raise UserError(
-            f"protocol {runs[0].protocol}: training.batch_size: {batch_size} clips cannot be shared equally by"
-            f" {processes.count()} processes; give torchrun a number that divides {batch_size}"
-        )

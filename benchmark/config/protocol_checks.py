@@ -7,12 +7,13 @@ from benchmark.config.metrics import HEADLINE
 from benchmark.config.sections import (
     EvaluationConfig,
     LearntConfig,
+    PredictionsEntry,
     PrimaryConfig,
     ProbeConfig,
     TrainingConfig,
     VariantEntry,
 )
-from benchmark.config.variants import OF_ANY_CLIPS, unknown_variant
+from benchmark.config.variants import BASELINES, OF_ANY_CLIPS, unknown_variant
 from models.spec import DECOUPLED
 
 
@@ -61,6 +62,27 @@ def check_data(primary: PrimaryConfig, baselines: Sequence[str], data: DataConfi
     for name in baselines:
         if name not in (*data.baselines, *OF_ANY_CLIPS):
             raise ValueError(f"baselines: {name} does not go with data.{data.kind}")
+
+
+def check_predictions(
+    predictions: Sequence[PredictionsEntry], ids: Sequence[str], data: DataConfig, evaluation: EvaluationConfig
+) -> None:
+    """Check that predictions of other code have names of their own, references, and clips that they can be of."""
+    names = [entry.id for entry in predictions]
+    for entry in predictions:
+        if names.count(entry.id) > 1 or entry.id in (*ids, *BASELINES):
+            raise ValueError(f"variants: {entry.id}: predictions: another row has this id, give them one of their own")
+        if entry.reference and (entry.reference == entry.id or entry.reference not in (*ids, *names)):
+            allowed = [name for name in (*ids, *names) if name != entry.id]
+            raise ValueError(
+                f"variants: {entry.id}: reference: {unknown_variant(entry.reference, allowed, 'row of this protocol')}"
+            )
+    for key, asked in {"data.gaps": data.gaps, "evaluation.beyond": evaluation.beyond}.items():
+        if predictions and asked:
+            raise ValueError(
+                f"variants: {names[0]}: predictions: does not go with {key}, which asks for further predictions of the"
+                " same model"
+            )
 
 
 def check_interactions(interactions: Mapping[str, str], references: Mapping[str, str], ids: Sequence[str]) -> None:

@@ -280,11 +280,37 @@ class VariantEntry(ModelConfig):
         return Variant(label=self.id, cell=self.cell) if self.cell else VARIANTS[self.base or self.id]
 
 
+class PredictionsEntry(Strict):
+    """A row that is not trained here: frames that other code has predicted for the test clips."""
+
+    id: Identifier
+    predictions: str = Field(
+        min_length=1, max_length=1000, pattern=ONE_LINE, description="File or folder, as the command `clips` asks for."
+    )
+    label: str | None = Field(None, pattern=LABEL, max_length=100, description="Name in tables and figures.")
+    reference: VariantId | None = Field(None, description="Variant it is compared with; null = none.")
+
+
 ShortOrLong = Annotated[
     VariantEntry,
     BeforeValidator(
         lambda entry: {"id": entry} if isinstance(entry, str) else entry,
-        json_schema_input_type=Literal[*VARIANTS] | VariantEntry,
+        json_schema_input_type=Literal[*VARIANTS] | VariantEntry | PredictionsEntry,
     ),
 ]
 """A variant by its id alone, or with what it changes."""
+
+
+def predictions_apart(values: Any) -> Any:
+    """The values of a protocol with those of its `variants` that are predictions moved to `predictions`.
+
+    What is not as it should be stays as it is, for the checks of the protocol to name.
+    """
+    entries = values.get("variants") if isinstance(values, dict) else None
+    if not isinstance(entries, list | tuple):
+        return values
+    given = [entry for entry in entries if isinstance(entry, dict) and "predictions" in entry]
+    if not given:
+        return values
+    kept = [entry for entry in entries if entry not in given]
+    return values | {"variants": kept, "predictions": [*values.get("predictions", ()), *given]}

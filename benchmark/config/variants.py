@@ -105,8 +105,11 @@ BASELINES = OF_ANY_CLIPS | {MEAN_DIGIT: "Mean training digit"}
 BASELINE_ERRORS = "baselines.json"
 """File in the folder of a protocol: baseline -> its MSE on the validation clips."""
 
-BASELINE_SEED = 0
-"""Baselines have no seed; the one folder of each is filed under this number."""
+PREDICTIONS = "predictions.json"
+"""File in the folder of a row that other code predicted: which file, with its SHA-256, of which clips was scored."""
+
+NO_SEED = 0
+"""What is not trained has no seed; the one folder of each such row is filed under this number."""
 
 
 def unknown_variant(value: object, allowed: Iterable[str], kind: str = "variant") -> str:

@@ -10,7 +10,7 @@ import yaml
 
 from benchmark.config.metrics import HEADLINE, columns
 from benchmark.config.protocol import load_protocol, run_path
-from benchmark.config.variants import BASELINE_SEED
+from benchmark.config.variants import NO_SEED
 from benchmark.data.moving_digits.prepare import prepare
 from benchmark.evaluation.memory.table import COLUMNS, memory_rows
 from benchmark.reporting.tracking.store import create_store
@@ -180,8 +180,8 @@ def write_finished(tmp_path):
                 append_json_line(where / "timing.jsonl", timing)
                 append_json_line(where / "metrics.jsonl", {"step": step, "train/loss": 1 / step})
         for name in protocol.baselines:
-            where = run_path(results_dir, protocol.name, name, BASELINE_SEED)
-            write_scores(where, name, BASELINE_SEED, names, protocol)
+            where = run_path(results_dir, protocol.name, name, NO_SEED)
+            write_scores(where, name, NO_SEED, names, protocol)
         plan = [(entry.id, 1000 + place, 50_000) for place, entry in enumerate(protocol.variants)]
         table = pd.DataFrame(plan, columns=["variant", "parameters", "macs"])
         table.to_csv(results_dir / protocol.name / "plan.csv", index=False)
