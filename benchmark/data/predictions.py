@@ -31,7 +31,7 @@ class Predictions:
 
     def of(self, first: int, count: int) -> Float32[Tensor, "clips T 1 H W"]:
         """The frames of `count` clips from number `first` on, counted from 0; uint8 becomes [0, 1]."""
-        frames = torch.from_numpy(np.ascontiguousarray(self.read(range(first, first + count))))
+        frames = torch.from_numpy(np.array(self.read(range(first, first + count))))
         return to_float(frames) if frames.dtype == torch.uint8 else frames.float()
 
 
@@ -99,7 +99,7 @@ def _read_folder(path: Path, shape: tuple[int, int, int, int]) -> Callable[[rang
         return lambda numbers: np.stack([arrays[number].reshape(shape[1], 1, *shape[2:]) for number in numbers])
     if not all(entry.is_dir() for entry in entries):
         raise UserError(f"{path}: a folder of predictions holds one .npy a clip, or one folder of PNG frames a clip")
-    clips = open_clips(path, shape[1])
+    clips = open_clips(path, 1)
     if {*clips.lengths} != {shape[1]} or clips.frame != (1, *shape[2:]):
         channels, height, width = clips.frame
         raise UserError(

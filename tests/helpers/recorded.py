@@ -14,7 +14,7 @@ from benchmark.system.files import read_json
 def write_records(protocol, results_dir):
     for run in protocol.runs():
         write_record(protocol, run.variant, run.seed, results_dir)
-    for name in protocol.baselines:
+    for name in protocol.rows_not_trained():
         write_record(protocol, name, NO_SEED, results_dir)
 
 
