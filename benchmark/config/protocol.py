@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from benchmark.config.data_sections import DataConfig
 from benchmark.config.protocol_checks import (
     check_data,
     check_decoupling,
+    check_forecaster,
     check_interactions,
     check_longer,
     check_predictions,
@@ -43,6 +45,8 @@ from benchmark.config.sections import (
 from benchmark.config.variants import BASELINES, OF_ANY_CLIPS, slot_number, unknown_variant
 from benchmark.system.errors import UserError, explain, unknown
 from benchmark.system.strict_yaml import read_yaml
+from models.forecasters.outside import find_classes_in
+from models.forecasters.spec import ForecasterSpec, Spec, forecaster_spec
 from models.spec import ModelSpec
 
 BaselineName = Literal["last-frame", "context-mean", "black", "mean-digit"]
@@ -58,7 +62,7 @@ class RunConfig(Strict):
     variant: str
     label: str
     seed: int
-    model: ModelSpec
+    model: Spec
     data: DataConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
@@ -237,14 +241,17 @@ class Protocol(Strict):
         entry = entries[variant]
         known = entry.registered
         try:
-            model = self._spec(entry)
+            model = self._forecaster(entry) if entry.model else self._spec(entry)
             training = TrainingConfig.model_validate(self._training_of(entry))
-            check_decoupling(training.decouple_beta, model.cell)
-            model = ModelSpec(**model.to_dict() | {"adapter": training.decouple_beta is not None})
+            if isinstance(model, ModelSpec):
+                check_decoupling(training.decouple_beta, model.cell)
+                model = replace(model, adapter=training.decouple_beta is not None)
             if self.choice:
                 rate = self.choice.rate_of(entry.rate_of or entry.id, None if entry.rate_of else model)
                 training = training.model_copy(update={"learning_rate": rate})
             check_training(training, self.data, self.probe)
+            if isinstance(model, ForecasterSpec):
+                check_forecaster(training)
         except ValueError as error:
             raise ValueError(f"variants: {variant}: {explain(error, TrainingConfig)}") from None
         return RunConfig(
@@ -287,6 +294,11 @@ class Protocol(Strict):
         """The training keys of the protocol, under those of the registry, under those of the entry."""
         own = merge(self.training.model_dump(), entry.training)
         return merge(merge(own, entry.registered.training(own)), entry.training)
+
+    def _forecaster(self, entry: VariantEntry) -> ForecasterSpec:
+        data = self.data
+        sizes = {"context": data.context, "horizon": data.horizon, "frame_size": data.frame_size}
+        return forecaster_spec(entry.model or "", entry.args, **sizes)
 
     def _spec(self, entry: VariantEntry) -> ModelSpec:
         known = entry.registered
@@ -349,6 +361,8 @@ def load_protocol(name_or_file: str) -> Protocol:
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds {type(values).__name__}, not the keys of a protocol")
+    if path.parent != PROTOCOLS:
+        find_classes_in(path.parent)
     return checked_protocol({"name": path.stem} | values, path)
 
 

@@ -18,7 +18,7 @@ from benchmark.evaluation.gradient_probe import (
     measure,
     roll_out,
 )
-from benchmark.training.step import Batch, batch_loss, forward, loss_of
+from benchmark.training.step import Batch, forecast_loss, forward, loss_of
 from models.predictor import Predictor
 from models.spec import ModelSpec
 from tests.reference import cells, measures, network
@@ -68,7 +68,7 @@ def test_decoupling_loss_agrees_with_the_loops(reduction, reference):
     expected = measures.decoupling(weights["adapter.weight"][..., 0, 0], pairs)
     assert forecast.decoupling.mean().item() == pytest.approx(expected, rel=1e-12)
     error = loss_of(forecast.frames, frames[:, 1:], training).item()
-    assert batch_loss(forecast, batch, training).item() == pytest.approx(error + 0.3 * expected, rel=1e-12)
+    assert forecast_loss(forecast, batch, training).item() == pytest.approx(error + 0.3 * expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
