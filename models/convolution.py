@@ -95,6 +95,9 @@ class GateSums(Protocol):
     def mix(self, conv: nn.Conv2d, *sources: Tensor) -> Tensor:  # pyright: ignore[reportReturnType]  # a protocol has no body
         """The 1x1 convolution `conv` of `sources`, joined along their channels."""
 
+    def increment(self, memory: str, added: Tensor) -> Tensor:  # pyright: ignore[reportReturnType]  # a protocol has no body
+        """What a step adds to C or M, as it is; `Watched` shows it."""
+
     def again(self) -> "GateSums":  # pyright: ignore[reportReturnType]  # a protocol has no body
         """The same for a step that is computed twice: what this step alone makes is not kept beyond it."""
 
@@ -115,6 +118,10 @@ class Separate:
         joined = torch.cat(sources, dim=-3)
         return conv(joined) if joined.dim() == 4 else run_by_run(conv, joined)
 
+    def increment(self, memory: str, added: Tensor) -> Tensor:
+        """`added`."""
+        return added
+
     def again(self) -> "Separate":
         """Itself, since it keeps nothing."""
         return self
@@ -124,18 +131,36 @@ SEPARATE = Separate()
 
 
 class Watched:
-    """The gates as `gates` sums them, each also shown to `see` with its name, before its nonlinearity."""
+    """The gates as `gates` sums them, each also shown with its name.
 
-    def __init__(self, gates: GateSums, see: Callable[[str, Tensor], None]) -> None:
-        self._see = see
-        self.read, self.mix, self._sum, self.again = gates.read, gates.mix, gates.sum, gates.again
+    Args:
+        gates: sums them.
+        see: is shown every gate before its nonlinearity.
+        see_increment: is shown what a step adds to C and to M.
+    """
+
+    def __init__(
+        self,
+        gates: GateSums,
+        see: Callable[[str, Tensor], None] | None = None,
+        see_increment: Callable[[str, Tensor], None] | None = None,
+    ) -> None:
+        self._gates, self._see, self._see_increment = gates, see, see_increment
+        self.read, self.mix, self.again = gates.read, gates.mix, gates.again
 
     def sum(self, names: str, *readings: Any) -> list[Tensor]:
         """The named gates."""
-        found = self._sum(names, *readings)
-        for name, gate in zip(names.split(), found, strict=True):
-            self._see(name, gate)
+        found = self._gates.sum(names, *readings)
+        if self._see is not None:
+            for name, gate in zip(names.split(), found, strict=True):
+                self._see(name, gate)
         return found
+
+    def increment(self, memory: str, added: Tensor) -> Tensor:
+        """`added`."""
+        if self._see_increment is not None:
+            self._see_increment(memory, added)
+        return added
 
 
 def initialise(module: nn.Module, spec: ModelSpec) -> None:

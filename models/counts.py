@@ -9,11 +9,11 @@ from models.predictor import Predictor, free_running_mask
 
 
 def count_parameters(spec: Spec) -> int:
-    """Trainable parameters; of our networks every one of them receives gradient (tests prove it)."""
+    """Trainable parameters; of our networks those of predictions, every one of which receives gradient (tests)."""
     if isinstance(spec, ForecasterSpec):
         return sum(parameter.numel() for parameter in build_network(spec, 0).parameters())
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in Predictor(spec).parameters())
+        return sum(parameter.numel() for parameter in Predictor(spec).prediction_weights())
 
 
 def count_macs(spec: Spec, context: int, horizon: int) -> int:

@@ -1,6 +1,7 @@
 """Weights of other code bases under our names, and back: the one place that knows their names and gate orders.
 
-`openstl` is chengtan9907/OpenSTL (ConvLSTM, PredRNN, PredRNN++), `predrnn-pytorch` is thuml/predrnn-pytorch (PredRNN).
+`openstl` is chengtan9907/OpenSTL (ConvLSTM, PredRNN, PredRNN-V2, PredRNN++), `predrnn-pytorch` is
+thuml/predrnn-pytorch (PredRNN, PredRNN-V2).
 """
 
 import re
@@ -12,13 +13,13 @@ import torch
 from torch import Tensor
 
 from models.predictor import Predictor
-from models.spec import DEEPEST, ModelSpec
+from models.spec import DECOUPLED, DEEPEST, ModelSpec
 
 CODE_BASES = {"openstl": ("convlstm", "st_lstm", "causal_lstm"), "predrnn-pytorch": ("st_lstm",)}
 """Code base -> the cells it has."""
 
-ONLY_TRAINED = {"st_lstm": ("adapter.weight",)}
-"""Cell -> weights of a loss, which predictions do without: the decoupling loss of PredRNN-V2."""
+ADAPTER = "adapter.weight"
+"""The weight of PredRNN-V2's decoupling loss, here as there: predictions do without it, further training does not."""
 _RENAMED = (
     (r"^cells\.", "cell_list."),
     (r"^highway\.", "gradient_highway."),
@@ -91,8 +92,6 @@ def import_network(
         ValueError: keys are missing or too many, or shapes do not fit one network.
     """
     cell = recognise(weights)
-    of_training = [name for name in weights if name in ONLY_TRAINED.get(cell, ())]
-    weights = {name: tensor for name, tensor in weights.items() if name not in of_training}
     check_names(weights, network_names(weights))
     if cell not in CODE_BASES[code_base]:
         raise ValueError(f"the keys are those of {cell}; {code_base} has only {', '.join(CODE_BASES[code_base])}")
@@ -110,8 +109,7 @@ def import_network(
         raise ValueError(f"shapes that do not fit one {cell} network: {'; '.join(wrong)}")
     network = Predictor(spec)
     network.load_state_dict(from_reference(weights, network.state_dict()))
-    reasons = {f"as {code_base} never uses them": sorted(dropped), "as only the training uses them": of_training}
-    return network, {reason: names for reason, names in reasons.items() if names}
+    return network, {f"as {code_base} never uses them": sorted(dropped)} if dropped else {}
 
 
 def export_network(network: Predictor, code_base: str) -> dict[str, Tensor]:
@@ -182,6 +180,7 @@ def network_names(names: Iterable[str]) -> set[str]:
         patch_size=1,
         kernel_size=3,
         norm=norm,
+        adapter=_has_adapter(names, cell),
         **_fixed(cell, widths, 3),
     )
     with torch.device("meta"):
@@ -243,6 +242,7 @@ def read_spec(
         patch_size=patch_size,
         kernel_size=kernel_size,
         norm="element" if _has_norm(weights) else "none",
+        adapter=_has_adapter(weights, cell),
         **_fixed(cell, widths, kernel_size),
     )
 
@@ -261,6 +261,10 @@ def _fixed(cell: str, widths: tuple[int, ...], kernel_size: int) -> dict[str, An
 
 def _is_norm(name: str) -> bool:
     return name.endswith((".1.weight", ".1.bias"))
+
+
+def _has_adapter(names: Iterable[str], cell: str) -> bool:
+    return cell in DECOUPLED and ADAPTER in names
 
 
 def _has_norm(names: Iterable[str]) -> bool:

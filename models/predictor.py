@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.convolution import SEPARATE, GateSums, Watched, conv1x1, initialise, zeros
+from models.decoupling import overlap
 from models.fast_path.fused_roll_out import roll_out, why_not_fused
 from models.fast_path.merged_gates import Merged
 from models.forecasters.outside import ForecasterError, is_outside, load_class
@@ -101,6 +102,8 @@ class Predictor(nn.Module):
         self.highway = GradientHighwayUnit(spec, widths[spec.highway_slot - 1]) if spec.highway_slot else None
         self.to_frame = conv1x1(spec, widths[-1], spec.patch_channels)
         initialise(self, spec)
+        # Drawn last: all other weights are those that the seed gives without it.
+        self.adapter = nn.Conv2d(widths[0], widths[0], 1, bias=False) if spec.adapter else None
 
     def forward(
         self,
@@ -109,6 +112,7 @@ class Predictor(nn.Module):
         trace: Trace | None = None,
         cut: Cut | Truncation | None = None,
         gate_trace: Trace | None = None,
+        overlaps: list[Tensor] | None = None,
     ) -> Float[Tensor, "*R B T-1 C H W"]:
         """Roll the network out over a clip; with a run axis R where the weights have one (`models/stack.py`).
 
@@ -119,11 +123,18 @@ class Predictor(nn.Module):
             cut: stops gradient on one of the two paths or at some steps, if given; the predictions stay the same.
             gate_trace: filled with every gate before its nonlinearity, by name and layer, if given; p and s are those
                 of the highway.
+            overlaps: filled with how alike the increments of C and M are (`models/decoupling.py`), (*R, B) at every
+                step of every layer, if given.
 
         Returns:
             The predictions of frames 2 to T, not clipped.
+
+        Raises:
+            ValueError: `overlaps` is given and the spec has no `adapter`.
         """
-        watched = trace is not None or cut is not None or gate_trace is not None
+        if overlaps is not None and self.adapter is None:
+            raise ValueError("overlaps: are of networks whose spec has `adapter: true`, which is false here")
+        watched = any(one is not None for one in (trace, cut, gate_trace, overlaps))
         if not watched and self.why_unfused(frames) is None:
             return to_frames(roll_out(self, to_patches(frames, self.spec.patch_size), feed_mask), self.spec.patch_size)
         inputs = to_patches(frames, self.spec.patch_size).unbind(-4)  # each (*R, B, P, h, w)
@@ -137,10 +148,12 @@ class Predictor(nn.Module):
             mask = feed_mask[..., t, None, None, None]  # (*R, B, 1, 1, 1)
             x = mask * inputs[t] + (1 - mask) * prediction  # Eq. 7
             if self.recompute and t > 0 and trace is gate_trace is None:  # the first step makes the merged weights
-                step = partial(self._again, gates)
-                prediction, states = checkpoint(step, x, states, use_reentrant=False, preserve_rng_state=False)
+                step = partial(self._again, gates, overlaps is not None)
+                prediction, states, found = checkpoint(step, x, states, use_reentrant=False, preserve_rng_state=False)
+                if overlaps is not None:
+                    overlaps += found
             else:
-                prediction, states = self._step(x, states, gates, trace, gate_trace)
+                prediction, states = self._step(x, states, gates, trace, gate_trace, overlaps)
             predictions.append(prediction)
         return to_frames(torch.stack(predictions, dim=-4), self.spec.patch_size)
 
@@ -154,7 +167,13 @@ class Predictor(nn.Module):
             return "the reference path is asked for"
         if frames.requires_grad and torch.is_grad_enabled():
             return "a gradient at the frames is asked for"
+        if self.adapter is not None and torch.is_grad_enabled():
+            return "the decoupling loss reads what each step adds to C and M, which the stages do not give"
         return why_not_fused(self, frames.device.type)
+
+    def prediction_weights(self) -> list[nn.Parameter]:
+        """The weights that predictions depend on: all but the adapter of the decoupling loss."""
+        return [weight for name, weight in self.named_parameters() if not name.startswith("adapter.")]
 
     def predict(self, context: Float[Tensor, "*R B K C H W"], horizon: int) -> Float[Tensor, "*R B horizon C H W"]:
         """Predict `horizon` frames after `context`, fed with the network's own predictions; not clipped.
@@ -176,13 +195,18 @@ class Predictor(nn.Module):
         gates: GateSums,
         trace: Trace | None = None,
         gate_trace: Trace | None = None,
+        overlaps: list[Tensor] | None = None,
     ) -> tuple[Float[Tensor, "*R B P h w"], dict]:
         """The prediction of the next frame, in patches, and all states one step later (our Eq. 8)."""
         states = dict(states)
         m = states["M"]
         for layer, cell in enumerate(self.cells, start=1):
             seen = gates if gate_trace is None else Watched(gates, partial(record_gate, gate_trace, layer))
+            increments: dict[str, Tensor] = {}
+            seen = seen if overlaps is None else Watched(seen, see_increment=increments.__setitem__)
             h, c, m = cell(x, states["H", layer], states["C", layer], m, seen)
+            if overlaps is not None:
+                overlaps.append(overlap(self.adapter, increments["C"], increments["M"], gates))  # pyright: ignore[reportArgumentType]  # `forward` has seen to it
             states["H", layer], states["C", layer] = h, c
             record(trace, layer, H=h, C=c, M=m)
             x = h
@@ -193,9 +217,10 @@ class Predictor(nn.Module):
         states["M"] = m
         return gates.mix(self.to_frame, x), states  # Eq. 9
 
-    def _again(self, gates: GateSums, x: Tensor, states: dict) -> tuple[Tensor, dict]:
-        """A step that `checkpoint` may compute twice."""
-        return self._step(x, states, gates.again())
+    def _again(self, gates: GateSums, decoupled: bool, x: Tensor, states: dict) -> tuple[Tensor, dict, list[Tensor]]:
+        """A step that `checkpoint` may compute twice, and its overlaps where they are asked for."""
+        overlaps: list[Tensor] = []
+        return *self._step(x, states, gates.again(), overlaps=overlaps if decoupled else None), overlaps
 
     def _zero_states(self, x: Float[Tensor, "*R B P h w"]) -> dict:
         """All states at t = 0; M is the top layer's."""

@@ -32,8 +32,13 @@ LARGEST = {
 """More than anyone builds; a file that asks for more is wrong or hostile."""
 LARGEST_BIAS = 1000.0
 
-OF_ONE_CELL = {"causal_lstm": ("memory_order", "first_gates_see_c", "o_sees_h", "g2_sees_m", "w3_kernel")}
+OF_ONE_CELL = {
+    "causal_lstm": ("memory_order", "first_gates_see_c", "o_sees_h", "g2_sees_m", "w3_kernel"),
+    "st_lstm": ("adapter",),
+}
 """Cell -> the fields that no other cell reads."""
+DECOUPLED = tuple(cell for cell, names in OF_ONE_CELL.items() if "adapter" in names)
+"""Cells whose `forward` shows the increments of C and M, of which the decoupling loss is (Eq. 10c)."""
 ONE_WIDTH = ("st_lstm",)
 """Cells that use M elementwise, so that all their layers need one width."""
 
@@ -86,6 +91,8 @@ class GivenSpec:
     """Convolutions carry a bias (the PyTorch ports have none)."""
     init: Literal["default", "uniform(0.001)"] = "default"
     """Initial weights: PyTorch's default, or the authors' uniform in [-0.001, 0.001]."""
+    adapter: bool = False
+    """The network holds the 1x1 convolution of the decoupling loss (Eq. 10c), which predictions do without."""
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -107,6 +114,7 @@ class GivenSpec:
             "w3_kernel": self.kernel_size if code else 1,
             "forget_bias": 1.0 if code and self.chrono_frames is None else 0.0,
             "highway_channels": self.hidden_channels[self.highway_slot - 1] if self.highway_slot else None,
+            "adapter": False,
         }
 
     def _check_types(self) -> None:
@@ -221,8 +229,9 @@ class ModelSpec(GivenSpec):
         return self.highway_channels or 0
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values; `chrono_frames` only where it is given, since older files lack it."""
+        """All fields as plain values; those that older files lack only where they are given."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.chrono_frames is None:
-            del values["chrono_frames"]
+        for name in ("chrono_frames", "adapter"):
+            if not values[name]:
+                del values[name]
         return values | {"hidden_channels": list(self.hidden_channels)}

@@ -64,11 +64,11 @@ class SpatioTemporalLSTMCell(nn.Module):
         i = torch.sigmoid(i)  # Eq. 2a
         f = torch.sigmoid(f + self.forget_bias)  # Eq. 2b
         g = torch.tanh(g)  # Eq. 2c
-        c = f * c + i * g  # Eq. 2d
+        c = f * c + gates.increment("C", i * g)  # Eq. 2d
         i2 = torch.sigmoid(i2)  # Eq. 2e
         f2 = torch.sigmoid(f2 + self.forget_bias)  # Eq. 2f
         g2 = torch.tanh(g2)  # Eq. 2g
-        m = f2 * m + i2 * g2  # Eq. 2h
+        m = f2 * m + gates.increment("M", i2 * g2)  # Eq. 2h
         (o,) = gates.sum("o", X, H, gates.read(self.conv_o, c, m))
         o = torch.sigmoid(o)  # Eq. 2i
         h = o * torch.tanh(gates.mix(self.conv_memories, c, m))  # Eq. 2j

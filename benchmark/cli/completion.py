@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 from benchmark.cli.registry import Command
 from benchmark.config.protocol import PROTOCOLS, Protocol, load_protocol
-from benchmark.config.variants import BASELINE_SEED, BASELINES, VARIANTS
+from benchmark.config.variants import BASELINES, NO_SEED, VARIANTS
 from benchmark.system.errors import UserError
 
 SCORED = ("evaluate", "record")
-"""Commands that take baselines, too."""
+"""Commands that take rows that are not trained, too."""
 
 
 def complete(top: argparse.ArgumentParser, registered: Mapping[str, Command]) -> None:
@@ -45,7 +45,7 @@ def variants(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[
     protocol = _protocol(parsed_args)
     names = [entry.id for entry in protocol.variants] if protocol else list(VARIANTS)
     if parsed_args.command in SCORED:
-        names += protocol.baselines if protocol else BASELINES
+        names += protocol.rows_not_trained() if protocol else BASELINES
     head = prefix.rpartition(",")[0]
     taken = head.split(",")
     return [f"{head},{name}" if head else name for name in names if name not in taken]
@@ -54,8 +54,8 @@ def variants(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[
 def seeds(parsed_args: argparse.Namespace, **_: object) -> list[str]:
     """Seeds that --protocol has for --variant."""
     protocol, variant = _protocol(parsed_args), (parsed_args.variant or "").partition(",")[0]
-    if variant in BASELINES:
-        return [str(BASELINE_SEED)]
+    if variant in BASELINES or (protocol is not None and not protocol.is_trained(variant)):
+        return [str(NO_SEED)]
     if protocol is None or variant not in [entry.id for entry in protocol.variants]:
         return []
     return [str(seed) for seed in protocol.seeds_of(variant)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmark.cli.completion import protocols, seeds, variants
 from benchmark.cli.registry import Option
 from benchmark.config.lpips_backbones import BACKBONES
-from benchmark.config.variants import BASELINE_SEED, BASELINES
+from benchmark.config.variants import BASELINES, NO_SEED
 
 CODE_BASES = ("openstl", "predrnn-pytorch")
 
@@ -56,12 +56,12 @@ PROTOCOL = Option(
     settings={"metavar": "NAME|FILE"},
 )
 VARIANT = Option("--variant", "variant of the protocol", required=True, complete=variants, settings={"metavar": "ID"})
-VARIANT_OR_BASELINE = VARIANT.but(f"variant of the protocol, or a baseline: {', '.join(BASELINES)}")
+VARIANT_OR_BASELINE = VARIANT.but(f"variant or predictions of the protocol, or a baseline: {', '.join(BASELINES)}")
 SEED = Option(
     "--seed", "seed of the run", required=True, complete=seeds, settings={"metavar": "N", "type": one_or_several}
 )
 SEEDS = SEED.but("seed of the run, or several to train as one network: 1,2,3")
-SEED_OR_BASELINE = SEED.but(f"seed of the run; {BASELINE_SEED} for a baseline")
+SEED_OR_BASELINE = SEED.but(f"seed of the run; {NO_SEED} for predictions and baselines")
 RESULTS_DIR = Option(
     "--results-dir", "default: results", settings={"metavar": "DIR", "type": Path, "default": Path("results")}
 )

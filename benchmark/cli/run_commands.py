@@ -8,6 +8,7 @@ from benchmark.cli.options import (
     DATA_DIR,
     DEVICE,
     DOWNLOAD,
+    OUTPUT,
     PROTOCOL,
     RESULTS_DIR,
     REUSE,
@@ -21,7 +22,15 @@ from benchmark.cli.options import (
     switch,
 )
 from benchmark.cli.registry import RUNS, Option, command
-from benchmark.cli.selection import check_variant, device_of, protocol_folder, run_of, runs_of
+from benchmark.cli.selection import (
+    check_row,
+    check_shareable,
+    check_variant,
+    device_of,
+    protocol_folder,
+    run_of,
+    runs_of,
+)
 from benchmark.cli.weight_commands import (
     CLIP_OPTIONS,
     CLIPS,
@@ -31,11 +40,10 @@ from benchmark.cli.weight_commands import (
     print_norms,
     print_scores,
 )
-from benchmark.config.protocol import Protocol, check_shareable
+from benchmark.config.protocol import Protocol
 from benchmark.config.rates import check_chosen
-from benchmark.config.variants import BASELINE_SEED, BASELINES
 from benchmark.system import processes
-from benchmark.system.errors import UserError, unknown
+from benchmark.system.errors import UserError
 from benchmark.system.gpu_lock import reserve_gpu
 from benchmark.system.installation import PROGRAM
 from benchmark.system.memory import lack_of_memory, report_out_of_memory, within_memory
@@ -106,6 +114,18 @@ def data(options: argparse.Namespace) -> None:
     kind, folder = kind_of(options.protocol.data), protocol_folder(options) / "data"
     with within_memory(f"protocol {options.protocol.name}: data", kind.memory_needs()):
         kind.prepare(options.protocol, options.data_dir, folder, options.download)
+
+
+@command(
+    RUNS,
+    options=[PROTOCOL, OUTPUT.but(".npz to write").needed(), RESULTS_DIR, DATA_DIR],
+    examples=["--protocol quick --output test_clips.npz"],
+)
+def clips(options: argparse.Namespace) -> None:
+    """Write the context frames of the test clips for other code to predict, and say what to hand back."""
+    from benchmark.exchange.handed_out import hand_out
+
+    print(hand_out(options.protocol, options.output, options.results_dir, options.data_dir))
 
 
 CLIP_COUNT = number("--clips", "clips of the estimate; default: 2000")
@@ -193,7 +213,7 @@ def train(options: argparse.Namespace) -> None:
     shared=True,
 )
 def evaluate(options: argparse.Namespace) -> None:
-    """Score a run or a baseline on its test clips; a file of weights on those of a protocol or on your own clips."""
+    """Score a run or another row on its test clips; a file of weights on those of a protocol or on your own clips."""
     check_clips("evaluate", options, CLIP_OPTIONS)
     if options.download and options.lpips_backbone is None:
         raise UserError("evaluate: --download fetches the backbone that --lpips-backbone names; name one")
@@ -204,10 +224,7 @@ def evaluate(options: argparse.Namespace) -> None:
         return
     if options.variant is None or options.seed is None:
         raise UserError("evaluate: say which run with --variant and --seed, or which weights with --weights")
-    if options.variant not in BASELINES:
-        run_of(options)
-    elif options.seed != BASELINE_SEED:
-        raise UserError(f"--seed: {unknown('seed', options.seed, [BASELINE_SEED])}: a baseline has none")
+    check_row(options)
     device = device_of(options)
     from benchmark.evaluation.evaluate import evaluate as evaluate_one
 
@@ -246,9 +263,8 @@ def probe(options: argparse.Namespace) -> None:
 
 @command(RUNS, options=[PROTOCOL, VARIANT_OR_BASELINE, SEED_OR_BASELINE, RESULTS_DIR], examples=[QUICK])
 def record(options: argparse.Namespace) -> None:
-    """Put together what is kept of a finished run or baseline, of which tables and figures are made."""
-    if options.variant not in BASELINES:
-        run_of(options)
+    """Put together what is kept of a finished run or another row, of which tables and figures are made."""
+    check_row(options)
     from benchmark.reporting.record import write_record
 
     write_record(options.protocol, options.variant, options.seed, options.results_dir)

@@ -2,13 +2,16 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.config.protocol import Protocol, RunConfig, run_path
 from benchmark.config.sections import IDENTIFIER, LONGEST_ID
-from benchmark.config.variants import unknown_variant
+from benchmark.config.variants import NO_SEED, unknown_variant
+from benchmark.system import processes
 from benchmark.system.devices import resolve_device
 from benchmark.system.errors import UserError, shortened, unknown
+from benchmark.system.installation import PROGRAM
 from benchmark.system.storage import check_writable
 
 
@@ -66,6 +69,14 @@ def seeds_in(options: argparse.Namespace) -> tuple[int, ...]:
     return options.seed
 
 
+def check_row(options: argparse.Namespace) -> None:
+    """Raise UserError where --variant and --seed name neither a run nor a row of the protocol that is not trained."""
+    if options.protocol.is_trained(options.variant):
+        run_of(options)
+    elif options.seed != NO_SEED:
+        raise UserError(f"--seed: {unknown('seed', options.seed, [NO_SEED])}: {options.variant} is not trained")
+
+
 def run_of(options: argparse.Namespace) -> RunConfig:
     """The run that --variant and --seed name."""
     protocol: Protocol = options.protocol
@@ -88,6 +99,27 @@ def runs_of(options: argparse.Namespace) -> list[RunConfig]:
         for variant in variants
         for seed in seeds_in(options)
     ]
+
+
+def check_shareable(runs: Sequence[RunConfig]) -> None:
+    """Refuse what several processes cannot share in equal parts.
+
+    Raises:
+        UserError: several variants, or a batch that leaves a remainder.
+    """
+    if processes.count() == 1:
+        return
+    if len(runs) > 1:
+        raise UserError(
+            f"--variant: {processes.count()} processes share one run, not {len(runs)} side by side; name one variant,"
+            f" or start `{PROGRAM}` without torchrun"
+        )
+    batch_size = runs[0].training.batch_size
+    if batch_size % processes.count():
+        raise UserError(
+            f"protocol {runs[0].protocol}: training.batch_size: {batch_size} clips cannot be shared equally by"
+            f" {processes.count()} processes; give torchrun a number that divides {batch_size}"
+        )
 
 
 def device_of(options: argparse.Namespace) -> str:

@@ -233,7 +233,8 @@ def network_sources(spec: Spec) -> list[str]:
         "models/fast_path/winograd.py",
         *FUSED,
     )
-    return [*shared, *cells, *highway]
+    decoupling = ["models/decoupling.py"] if spec.adapter else []
+    return [*shared, *cells, *highway, *decoupling]
 
 
 def sources(stage: str, spec: Spec | None = None) -> list[str]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,9 +13,11 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_v
 from benchmark.config.data_sections import DataConfig
 from benchmark.config.protocol_checks import (
     check_data,
+    check_decoupling,
     check_forecaster,
     check_interactions,
     check_longer,
+    check_predictions,
     check_rules,
     check_training,
 )
@@ -28,6 +31,7 @@ from benchmark.config.sections import (
     JobConfig,
     LearntConfig,
     ModelConfig,
+    PredictionsEntry,
     PrimaryConfig,
     ProbeConfig,
     Seeds,
@@ -36,11 +40,11 @@ from benchmark.config.sections import (
     TrainingConfig,
     VariantEntry,
     no_repeats,
+    predictions_apart,
 )
 from benchmark.config.variants import BASELINES, OF_ANY_CLIPS, slot_number, unknown_variant
-from benchmark.system import processes
 from benchmark.system.errors import UserError, explain, unknown
-from benchmark.system.installation import PROGRAM, PROJECT
+from benchmark.system.installation import PROJECT
 from benchmark.system.strict_yaml import read_yaml
 from models.forecasters.outside import find_classes_in
 from models.forecasters.spec import ForecasterSpec, Spec, forecaster_spec
@@ -102,6 +106,9 @@ class Protocol(Strict):
     evaluation: EvaluationConfig
     probe: ProbeConfig
     variants: tuple[ShortOrLong, ...] = Field(min_length=1, strict=False)
+    predictions: tuple[PredictionsEntry, ...] = Field(
+        (), strict=False, description="Rows that are not trained here; entries of `variants` with predictions go here."
+    )
     baselines: Annotated[tuple[BaselineName, ...], AfterValidator(no_repeats)] = Field(
         tuple(OF_ANY_CLIPS), strict=False
     )  # pyright: ignore[reportAssignmentType]  # BaselineName lists them
@@ -127,7 +134,7 @@ class Protocol(Strict):
     @model_validator(mode="before")
     @classmethod
     def _tried_at_each(cls, values: Any) -> Any:
-        return tried_at_each(values)
+        return tried_at_each(predictions_apart(values))
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":
@@ -155,6 +162,7 @@ class Protocol(Strict):
         check_rules(self.learnt, self.baselines, self.rates, self.rate_grid, self.variants)
         check_longer(self.evaluation, self.data)
         check_data(self.primary, self.baselines, self.data)
+        check_predictions(self.predictions, [entry.id for entry in self.variants], self.data, self.evaluation)
         check_interactions(self.primary.interactions, self.references(), [entry.id for entry in self.variants])
         return self
 
@@ -166,6 +174,19 @@ class Protocol(Strict):
     def shown_clips(self) -> dict[str, int]:
         """Key -> how many test clips there must be for it."""
         return {"evaluation.film_clips": max(self.evaluation.film_clips), "probe.clips": self.probe.clips}
+
+    def rows_not_trained(self) -> dict[str, str]:
+        """Id -> label of the rows of its tables that are not trained: predictions of other code, then baselines."""
+        given = {entry.id: entry.label or entry.id for entry in self.predictions}
+        return given | {name: BASELINES[name] for name in self.baselines}
+
+    def predictions_of(self, variant: str) -> PredictionsEntry | None:
+        """The entry of predictions called `variant`, if there is one."""
+        return next((entry for entry in self.predictions if entry.id == variant), None)
+
+    def is_trained(self, variant: str) -> bool:
+        """Whether `variant` is the name of neither a baseline nor predictions of other code."""
+        return variant not in BASELINES and self.predictions_of(variant) is None
 
     def seeds_of(self, variant: str) -> tuple[int, ...]:
         """The seeds of `variant`."""
@@ -207,6 +228,10 @@ class Protocol(Strict):
             found += [(variant, name) for name in (base[variant],) if name in base and name != variant]
         return found
 
+    def comparisons_of_scores(self) -> list[tuple[str, str]]:
+        """As `comparisons`, and the predictions of other code with their references."""
+        return self.comparisons() + [(entry.id, entry.reference) for entry in self.predictions if entry.reference]
+
     def run(self, variant: str, seed: int) -> RunConfig:
         """The resolved run of `variant` and `seed`."""
         entries = {entry.id: entry for entry in self.variants}
@@ -218,7 +243,10 @@ class Protocol(Strict):
         known = entry.registered
         try:
             model = self._forecaster(entry) if entry.model else self._spec(entry)
-            training = TrainingConfig.model_validate(merge(self.training.model_dump(), entry.training))
+            training = TrainingConfig.model_validate(self._training_of(entry))
+            if isinstance(model, ModelSpec):
+                check_decoupling(training.decouple_beta, model.cell)
+                model = replace(model, adapter=training.decouple_beta is not None)
             if self.choice:
                 rate = self.choice.rate_of(entry.rate_of or entry.id, None if entry.rate_of else model)
                 training = training.model_copy(update={"learning_rate": rate})
@@ -262,6 +290,11 @@ class Protocol(Strict):
             alike.setdefault(self.seeds_of(entry.id), []).append(entry.id)
         n = self.cohort
         return [ids[first : first + n] for ids in alike.values() for first in range(0, len(ids), n)]
+
+    def _training_of(self, entry: VariantEntry) -> dict[str, Any]:
+        """The training keys of the protocol, under those of the registry, under those of the entry."""
+        own = merge(self.training.model_dump(), entry.training)
+        return merge(merge(own, entry.registered.training(own)), entry.training)
 
     def _forecaster(self, entry: VariantEntry) -> ForecasterSpec:
         data = self.data
@@ -344,24 +377,3 @@ def checked_protocol(values: dict[str, Any], where: object) -> Protocol:
         return Protocol.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{where}: {explain(error, Protocol)}") from None
-
-
-def check_shareable(runs: Sequence[RunConfig]) -> None:
-    """Refuse what several processes cannot share in equal parts.
-
-    Raises:
-        UserError: several variants, or a batch that leaves a remainder.
-    """
-    if processes.count() == 1:
-        return
-    if len(runs) > 1:
-        raise UserError(
-            f"--variant: {processes.count()} processes share one run, not {len(runs)} side by side; name one variant,"
-            f" or start `{PROGRAM}` without torchrun"
-        )
-    batch_size = runs[0].training.batch_size
-    if batch_size % processes.count():
-        raise UserError(
-            f"protocol {runs[0].protocol}: training.batch_size: {batch_size} clips cannot be shared equally by"
-            f" {processes.count()} processes; give torchrun a number that divides {batch_size}"
-        )

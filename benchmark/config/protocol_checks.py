@@ -7,12 +7,14 @@ from benchmark.config.metrics import HEADLINE
 from benchmark.config.sections import (
     EvaluationConfig,
     LearntConfig,
+    PredictionsEntry,
     PrimaryConfig,
     ProbeConfig,
     TrainingConfig,
     VariantEntry,
 )
-from benchmark.config.variants import OF_ANY_CLIPS, unknown_variant
+from benchmark.config.variants import BASELINES, OF_ANY_CLIPS, unknown_variant
+from models.spec import DECOUPLED
 
 
 def check_rules(
@@ -62,6 +64,27 @@ def check_data(primary: PrimaryConfig, baselines: Sequence[str], data: DataConfi
             raise ValueError(f"baselines: {name} does not go with data.{data.kind}")
 
 
+def check_predictions(
+    predictions: Sequence[PredictionsEntry], ids: Sequence[str], data: DataConfig, evaluation: EvaluationConfig
+) -> None:
+    """Check that predictions of other code have names of their own, references, and clips that they can be of."""
+    names = [entry.id for entry in predictions]
+    for entry in predictions:
+        if names.count(entry.id) > 1 or entry.id in (*ids, *BASELINES):
+            raise ValueError(f"variants: {entry.id}: predictions: another row has this id, give them one of their own")
+        if entry.reference and (entry.reference == entry.id or entry.reference not in (*ids, *names)):
+            allowed = [name for name in (*ids, *names) if name != entry.id]
+            raise ValueError(
+                f"variants: {entry.id}: reference: {unknown_variant(entry.reference, allowed, 'row of this protocol')}"
+            )
+    for key, asked in {"data.gaps": data.gaps, "evaluation.beyond": evaluation.beyond}.items():
+        if predictions and asked:
+            raise ValueError(
+                f"variants: {names[0]}: predictions: does not go with {key}, which asks for further predictions of the"
+                " same model"
+            )
+
+
 def check_interactions(interactions: Mapping[str, str], references: Mapping[str, str], ids: Sequence[str]) -> None:
     """Check that both sides of each interaction are differences between variants of the protocol."""
     for variant, other in interactions.items():
@@ -72,6 +95,15 @@ def check_interactions(interactions: Mapping[str, str], references: Mapping[str,
                 raise ValueError(f"primary.interactions: {name} has no reference here; name one as its reference")
         if variant == other:
             raise ValueError(f"primary.interactions: {variant} stands against itself; name another variant")
+
+
+def check_decoupling(beta: float | None, cell: str) -> None:
+    """Check that a network has the increments of which the decoupling loss is."""
+    if beta is not None and cell not in DECOUPLED:
+        raise ValueError(
+            f"training.decouple_beta: {beta} is of what a step adds to C and to M, which {', '.join(DECOUPLED)} alone"
+            f" gives (DECOUPLED in models/spec.py), not {cell}; leave it out"
+        )
 
 
 def check_training(training: TrainingConfig, data: DataConfig, probe: ProbeConfig) -> None:
@@ -91,6 +123,6 @@ def check_training(training: TrainingConfig, data: DataConfig, probe: ProbeConfi
 
 def check_forecaster(training: TrainingConfig) -> None:
     """Check that a model outside the benchmark can be trained so."""
-    for key in ("detach_every", "recompute"):
+    for key in ("detach_every", "recompute", "decouple_beta"):
         if getattr(training, key):
             raise ValueError(f"training.{key}: {getattr(training, key)} is for networks of the benchmark; leave it out")

@@ -19,6 +19,7 @@ MOST_FRAMES = 10**4
 MOST_SEEDS = 1000
 MOST_MEMORY_MB = 10**8
 MOST_MINUTES = 10**6
+MOST_WEIGHT = 1000
 """More than anyone runs: what lies above is a slip of the keys, and would fill memory before it failed."""
 
 
@@ -103,6 +104,13 @@ class TrainingConfig(Strict):
         le=MOST_FRAMES,
         exclude_if=lambda every: every is None,
         description="Time steps after which gradient does not flow further back, from a random first one; null = none.",
+    )
+    decouple_beta: float | None = Field(
+        None,
+        gt=0,
+        le=MOST_WEIGHT,
+        exclude_if=lambda beta: beta is None,
+        description="Weight of PredRNN-V2's decoupling loss, for st_lstm alone; null = none.",
     )
     sampling: SamplingConfig = SamplingConfig()  # pyright: ignore[reportCallIssue]  # pydantic takes defaults from Field
     reversed_second_step: bool = Field(False, description="A second optimiser step on the batch reversed in time.")
@@ -291,11 +299,37 @@ class VariantEntry(ModelConfig):
         return Variant(label=self.id, cell=own) if own else VARIANTS[self.base or self.id]
 
 
+class PredictionsEntry(Strict):
+    """A row that is not trained here: frames that other code has predicted for the test clips."""
+
+    id: Identifier
+    predictions: str = Field(
+        min_length=1, max_length=1000, pattern=ONE_LINE, description="File or folder, as the command `clips` asks for."
+    )
+    label: str | None = Field(None, pattern=LABEL, max_length=100, description="Name in tables and figures.")
+    reference: VariantId | None = Field(None, description="Variant it is compared with; null = none.")
+
+
 ShortOrLong = Annotated[
     VariantEntry,
     BeforeValidator(
         lambda entry: {"id": entry} if isinstance(entry, str) else entry,
-        json_schema_input_type=Literal[*VARIANTS] | VariantEntry,
+        json_schema_input_type=Literal[*VARIANTS] | VariantEntry | PredictionsEntry,
     ),
 ]
 """A variant by its id alone, or with what it changes."""
+
+
+def predictions_apart(values: Any) -> Any:
+    """The values of a protocol with those of its `variants` that are predictions moved to `predictions`.
+
+    What is not as it should be stays as it is, for the checks of the protocol to name.
+    """
+    entries = values.get("variants") if isinstance(values, dict) else None
+    if not isinstance(entries, list | tuple):
+        return values
+    given = [entry for entry in entries if isinstance(entry, dict) and "predictions" in entry]
+    if not given:
+        return values
+    kept = [entry for entry in entries if entry not in given]
+    return values | {"variants": kept, "predictions": [*values.get("predictions", ()), *given]}

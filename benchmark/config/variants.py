@@ -1,6 +1,6 @@
 """The registry of variants: what each row of the ablation is, whatever protocol it stands in."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,8 +44,20 @@ class Variant:
     """Name in `SLOTS`; none = no highway."""
     model: dict[str, Any] = field(default_factory=dict)
     """Further fields of `ModelSpec`."""
+    training: Callable[[dict[str, Any]], dict[str, Any]] = lambda of_protocol: {}
+    """Training keys that it has of itself, from those of the protocol; an entry may set them otherwise."""
     reference: str | None = None
     """The variant it is compared with: the same without a highway, or the cell that this one builds on."""
+
+
+def as_predrnn_v2(of_protocol: dict[str, Any]) -> dict[str, Any]:
+    """The training of PredRNN-V2 on Moving MNIST: decoupling loss, and reverse scheduled sampling up to `stop`.
+
+    Source: mnist script of thuml/predrnn-pytorch, which has 25000, 50000 and 2500 for the three steps.
+    """
+    stop = of_protocol["sampling"]["stop"]
+    reverse = {"kind": "reverse", "reverse_start": max(stop // 2, 1), "reverse_decay": max(stop / 20, 1.0)}
+    return {"decouple_beta": 0.1, "sampling": reverse}
 
 
 VARIANTS = {
@@ -56,6 +68,9 @@ VARIANTS = {
     "convlstm-ghu": Variant(label="ConvLSTM + GHU", cell="convlstm", slot="bottom", reference="convlstm"),
     "predrnn": Variant(label="PredRNN", cell="st_lstm", reference="convlstm"),
     "predrnn-ghu": Variant(label="PredRNN + GHU", cell="st_lstm", slot="bottom", reference="predrnn"),
+    "predrnn-v2": Variant(
+        label="PredRNN-V2", cell="st_lstm", model={"adapter": True}, training=as_predrnn_v2, reference="predrnn"
+    ),
     "causal-lstm": Variant(label="Causal LSTM", cell="causal_lstm", reference="predrnn"),
     "causal-lstm-s2t": Variant(
         label="Causal LSTM, M before C",
@@ -90,8 +105,11 @@ BASELINES = OF_ANY_CLIPS | {MEAN_DIGIT: "Mean training digit"}
 BASELINE_ERRORS = "baselines.json"
 """File in the folder of a protocol: baseline -> its MSE on the validation clips."""
 
-BASELINE_SEED = 0
-"""Baselines have no seed; the one folder of each is filed under this number."""
+PREDICTIONS = "predictions.json"
+"""File in the folder of a row that other code predicted: which file, with its SHA-256, of which clips was scored."""
+
+NO_SEED = 0
+"""What is not trained has no seed; the one folder of each such row is filed under this number."""
 
 
 def unknown_variant(value: object, allowed: Iterable[str], kind: str = "variant") -> str:

@@ -13,10 +13,9 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Validat
 from benchmark.config.code_sources import ROOT, sources
 from benchmark.config.probe_stages import trains
 from benchmark.config.protocol import Protocol, RunConfig
-from benchmark.config.sections import (
-    Strict,
-)
-from benchmark.config.variants import BASELINE_SEED, BASELINES
+from benchmark.config.sections import Strict
+from benchmark.config.variants import BASELINES, NO_SEED
+from benchmark.system.checksums import files_at
 from benchmark.system.console import command_line
 from benchmark.system.errors import UserError, explain, shortened
 from benchmark.system.storage import nearest_existing
@@ -140,19 +139,30 @@ def measure_sources(protocol: Protocol, variant: str) -> list[str]:
     return sorted({name for names in found for name in names})
 
 
-def is_baseline(variant: str, seed: int) -> bool:
-    """Whether these are the names of a baseline, which has no network."""
-    return variant in BASELINES and seed == BASELINE_SEED
+def is_not_trained(protocol: Protocol, variant: str, seed: int) -> bool:
+    """Whether these are the names of a row without a network: a baseline, or predictions of other code."""
+    return not protocol.is_trained(variant) and seed == NO_SEED
 
 
-def baseline_identity(protocol: Protocol) -> list[Any]:
-    """What decides the scores of a baseline, apart from code and files."""
+def identity_not_trained(protocol: Protocol) -> list[Any]:
+    """What decides the scores of a row that is not trained, apart from code and files."""
     return [protocol.data.model_dump(mode="json"), protocol.evaluation.model_dump(mode="json")]
 
 
 def scored_by_run(protocol: Protocol) -> str:
-    """Pattern of the names that are scored and recorded run by run; where nothing is trained, baselines alone."""
-    return r"[a-z0-9]+(-[a-z0-9]+)*" if trains(protocol) else "|".join(BASELINES)
+    """Pattern of the names that are scored and recorded run by run; where nothing is trained, the other rows alone."""
+    others = [*BASELINES, *(entry.id for entry in protocol.predictions)]
+    return r"[a-z0-9]+(-[a-z0-9]+)*" if trains(protocol) else "|".join(others)
+
+
+def predictions_files(protocol: Protocol, variant: str) -> list[str]:
+    """The files of the predictions called `variant`; none for other rows.
+
+    Raises:
+        UserError: there is no such file or folder.
+    """
+    entry = protocol.predictions_of(variant)
+    return [os.fspath(path) for path in files_at(Path(entry.predictions))] if entry else []
 
 
 def seeds_to_make(runs: Iterable[RunConfig]) -> dict[str, list[int]]:
@@ -187,7 +197,8 @@ def probe_files(protocol: Protocol) -> list[str]:
 def rows_of(protocol: Protocol) -> list[Any]:
     """What the tables and figures show and compare, in their order."""
     return [(run.variant, run.seed, run.label) for run in protocol.runs()] + [
-        *protocol.baselines,
+        *protocol.rows_not_trained().items(),
+        *((entry.id, entry.reference) for entry in protocol.predictions),
         protocol.about,
         *protocol.references().items(),
         protocol.primary.model_dump(),

@@ -107,7 +107,9 @@ def cost_report(protocol: Protocol, named: Speed | None = None) -> str:
 def heading(protocol: Protocol) -> str:
     """How many runs there are."""
     runs, variants = len(protocol.runs()), len(protocol.variants)
-    return f"{protocol.name}: {runs} runs ({variants} variants), {len(protocol.baselines)} baselines without training"
+    given = f"{len(protocol.predictions)} predicted by other code, " if protocol.predictions else ""
+    rest = f"{given}{len(protocol.baselines)} baselines without training"
+    return f"{protocol.name}: {runs} runs ({variants} variants), {rest}"
 
 
 def answer(costs: list[VariantCost], jobs: list[Job], device: Device) -> str:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from benchmark.config.protocol import Protocol
-from benchmark.config.variants import BASELINE_ERRORS, BASELINE_SEED
+from benchmark.config.variants import BASELINE_ERRORS
 from benchmark.data.tensors import to_float
-from benchmark.evaluation.forecasts import named_forecast
+from benchmark.evaluation.forecasts import named_baseline
 from benchmark.system.files import write_json
 from benchmark.training.batches import load_batches
 
@@ -25,8 +25,7 @@ def baseline_errors(protocol: Protocol, results_dir: Path) -> dict[str, float]:
     """Baseline -> what a training logs as `validation/mse`: squared error summed over pixels, mean over all frames."""
     run = protocol.runs()[0]
     clips, context, horizon = load_batches(run, results_dir, "cpu").validation, run.data.context, run.data.horizon
-    named = {name: named_forecast(protocol, name, BASELINE_SEED, results_dir, "cpu") for name in protocol.baselines}
-    forecasts = {name: forecast_of(horizon) for name, (_, forecast_of) in named.items()}
+    forecasts = {name: named_baseline(protocol, name, results_dir, "cpu")(horizon) for name in protocol.baselines}
     totals = dict.fromkeys(forecasts, 0.0)
     for first in range(0, len(clips), run.evaluation.batch_size):
         frames = to_float(clips[first : first + run.evaluation.batch_size])

@@ -1,4 +1,4 @@
-"""Scores of a run, or of a baseline, on the fixed test clips."""
+"""Scores of a run, of predictions of other code or of a baseline, on the fixed test clips."""
 
 from pathlib import Path
 
@@ -10,9 +10,12 @@ from torch import Tensor
 
 from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol, run_path
+from benchmark.config.sections import PredictionsEntry
+from benchmark.config.variants import PREDICTIONS
 from benchmark.data.clip_source import Clips, ClipSource, Stream
-from benchmark.data.clips import load_clips
+from benchmark.data.clips import clips_hash, load_clips
 from benchmark.data.kinds import kind_of
+from benchmark.data.predictions import Predictions
 from benchmark.data.tensors import to_float
 from benchmark.evaluation.clip_images import film_animation, film_strip
 from benchmark.evaluation.forecasts import Forecast, named_forecast
@@ -20,18 +23,20 @@ from benchmark.evaluation.lpips_backbone import load_lpips
 from benchmark.evaluation.metric_functions import bring_to, compute, score
 from benchmark.evaluation.recall_scores import FurtherScores, recall_scores
 from benchmark.system import processes
+from benchmark.system.checksums import sha256_of
 from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
-from benchmark.system.files import atomic_buffer, read_json
+from benchmark.system.files import atomic_buffer, read_json, write_json
 from benchmark.system.parquet import write_parquet
 from benchmark.training import distributed
 
 
 def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, data_dir: Path, device: str) -> None:
-    """Score a run or a baseline; writes `frames.parquet`, `examples.npz`, `film.png` and `film.gif` to its folder.
+    """Score a run or another row; writes `frames.parquet`, `examples.npz`, `film.png` and `film.gif` to its folder.
 
-    Where the protocol has `evaluation.beyond`, also `beyond.parquet`: the scores of a longer roll-out. Several
-    processes share the batches, each of which is scored once, and the first of them writes.
+    Of predictions of other code also `predictions.json`: which file of which clips was scored. Where the protocol has
+    `evaluation.beyond`, also `beyond.parquet`: the scores of a longer roll-out. Several processes share the batches,
+    each of which is scored once, and the first of them writes.
 
     Raises:
         UserError: data, backbone or trained weights are missing, damaged or of another configuration.
@@ -54,15 +59,25 @@ def evaluate(protocol: Protocol, variant: str, seed: int, results_dir: Path, dat
         if protocol.evaluation.beyond:
             longer = protocol.data.model_copy(update={"horizon": protocol.evaluation.beyond})
             stream = kind_of(longer).open(data_folder).fixed_stream("test")
-            tables["beyond.parquet"] = score_beyond(forecast_of(longer.horizon), clips, stream, protocol, device)
+            continued = forecast_of(longer.horizon)
+            assert not isinstance(continued, Predictions), "the checks of a protocol refuse them"
+            tables["beyond.parquet"] = score_beyond(continued, clips, stream, protocol, device)
     if not processes.is_first():
         return
+    if entry := protocol.predictions_of(variant):
+        write_json(folder / PREDICTIONS, scored_predictions(entry, clips_hash(clips)))
     for name, table in tables.items():
         write_scores(folder / name, table, variant, seed)
     with atomic_buffer(folder / "examples.npz") as file:
         np.savez_compressed(file, **examples)  # pyright: ignore[reportArgumentType]  # no array has the name of the flag
     film_strip(examples, title, folder / "film.png")
     film_animation(examples, folder / "film.gif")
+
+
+def scored_predictions(entry: PredictionsEntry, test_sha256: str) -> dict[str, str]:
+    """What a record says of the predictions that were scored: name and SHA-256 of the file or folder, and the clips."""
+    path = Path(entry.predictions)
+    return {"file": path.name, "sha256": sha256_of(path), "test_sha256": test_sha256}
 
 
 def write_scores(path: Path, table: pd.DataFrame, variant: str, seed: int) -> None:
@@ -85,7 +100,7 @@ def recorded_lpips(protocol: Protocol, results_dir: Path, data_dir: Path, device
 
 
 def score_gaps(
-    forecast: Forecast,
+    forecast: Forecast | Predictions,
     clips: Clips,
     source: ClipSource,
     protocol: Protocol,
@@ -107,7 +122,7 @@ def score_gaps(
 
 
 def score_clips(
-    forecast: Forecast,
+    forecast: Forecast | Predictions,
     clips: Clips,
     protocol: Protocol,
     lpips: torch.nn.Module | None,
@@ -126,7 +141,11 @@ def score_clips(
     parts = []
     for first in distributed.share(range(0, len(clips), evaluation.batch_size)):
         frames = to_float(clips[first : first + evaluation.batch_size].to(device))
-        prediction, truth = forecast(frames[:, : data.context]), frames[:, data.context :]  # (B, horizon, C, H, W)
+        if isinstance(forecast, Predictions):
+            prediction = forecast.of(first, len(frames)).to(device)
+        else:
+            prediction = forecast(frames[:, : data.context])
+        truth = frames[:, data.context :]  # (B, horizon, C, H, W)
         scores = score(prediction, truth, lpips, conventions=True)
         batch = len(prediction)
         if boxes is not None:

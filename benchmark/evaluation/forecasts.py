@@ -1,4 +1,4 @@
-"""What is scored: the forecast of a run, or of a baseline."""
+"""What is scored: the forecast of a run or a baseline, or the predictions of other code."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,8 +9,11 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from benchmark.config.protocol import Protocol, run_path
+from benchmark.config.sections import PredictionsEntry
 from benchmark.config.variants import BASELINES, MEAN_DIGIT
+from benchmark.data.clips import clips_hash, load_clips
 from benchmark.data.kinds import kind_of
+from benchmark.data.predictions import Predictions, open_predictions
 from benchmark.system.errors import UserError
 from benchmark.training.weight_files import WEIGHTS, load_run_weights
 from models.predictor import predict
@@ -34,22 +37,44 @@ def mean_digit(frame: Float32[Tensor, "1 H W"], horizon: int) -> Forecast:
     return lambda context: frame.expand(len(context), horizon, -1, -1, -1)
 
 
-def named_forecast(
-    protocol: Protocol, variant: str, seed: int, results_dir: Path, device: str
-) -> tuple[str, Callable[[int], Forecast]]:
-    """The name of a run or a baseline, and its forecast of so many frames.
+def predictions(protocol: Protocol, entry: PredictionsEntry, results_dir: Path, horizon: int) -> Predictions:
+    """What other code has predicted for the test clips of `protocol`; raises as `open_predictions`."""
+    folder = results_dir / protocol.name / "data"
+    clips = load_clips(folder, protocol.data, "test")
+    side = protocol.data.frame_size
+    try:
+        return open_predictions(Path(entry.predictions), (len(clips), horizon, side, side), clips_hash(clips))
+    except UserError as error:
+        raise UserError(f"protocol {protocol.name}: variants: {entry.id}: predictions: {error}") from None
+
+
+def named_baseline(protocol: Protocol, name: str, results_dir: Path, device: str) -> Callable[[int], Forecast]:
+    """The forecast of a baseline, of so many frames.
 
     Raises:
-        UserError: the run's weights are missing, damaged or of another configuration, or these clips do not have the
-            baseline.
+        UserError: these clips do not have it.
     """
-    if variant == MEAN_DIGIT:
-        if variant not in protocol.data.baselines:
-            raise UserError(f"protocol {protocol.name}: data.{protocol.data.kind} has no baseline {variant}")
-        frame = kind_of(protocol.data).open(results_dir / protocol.name / "data").mean_target()
-        return BASELINES[variant], partial(mean_digit, frame.to(device))
+    if name != MEAN_DIGIT:
+        return partial(baseline, name)
+    if name not in protocol.data.baselines:
+        raise UserError(f"protocol {protocol.name}: data.{protocol.data.kind} has no baseline {name}")
+    frame = kind_of(protocol.data).open(results_dir / protocol.name / "data").mean_target()
+    return partial(mean_digit, frame.to(device))
+
+
+def named_forecast(
+    protocol: Protocol, variant: str, seed: int, results_dir: Path, device: str
+) -> tuple[str, Callable[[int], Forecast | Predictions]]:
+    """The name of a run or another row, and its forecast of so many frames.
+
+    Raises:
+        UserError: the run's weights are missing, damaged or of another configuration, the predictions are missing or
+            of other clips, or these clips do not have the baseline.
+    """
+    if entry := protocol.predictions_of(variant):
+        return f"{entry.label or variant}, not trained here", partial(predictions, protocol, entry, results_dir)
     if variant in BASELINES:
-        return BASELINES[variant], partial(baseline, variant)
+        return BASELINES[variant], named_baseline(protocol, variant, results_dir, device)
     folder = run_path(results_dir, protocol.name, variant, seed)
     run = protocol.run(variant, seed)
     network = load_run_weights(folder / WEIGHTS, run).to(device)

@@ -97,7 +97,8 @@ def how_to_train(spec: ModelSpec, code_base: str) -> str:
     if spec.cell not in CODE_BASES[code_base]:
         return ""
     slot = "bottom" if spec.cell == "causal_lstm" else None
-    base = next(name for name, one in VARIANTS.items() if (one.cell, one.slot, one.model) == (spec.cell, slot, {}))
+    model = {"adapter": True} if spec.adapter else {}
+    base = next(name for name, one in VARIANTS.items() if (one.cell, one.slot, one.model) == (spec.cell, slot, model))
     changes = changes_to_export(spec)
     changes.pop("highway_slot", None)  # that of the base
     entry = {"id": f"{base}-{code_base}", "base": base} | changes
@@ -245,4 +246,5 @@ def summary(spec: ModelSpec) -> str:
     patches = f"patches of {spec.patch_size}x{spec.patch_size}x{spec.channels}"
     norm = f"norm {spec.norm}" + (f" for frames of {spec.frame_size} pixels" if spec.norm == "element" else "")
     highway = f", highway above layer {spec.highway_slot}" if spec.highway_slot else ""
-    return f"{spec.cell} of {widths} hidden channels{highway}, kernel {spec.kernel_size}, {patches}, {norm}"
+    adapter = ", with the adapter of the decoupling loss" if spec.adapter else ""
+    return f"{spec.cell} of {widths} hidden channels{highway}{adapter}, kernel {spec.kernel_size}, {patches}, {norm}"

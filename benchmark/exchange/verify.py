@@ -27,6 +27,7 @@ from benchmark.evaluation.lpips_backbone import find_backbone, load_lpips
 from benchmark.evaluation.metric_functions import score
 from benchmark.system.errors import UserError
 from models import foreign_weights as interop
+from models.decoupling import decoupling
 from models.gradient_highway import GradientHighwayUnit
 from models.predictor import Predictor, cell_class, free_running_mask, to_frames, to_patches
 from models.spec import ModelSpec
@@ -195,9 +196,12 @@ def network(arrays: Arrays) -> dict[str, Tensor]:
     clips = to_frames(patches, patch_size)  # (B, T, C, H, W)
     coin = torch.from_numpy(arrays["input.coin"]).double()
     given = clips.shape[1] - 1 - coin.shape[1]
-    prediction = predictor(clips, torch.cat([coin.new_ones(len(coin), given), coin], dim=1))
-    loss = (prediction - clips[:, 1:]).square().mean()
+    overlaps: list[Tensor] | None = [] if spec.adapter else None
+    prediction = predictor(clips, torch.cat([coin.new_ones(len(coin), given), coin], dim=1), overlaps=overlaps)
+    error = (prediction - clips[:, 1:]).square().mean()
+    loss = error + arrays["config.decouple_beta"].item() * decoupling(overlaps).mean() if overlaps else error
     ours = {"output.next_frames": to_patches(prediction, patch_size).movedim(2, -1), "output.loss": loss}
+    ours["output.mse"] = error
     gradients = _parameter_gradients(loss, predictor, weights)
     ours |= {f"grad.param.{name}": gradient for name, gradient in gradients.items()}
     if any(name.startswith("probe.") for name in arrays):

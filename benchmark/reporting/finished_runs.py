@@ -1,7 +1,7 @@
 """The finished runs of a protocol, as their records tell of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +13,18 @@ import pandas as pd
 from benchmark.config.code_sources import code_hash
 from benchmark.config.metrics import HEADLINE
 from benchmark.config.protocol import Protocol, RunConfig, run_path
-from benchmark.config.variants import BASELINE_ERRORS, BASELINE_SEED, BASELINES
+from benchmark.config.sections import PredictionsEntry
+from benchmark.config.variants import BASELINE_ERRORS, NO_SEED
 from benchmark.reporting import published_records as reference
 from benchmark.reporting.record import RECORD, RECORDED_STAGES, from_png, kept_of
+from benchmark.system.checksums import sha256_of
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One run, or one baseline: then `config` is None, and what only a training has is empty."""
+    """One run, or a row that is not trained: then `config` is None, and what only a training has is empty."""
 
     variant: str
     label: str
@@ -60,6 +62,8 @@ class FinishedRun:
     lpips_backbone: dict[str, Any] = field(default_factory=dict)
     learnt: bool = True
     """Whether it met the rule of its protocol, `learnt`; true where there is none, and of a baseline."""
+    predictions: dict[str, str] = field(default_factory=dict)
+    """Of predictions of other code: `file`, its `sha256` and `test_sha256` of the clips; else empty."""
     reused: bool = False
     """Its record is the published one, not made here."""
     stale: bool = False
@@ -89,7 +93,7 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class VariantRuns:
-    """All runs of a variant, or a baseline: one row of a table."""
+    """All runs of a variant, or what is not trained: one row of a table."""
 
     variant: str
     label: str
@@ -97,8 +101,13 @@ class VariantRuns:
 
     @property
     def config(self) -> RunConfig | None:
-        """The config of its first run; None for a baseline."""
+        """The config of its first run; None for what is not trained."""
         return self.runs[0].config
+
+    @property
+    def predictions(self) -> dict[str, str]:
+        """Which predictions of other code it is; else empty."""
+        return self.runs[0].predictions
 
     @property
     def n(self) -> int:
@@ -152,7 +161,7 @@ def by_variant(runs: list[FinishedRun]) -> list[VariantRuns]:
 
 
 def read_runs(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> list[FinishedRun]:
-    """All runs of `protocol` in its order, baselines last.
+    """All runs of `protocol` in its order, then the predictions of other code, baselines last.
 
     Args:
         reuse: take a run whose published record is of this config and data from that record.
@@ -163,11 +172,33 @@ def read_runs(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> 
     folder, runs = results_dir / protocol.name, read_trained(protocol, results_dir, reuse=reuse)
     if runs:
         check_alike(runs, kept_of(read_json(folder / "lpips_backbone.json")), folder)
-    for name in protocol.baselines:
-        recorded = read_record(run_path(results_dir, protocol.name, name, BASELINE_SEED) / RECORD)
-        about = {"variant": name, "label": BASELINES[name], "seed": BASELINE_SEED, "config": None}
+    for name, label in protocol.rows_not_trained().items():
+        recorded = read_record(run_path(results_dir, protocol.name, name, NO_SEED) / RECORD)
+        about = {"variant": name, "label": label, "seed": NO_SEED, "config": None}
+        if entry := protocol.predictions_of(name):
+            check_unchanged(entry, recorded["predictions"], folder)
+            about["predictions"] = recorded["predictions"]
         runs.append(FinishedRun(**about | scores_of(recorded)))
     return runs
+
+
+def check_unchanged(entry: PredictionsEntry, scored: Mapping[str, str], folder: Path) -> None:
+    """Refuse scores of other predictions than those that lie there now; where none do, the scores stay.
+
+    Raises:
+        UserError: they have changed since.
+    """
+    path = Path(entry.predictions)
+    if path.exists() and sha256_of(path) != scored["sha256"]:
+        raise UserError(f"{folder}: {entry.id}: {path} has changed since it was scored; run the workflow again")
+
+
+def by_seed(one: VariantRuns, other: VariantRuns, metric: str) -> tuple[dict[int, float], dict[int, float]]:
+    """The scores of both by seed; of predictions of other code, which have no seed, the same at each of the other."""
+    ours, theirs = one.scores(metric), other.scores(metric)
+    if one.predictions and not other.predictions:
+        ours = dict.fromkeys(theirs, ours[NO_SEED])
+    return ours, theirs
 
 
 def read_trained(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> list[FinishedRun]:

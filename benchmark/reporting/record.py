@@ -16,7 +16,7 @@ from benchmark.config.code_sources import code_hash
 from benchmark.config.metrics import HEADLINE, RECALL
 from benchmark.config.probe_stages import stages, trains
 from benchmark.config.protocol import Protocol, run_path
-from benchmark.config.variants import BASELINES
+from benchmark.config.variants import PREDICTIONS
 from benchmark.data.npz import read_npz
 from benchmark.evaluation.mean_scores import ScoreSummary, summarise_scores
 from benchmark.evaluation.memory.table import MEMORY, summarise_memory
@@ -32,7 +32,7 @@ ENDED = ("finished", "diverged")
 """States of a run whose training is over."""
 OF_ALL = ("frames.parquet", "examples.npz")
 OF_RUN = ("status.json", "provenance.json", "model.safetensors", "probe.parquet", "probe.json")
-"""Files of a run folder without which there is no record, of runs and baselines and of runs alone."""
+"""Files of a run folder without which there is no record, of all rows and of runs alone."""
 BEYOND = "beyond.parquet"
 CURVE_POINTS = 200
 """Points of the curves that a record keeps at most."""
@@ -40,7 +40,7 @@ _PLACES = ("variant", "seed", "clip", "frame")
 
 
 def write_record(protocol: Protocol, variant: str, seed: int, results_dir: Path) -> None:
-    """Write the record of a run or a baseline into its folder.
+    """Write the record of a run or another row into its folder.
 
     Raises:
         UserError: it is not finished; names what is missing.
@@ -50,11 +50,12 @@ def write_record(protocol: Protocol, variant: str, seed: int, results_dir: Path)
 
 
 def make_record(protocol: Protocol, variant: str, seed: int, results_dir: Path) -> dict[str, Any]:
-    """What is kept of a run or a baseline, as plain values; see `write_record`."""
+    """What is kept of a run or another row, as plain values; see `write_record`."""
     folder = run_path(results_dir, protocol.name, variant, seed)
     backbone = read_json(results_dir / protocol.name / "lpips_backbone.json")
-    of_run = () if variant in BASELINES else (*OF_RUN, *([MEMORY] if protocol.probe.memory else []))
-    needed = [*OF_ALL, *([BEYOND] if protocol.evaluation.beyond else []), *of_run]
+    given = protocol.predictions_of(variant) is not None
+    of_run = (*OF_RUN, *([MEMORY] if protocol.probe.memory else [])) if protocol.is_trained(variant) else ()
+    needed = [*OF_ALL, *([BEYOND] if protocol.evaluation.beyond else []), *([PREDICTIONS] if given else []), *of_run]
     for name in needed:
         if not (folder / name).exists():
             raise UserError(f"{folder}: not finished ({name} is missing); run the workflow first")
@@ -62,11 +63,11 @@ def make_record(protocol: Protocol, variant: str, seed: int, results_dir: Path) 
     found = about | scores(folder, protocol)
     if trains(protocol):
         found["film"] = shown_clip(folder, protocol)
-    return (
-        found
-        if variant in BASELINES
-        else found | training(folder, protocol, variant, seed) | gradients(folder, protocol) | memory(folder, protocol)
-    )
+    if given:
+        found["predictions"] = read_json(folder / PREDICTIONS)
+    if not protocol.is_trained(variant):
+        return found
+    return found | training(folder, protocol, variant, seed) | gradients(folder, protocol) | memory(folder, protocol)
 
 
 def training(folder: Path, protocol: Protocol, variant: str, seed: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A checksum of a file in the file: what changed since it was written is refused unread. Imports no torch."""
+"""Checksums: of files and folders, and of a file in the file, which is refused if it changed. Imports no torch."""
 
 import hashlib
 import re
@@ -10,6 +10,38 @@ _WORDS = "sha256 of this file with zeros here: "
 BLANK = _WORDS + 64 * "0"
 """What a file holds once, wherever its format has room for text, before `add_checksum` fills in the digits."""
 _SEAL = re.compile(re.escape(_WORDS).encode() + rb"([0-9a-f]{64})")
+
+
+def files_at(path: Path) -> list[Path]:
+    """The file at `path`, or all files in that folder and its folders, hidden ones left out, in the order of names.
+
+    Raises:
+        UserError: there is nothing.
+    """
+    if path.is_file():
+        return [path]
+    found = sorted(one for one in path.rglob("[!.]*") if one.is_file())
+    if not found:
+        raise UserError(f"{path}: {'holds no file' if path.is_dir() else 'no such file or folder'}")
+    return found
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of the file at `path`; of a folder that of the names and SHA-256 of its files.
+
+    Raises:
+        UserError: there is nothing, or it cannot be read.
+    """
+    found = {}
+    for file in files_at(path):
+        try:
+            with file.open("rb") as stream:
+                found[f"{file.relative_to(path)}"] = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    if path.is_file():
+        return found["."]
+    return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in found.items()).encode()).hexdigest()
 
 
 def add_checksum(content: bytes) -> bytes:

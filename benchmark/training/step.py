@@ -13,6 +13,7 @@ from benchmark.config.protocol import RunConfig
 from benchmark.config.sections import TrainingConfig
 from benchmark.training import distributed
 from benchmark.training.divergence_guard import DivergenceGuard, GuardedAdam, take_guarded_step
+from models.decoupling import decoupling
 from models.forecasters.network import Network
 from models.precision import low_precision, tensor_cores
 from models.predictor import Predictor, Truncation, predict
@@ -31,6 +32,15 @@ class Batch(NamedTuple):
     """1 = the network sees the true frame, 0 = its own last prediction."""
     flows: Float[Tensor, "*R B T-1"] | Float[Tensor, "*R 0"] = EVERYWHERE
     """1 = gradient flows back from the step to the one before, 0 = it does not; empty = it does everywhere."""
+
+
+class Forecast(NamedTuple):
+    """What a network makes of a batch in training; of several runs at once with a run axis."""
+
+    frames: Float[Tensor, "*R B steps C H W"]
+    """The predictions of frames 2 to T."""
+    decoupling: Float[Tensor, "*R B"] | Float[Tensor, "*R 0"]
+    """The decoupling loss of each clip; empty = there is none."""
 
 
 class StepResult(NamedTuple):
@@ -97,7 +107,7 @@ def update(
 def loss_on(network: Network, batch: Batch, training: TrainingConfig) -> Float[Tensor, ""]:
     """The training loss of a network on a batch, as `batch_loss` has it; a model may have its own."""
     if isinstance(network, Predictor):
-        return batch_loss(forward(network, batch, training), batch.frames[:, 1:], training)
+        return forecast_loss(forward(network, batch, training), batch, training)
     with low_precision(training.precision, batch.frames.device.type):
         if network.has_own_loss:
             return part_of_mean(network.loss(batch.frames, batch.feed_mask).float(), len(batch.frames), training)
@@ -106,10 +116,14 @@ def loss_on(network: Network, batch: Batch, training: TrainingConfig) -> Float[T
     return batch_loss(prediction, batch.frames[:, context:], training)
 
 
-def forward(network: Predictor, batch: Batch, training: TrainingConfig) -> Float[Tensor, "*R B steps C H W"]:
-    """The predictions of frames 2 to T, convolutions in the precision of the training."""
+def forward(network: Predictor, batch: Batch, training: TrainingConfig) -> Forecast:
+    """The predictions and what the loss needs besides, convolutions in the precision of the training."""
+    overlaps: list[Tensor] | None = None if training.decouple_beta is None else []
+    cut = Truncation(batch.flows) if batch.flows.numel() else None
     with low_precision(training.precision, batch.frames.device.type):
-        return network(batch.inputs, batch.feed_mask, cut=Truncation(batch.flows) if batch.flows.numel() else None)
+        frames = network(batch.inputs, batch.feed_mask, cut=cut, overlaps=overlaps)
+    none = frames.new_empty(*frames.shape[:-5], 0)
+    return Forecast(frames, decoupling(overlaps) if overlaps else none)
 
 
 def loss_of(
@@ -120,6 +134,14 @@ def loss_of(
     error = prediction[..., last, :, :, :].float() - target[..., last, :, :, :]
     per_pixel = error.square() if training.loss == "l2" else error.square() + error.abs()
     return per_pixel.mean() if training.loss_reduction == "mean" else 0.5 * per_pixel.sum()
+
+
+def forecast_loss(forecast: Forecast, batch: Batch, training: TrainingConfig) -> Float[Tensor, ""]:
+    """`batch_loss` of what a network of the benchmark makes of a batch, with the decoupling loss where there is one."""
+    loss = batch_loss(forecast.frames, batch.frames[:, 1:], training)
+    if training.decouple_beta is None:
+        return loss
+    return loss + training.decouple_beta * forecast.decoupling.sum() / training.batch_size  # Eq. 10c
 
 
 def batch_loss(

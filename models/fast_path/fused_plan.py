@@ -61,7 +61,7 @@ class Plan:
         self.head = self._add(form(1, spec.patch_channels, 1, {"h": top}), [Part(network.to_frame, ((0, 0),), ("h",))])
         self.input_readers: list[Reader] = []
         self._wire(layers)
-        parameters: list[Tensor] = list(network.parameters())
+        parameters: list[Tensor] = network.prediction_weights()
         self.device = parameters[0].device
         self.weights = JoinedWeights(self.forms, self._parts, parameters)
 

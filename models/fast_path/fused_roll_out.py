@@ -285,7 +285,7 @@ def roll_out(
         plan = _PLANS[network] = Plan(network)
     kind = patches.device.type
     low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else patches.dtype
-    parameters = list(network.parameters())
+    parameters = network.prediction_weights()
     if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters):
         return RollOut.apply(plan, patches, mask, low, *parameters)
     return Tape(plan, patches, mask, low, keep=False).run(patches, parameters)

@@ -67,6 +67,10 @@ class Merged:
             mixed = linear(self._rounded(joined), self._rounded(conv.weight[..., 0, 0]), conv.bias)
         return mixed.movedim(places, grid)
 
+    def increment(self, memory: str, added: Tensor) -> Tensor:
+        """`added`."""
+        return added
+
     def again(self) -> "Merged":
         """The same weights without the forms of earlier sources."""
         other = copy(self)

@@ -85,7 +85,23 @@ def test_files_of_a_run_are_those_that_its_rules_make():
     assert "beyond.parquet" in workflow.run_files(load_protocol("study-main"))
 
 
-def test_baseline_is_its_name_with_the_seed_of_none():
-    assert workflow.is_baseline("black", 0)
-    assert not workflow.is_baseline("black", 1)
-    assert not workflow.is_baseline("predrnn", 0)
+def test_a_row_that_is_not_trained_is_its_name_with_the_seed_of_none(make_protocol, tmp_path):
+    entry = {"id": "theirs", "predictions": str(tmp_path / "theirs.npy")}
+    protocol = make_protocol(variants=["predrnn", entry])
+    for name in ("black", "theirs"):
+        assert workflow.is_not_trained(protocol, name, 0)
+        assert not workflow.is_not_trained(protocol, name, 1)
+    assert not workflow.is_not_trained(protocol, "predrnn", 0)
+
+
+def test_predictions_are_read_by_the_rule_that_scores_them(make_protocol, tmp_path):
+    entry = {"id": "theirs", "predictions": str(tmp_path / "theirs")}
+    protocol = make_protocol(variants=["predrnn", entry])
+    with pytest.raises(UserError, match=r"theirs: no such file or folder"):
+        workflow.predictions_files(protocol, "theirs")
+    (tmp_path / "theirs").mkdir()
+    for name in ("2.npy", "1.npy", ".hidden"):
+        (tmp_path / "theirs" / name).touch()
+    found = workflow.predictions_files(protocol, "theirs")
+    assert found == [str(tmp_path / "theirs" / name) for name in ("1.npy", "2.npy")]
+    assert workflow.predictions_files(protocol, "black") == []

@@ -245,7 +245,7 @@ def test_keys_of_another_network_are_shown(bring_in, capsys):
     )
 
 
-def test_weights_of_predrnn_v2_come_without_the_adapter_of_its_loss(bring_in, capsys):
+def test_weights_of_predrnn_v2_come_with_the_adapter_of_its_loss(bring_in, capsys):
     with np.load(GOLDEN / "predrnn_network.npz") as arrays:
         names = [name for name in arrays if name.startswith("param.")]
         v1 = {name.removeprefix("param."): torch.from_numpy(arrays[name]).float() for name in names}
@@ -253,7 +253,10 @@ def test_weights_of_predrnn_v2_come_without_the_adapter_of_its_loss(bring_in, ca
     status, path = bring_in(stored, "predrnn-pytorch", "--patch-size", "2")
     assert status == 0
     assert torch.equal(load_weights(path).to_frame.weight, v1["conv_last.weight"])
-    assert "dropped, as only the training uses them: adapter.weight" in capsys.readouterr().out
+    assert torch.equal(load_weights(path).adapter.weight, torch.ones(4, 4, 1, 1))
+    said = capsys.readouterr().out
+    assert "with the adapter of the decoupling loss" in said
+    assert "dropped" not in said
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import yaml
 
 from benchmark.config.metrics import HEADLINE, columns
 from benchmark.config.protocol import load_protocol, run_path
-from benchmark.config.variants import BASELINE_SEED
+from benchmark.config.variants import NO_SEED, PREDICTIONS
 from benchmark.data.moving_digits.prepare import prepare
+from benchmark.evaluation.evaluate import scored_predictions
 from benchmark.evaluation.memory.table import COLUMNS, memory_rows
 from benchmark.reporting.tracking.store import create_store
 from benchmark.system.files import append_json_line, write_json
@@ -179,9 +180,11 @@ def write_finished(tmp_path):
                 timing = {"step": step, "elapsed_s": 1.5, "clips_per_s": 40.0 + run.seed, "peak_memory_mib": 300.0}
                 append_json_line(where / "timing.jsonl", timing)
                 append_json_line(where / "metrics.jsonl", {"step": step, "train/loss": 1 / step})
-        for name in protocol.baselines:
-            where = run_path(results_dir, protocol.name, name, BASELINE_SEED)
-            write_scores(where, name, BASELINE_SEED, names, protocol)
+        for name in protocol.rows_not_trained():
+            where = run_path(results_dir, protocol.name, name, NO_SEED)
+            write_scores(where, name, NO_SEED, names, protocol)
+            if entry := protocol.predictions_of(name):
+                write_json(where / PREDICTIONS, scored_predictions(entry, "c" * 64))
         plan = [(entry.id, 1000 + place, 50_000) for place, entry in enumerate(protocol.variants)]
         table = pd.DataFrame(plan, columns=["variant", "parameters", "macs"])
         table.to_csv(results_dir / protocol.name / "plan.csv", index=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 import benchmark.reporting.figures.write_figures
 import benchmark.reporting.finished_runs
 import benchmark.reporting.tables.write_tables
-from benchmark.config.variants import BASELINE_SEED
+from benchmark.config.variants import NO_SEED
 from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.record import write_record
 from benchmark.system.files import read_json
@@ -14,8 +14,8 @@ from benchmark.system.files import read_json
 def write_records(protocol, results_dir):
     for run in protocol.runs():
         write_record(protocol, run.variant, run.seed, results_dir)
-    for name in protocol.baselines:
-        write_record(protocol, name, BASELINE_SEED, results_dir)
+    for name in protocol.rows_not_trained():
+        write_record(protocol, name, NO_SEED, results_dir)
 
 
 def read_runs(protocol, results_dir):

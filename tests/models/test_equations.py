@@ -27,7 +27,7 @@ def referred(text: str) -> set[str]:
 
 
 def test_tags_run_from_1_to_23_without_gap_or_repetition():
-    letters = {1: "abcdef", 2: "abcdefghij", 3: "abcdefghij", 4: "abcdefgh", 5: "abc", 10: "ab", 14: "ab"}
+    letters = {1: "abcdef", 2: "abcdefghij", 3: "abcdefghij", 4: "abcdefgh", 5: "abc", 10: "abc", 14: "ab"}
     letters |= {16: "abcd", 17: "abc", 23: "abcd"}
     assert [f"{number}{letter}" for number in range(1, 24) for letter in letters.get(number, [""])] == TAGS
 

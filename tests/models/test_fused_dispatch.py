@@ -103,6 +103,18 @@ def test_what_is_asked_of_the_network_is_kept_to(attribute, reason):
     assert rolled(network) == (0, reason)
 
 
+def test_a_network_with_the_decoupling_loss_is_fused_where_it_only_predicts():
+    network, plain = network_of("st_lstm", adapter=True), network_of("st_lstm")
+    with torch.no_grad():
+        assert rolled(network) == rolled(plain)
+        assert rolled(network)[0] > 0
+    launched, reason = rolled(network, overlaps=[])
+    assert (launched, reason) == (
+        0,
+        "the decoupling loss reads what each step adds to C and M, which the stages do not give",
+    )
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -10,6 +10,7 @@ import torch
 from benchmark.evaluation.gradient_probe import gradient_norms, roll_out
 from models.causal_lstm import CausalLSTMCell
 from models.convlstm import ConvLSTMCell
+from models.decoupling import decoupling
 from models.gradient_highway import GradientHighwayUnit
 from models.predictor import Predictor, free_running_mask, to_frames, to_patches
 from models.spec import ModelSpec
@@ -30,6 +31,9 @@ NETWORK_CASES = {
     "predrnn_network_ln": {"cell": "st_lstm", "norm": "element"},
     "predrnnpp_network": {"cell": "causal_lstm", "highway_slot": 1},
 }
+DECOUPLED_CASES = ("predrnn_v2_network", "predrnn_v2_network_reverse")
+"""With scheduled and with reverse scheduled sampling: the mask of the latter begins at the second step."""
+NETWORK_CASES |= {case: {"cell": "st_lstm", "adapter": True} for case in DECOUPLED_CASES}
 
 
 def load(case: str) -> dict[str, torch.Tensor]:
@@ -105,8 +109,9 @@ def test_one_step_of_a_cell(case):
 def network_of(case: str, arrays: dict[str, torch.Tensor]) -> tuple[Predictor, torch.Tensor]:
     """The network with the reference's weights, and its clips."""
     patches = arrays["input.frames"].permute(0, 1, 4, 2, 3)
+    layers = len({name.split(".")[2] for name in arrays if name.startswith("param.cell_list.")})
     spec = ModelSpec(
-        hidden_channels=(4, 4, 4),
+        hidden_channels=(4,) * layers,
         frame_size=2 * patches.shape[-1],
         patch_size=2,
         kernel_size=3,
@@ -119,7 +124,7 @@ def network_of(case: str, arrays: dict[str, torch.Tensor]) -> tuple[Predictor, t
 
 
 @pytest.mark.parametrize("reference", [True, False], ids=["reference", "optimised"])
-@pytest.mark.parametrize("case", NETWORK_CASES)
+@pytest.mark.parametrize("case", [case for case in NETWORK_CASES if case not in DECOUPLED_CASES])
 def test_network_and_its_loss(case, reference):
     arrays = load(case)
     network, frames = network_of(case, arrays)
@@ -133,8 +138,26 @@ def test_network_and_its_loss(case, reference):
     assert_gradients_agree(network, arrays, network.spec.cell)
 
 
+@pytest.mark.parametrize("way", ["reference", "optimised", "recomputed"])
+@pytest.mark.parametrize("case", DECOUPLED_CASES)
+def test_network_and_its_decoupling_loss(case, way):
+    arrays = load(case)
+    network, frames = network_of(case, arrays)
+    network.reference_path, network.recompute = way == "reference", way == "recomputed"
+    true = frames.new_ones(len(frames), frames.shape[1] - 1 - arrays["input.coin"].shape[1])
+    overlaps = []
+    predictions = network(frames, torch.cat([true, arrays["input.coin"]], dim=1), overlaps=overlaps)
+    assert_agree(to_patches(predictions, 2).permute(0, 1, 3, 4, 2), arrays["output.next_frames"], "next_frames")
+    error = (predictions - frames[:, 1:]).square().mean()
+    assert_agree(error, arrays["output.mse"], "mse")
+    loss = error + arrays["config.decouple_beta"] * decoupling(overlaps).mean()
+    assert_agree(loss, arrays["output.loss"], "loss")
+    loss.backward()
+    assert_gradients_agree(network, arrays, "st_lstm")
+
+
 @pytest.mark.parametrize("reference", [True, False], ids=["reference", "optimised"])
-@pytest.mark.parametrize("case", NETWORK_CASES)
+@pytest.mark.parametrize("case", [case for case in NETWORK_CASES if case not in DECOUPLED_CASES])
 def test_probe(case, reference):
     arrays = load(case)
     network, frames = network_of(case, arrays)

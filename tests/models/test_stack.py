@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from models.decoupling import decoupling
 from models.predictor import build, predict
 from models.spec import ModelSpec
 from models.stack import Stack, common_form, whole_vectors
@@ -75,6 +76,31 @@ def test_a_stack_whose_states_leave_numbers_over_is_near_each_network_alone():
 def test_the_other_ways_to_compute_stack_as_well(way):
     spec = ModelSpec(**SMALL | FORMS["causal_lstm-ghu"])
     held_against_alone([build(spec, seed) for seed in range(RUNS)], **{way: True})
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_each_network_of_a_stack_has_the_decoupling_loss_that_it_has_alone(recompute):
+    spec = ModelSpec(**SMALL | FORMS["st_lstm"] | {"adapter": True})
+    networks = [build(spec, seed) for seed in range(RUNS)]
+    for network in networks:
+        network.recompute = recompute
+    joint = Stack(networks).joint
+    frames, mask = clips(spec, torch.Generator().manual_seed(3))
+    of_all: list[torch.Tensor] = []
+    joint(frames, mask, overlaps=of_all)
+    together = decoupling(of_all)  # (R, B)
+    assert together.shape == (RUNS, BATCH)
+    gradients_of_all = gradients(joint, together.sum())
+    for run, network in enumerate(networks):
+        overlaps: list[torch.Tensor] = []
+        network(frames[run], mask[run], overlaps=overlaps)
+        alone = decoupling(overlaps)
+        assert torch.equal(together[run], alone)
+        for (name, _), stacked, own in zip(
+            network.named_parameters(), gradients_of_all, gradients(network, alone.sum()), strict=True
+        ):
+            assert torch.equal(stacked[run], own), name
+        assert gradients(network, alone.sum())[-1].abs().max() > 0  # of the adapter
 
 
 def test_each_network_of_a_stack_may_have_biases_of_its_own():

@@ -18,6 +18,23 @@ def training_loss(prediction, target, loss, reduction):
     return total / target.size if reduction == "mean" else total / 2
 
 
+def decoupling(adapter, increments):
+    """Eq. 10c: the second term without beta.
+
+    Args:
+        adapter: W_a, (D, D).
+        increments: those of C and of M, (D, h, w) each, of every clip, layer and step.
+    """
+    total, count = 0.0, 0
+    for of_c, of_m in increments:
+        u, v = (np.einsum("od,dyx->oyx", adapter, one) for one in (of_c, of_m))
+        for channel in range(len(adapter)):
+            size = math.sqrt((u[channel] ** 2).sum()) * math.sqrt((v[channel] ** 2).sum())
+            total += abs((u[channel] * v[channel]).sum()) / size
+            count += 1
+    return total / count
+
+
 def gradient_norms(run: Callable, frames: np.ndarray, context: int, direction: np.ndarray | None) -> dict:
     """Eq. 11 by one complex step for every single element.
 
@@ -36,7 +53,7 @@ def gradient_norms(run: Callable, frames: np.ndarray, context: int, direction: n
         return ((last - frames[-1]) ** 2).sum() if direction is None else (last * direction).sum()
 
     def note(name, layer, t, value):
-        if name != "S":
+        if name in {*"HCMZ"}:
             states[name, layer, t] = value.shape
         return value
 

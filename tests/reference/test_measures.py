@@ -18,7 +18,7 @@ from benchmark.evaluation.gradient_probe import (
     measure,
     roll_out,
 )
-from benchmark.training.step import loss_of
+from benchmark.training.step import Batch, forecast_loss, forward, loss_of
 from models.predictor import Predictor
 from models.spec import ModelSpec
 from tests.reference import cells, measures, network
@@ -32,6 +32,43 @@ def test_training_loss_agrees_with_the_loops(loss, reduction):
     prediction, target = torch.rand(2, 2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 0.5
     expected = measures.training_loss(prediction.numpy(), target.numpy(), loss, reduction)
     assert loss_of(prediction, target, training).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("reference", [True, False], ids=["reference", "optimised"])
+@pytest.mark.parametrize("reduction", ["mean", "half-sum"])
+def test_decoupling_loss_agrees_with_the_loops(reduction, reference):
+    training = TrainingConfig(
+        steps=1, batch_size=2, learning_rate=1e-3, loss_reduction=reduction, decouple_beta=0.3, loss_frames=1
+    )
+    spec = ModelSpec(
+        cell="st_lstm", hidden_channels=(3, 3), frame_size=4, patch_size=2, kernel_size=3, highway_slot=1, adapter=True
+    )
+    random = torch.Generator().manual_seed(0)
+    predictor = Predictor(spec).double()
+    predictor.reference_path = reference
+    for parameter in predictor.parameters():
+        parameter.data.normal_(0, 0.5, generator=random)
+    frames = torch.rand(2, 4, 1, 4, 4, generator=random, dtype=torch.float64)
+    mask = torch.tensor([[1, 0, 1], [1, 1, 0]], dtype=torch.float64)
+    batch = Batch(frames, frames, mask)
+    forecast = forward(predictor, batch, training)
+
+    weights = {name: parameter.detach().numpy() for name, parameter in predictor.named_parameters()}
+    shape = {"cell": "st_lstm", "widths": (3, 3), "patch_size": 2, "slot": 1, "highway_width": 3}
+    found = {"C increment": [], "M increment": []}
+
+    def visit(name, layer, t, value):
+        found.get(name, []).append(value)
+        return value
+
+    for clip, fed in zip(frames.numpy(), mask.numpy(), strict=True):
+        network.roll_out(weights, details(), clip, fed, **shape, visit=visit)
+    pairs = list(zip(*found.values(), strict=True))
+    assert len(pairs) == 2 * 2 * 3  # clips, layers, steps
+    expected = measures.decoupling(weights["adapter.weight"][..., 0, 0], pairs)
+    assert forecast.decoupling.mean().item() == pytest.approx(expected, rel=1e-12)
+    error = loss_of(forecast.frames, frames[:, 1:], training).item()
+    assert forecast_loss(forecast, batch, training).item() == pytest.approx(error + 0.3 * expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("measure", MEASURES)

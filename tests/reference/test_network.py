@@ -78,7 +78,8 @@ def test_predictions_and_states_agree_with_the_loops(case):
     trace, seen = {}, {}
 
     def visit(name, layer, t, value):
-        seen.setdefault((name, layer, t), []).append(value)
+        if name in {*"HCMZS"}:
+            seen.setdefault((name, layer, t), []).append(value)
         return value
 
     predictions = predictor(frames, torch.from_numpy(FEED_MASK).double(), trace)

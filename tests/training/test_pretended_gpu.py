@@ -48,10 +48,9 @@ def test_low_precision_is_bfloat16_as_in_a_training():
     assert convolved.dtype is torch.bfloat16
 
 
-def forward(network, batch, training):
-    """`engine.forward` without `torch.autocast`, which asks for a driver."""
-    with low_precision() if training.precision == "bf16" else contextlib.nullcontext():
-        return network(batch.inputs, batch.feed_mask)
+def in_precision(precision, device):
+    """In place of `engine.low_precision`, whose `torch.autocast` asks for a driver."""
+    return low_precision() if precision == "bf16" else contextlib.nullcontext()
 
 
 def no_way_back(network, loss):
@@ -68,12 +67,14 @@ def take_steps(spec, reference=False, backward=no_way_back, **keys):
     optimizer = engine.make_optimizer(network, settings)
     frames = torch.rand(2, 4, 1, 16, 16)
     mask = free_running_mask(2, 2, 2, frames)
-    forward(network, engine.Batch(frames, frames, mask), settings)  # the plan of its stages goes to the device once
-    with pytest.MonkeyPatch.context() as patch, NoWaiting():
-        patch.setattr(engine, "forward", forward)
+    batch = engine.Batch(frames, frames, mask)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "low_precision", in_precision)
         patch.setattr(engine, "backward", backward)
-        for _ in range(2):
-            found = engine.train_one_step(network, optimizer, engine.Batch(frames, frames, mask), settings)
+        engine.forward(network, batch, settings)  # the plan of its stages goes to the device once
+        with NoWaiting():
+            for _ in range(2):
+                found = engine.train_one_step(network, optimizer, batch, settings)
     return found
 
 
@@ -94,6 +95,12 @@ def test_a_step_waits_for_nothing(cell, reference, precision):
 def test_no_setting_makes_a_step_wait(keys, norm):
     spec = ModelSpec(cell="causal_lstm", hidden_channels=(8, 8), frame_size=16, highway_slot=1, norm=norm)
     assert devices(take_steps(spec, precision="bf16", **keys)) == {"cuda"}
+
+
+@pytest.mark.parametrize("keys", [{}, {"recompute": True}, {"precision": "bf16"}], ids=str)
+def test_the_decoupling_loss_makes_no_step_wait(keys):
+    spec = ModelSpec(cell="st_lstm", hidden_channels=(8, 8), frame_size=16, adapter=True)
+    assert devices(take_steps(spec, decouple_beta=0.1, **keys)) == {"cuda"}
 
 
 @pytest.mark.parametrize(

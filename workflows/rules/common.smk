@@ -13,7 +13,6 @@ from benchmark.config.code_sources import ROOT
 from benchmark.config.probe_stages import trains
 from benchmark.config.protocol import load_protocol
 from benchmark.config.rates import check_chosen
-from benchmark.config.variants import BASELINE_SEED, BASELINES
 from benchmark.config import workflow as rule_parts
 from benchmark.reporting import published_records
 from benchmark.reporting.landing import landing

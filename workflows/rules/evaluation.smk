@@ -4,7 +4,7 @@
 rule evaluate:
     input:
         run_sources("evaluate"),
-        weights,
+        scored,
         f"{FOLDER}/data/data.json",
         f"{FOLDER}/lpips_backbone.json",
     output:

@@ -1,6 +1,6 @@
 """What the rules read and what decides their results: functions of wildcards, and lists of files."""
 
-from benchmark.config.variants import BASELINE_SEED, BASELINES
+from benchmark.config.variants import NO_SEED
 from benchmark.data.kinds import kind_of
 
 
@@ -13,10 +13,10 @@ def run_of(variant, seed):
 
 
 def run_sources(stage):
-    """Input function: the source files that decide the result of `stage` for a run or a baseline."""
+    """Input function: the source files that decide the result of `stage` for a run or a row that is not trained."""
 
     def files(wildcards):
-        if stage == "evaluate" and rule_parts.is_baseline(wildcards.variant, int(wildcards.seed)):
+        if stage == "evaluate" and rule_parts.is_not_trained(PROTOCOL, wildcards.variant, int(wildcards.seed)):
             return rule_parts.stage_sources(PROTOCOL, stage)
         return rule_parts.stage_sources(PROTOCOL, stage, [run_of(wildcards.variant, wildcards.seed).variant])
 
@@ -24,18 +24,18 @@ def run_sources(stage):
 
 
 def identity(*parts):
-    """What decides the result of a run or a baseline, apart from code and files, as in `RunConfig.identity`."""
+    """What decides the result of a run or another row, apart from code and files, as in `RunConfig.identity`."""
 
     def of(wildcards):
-        if wildcards.variant in BASELINES:
-            return rule_parts.baseline_identity(PROTOCOL)
+        if not PROTOCOL.is_trained(wildcards.variant):
+            return rule_parts.identity_not_trained(PROTOCOL)
         return run_of(wildcards.variant, wildcards.seed).identity(*parts)
 
     return of
 
 
 def in_run(*names):
-    """These files of the run or baseline that the wildcards name."""
+    """These files of the run or other row that the wildcards name."""
     return [f"{RUN}/{name}" for name in names]
 
 
@@ -44,22 +44,28 @@ def made_here(name):
     return [f"{RUN}/{name}".format(variant=run.variant, seed=run.seed) for run, kept in RECORDS if kept is None]
 
 
-def weights(wildcards):
-    """Input function: the weights to score; a baseline has none."""
-    return [] if wildcards.variant in BASELINES else in_run("model.safetensors")
+def scored(wildcards):
+    """Input function: the weights to score, or the predictions that other code has made; a baseline has neither."""
+    if PROTOCOL.is_trained(wildcards.variant):
+        return in_run("model.safetensors")
+    try:
+        return rule_parts.predictions_files(PROTOCOL, wildcards.variant)
+    except UserError as error:
+        sys.exit(f"error: protocol {PROTOCOL.name}: variants: {wildcards.variant}: predictions: {error}")
 
 
 def recorded(wildcards):
-    """Input function: the files that a record is made of; a baseline has no gradients."""
-    of_runs = [] if wildcards.variant in BASELINES else ["model.safetensors", *rule_parts.probe_files(PROTOCOL)]
+    """Input function: the files that a record is made of; a row that is not trained has no gradients."""
+    trained = PROTOCOL.is_trained(wildcards.variant)
+    of_runs = ["model.safetensors", *rule_parts.probe_files(PROTOCOL)] if trained else []
     return in_run(*rule_parts.score_files(PROTOCOL), *of_runs)
 
 
 def records():
-    """The records of all runs and baselines."""
+    """The records of all runs and of the rows that are not trained."""
     published = [os.path.relpath(kept) for _, kept in RECORDS if kept is not None]
-    baselines = [f"{RUN}/record.json".format(variant=name, seed=BASELINE_SEED) for name in PROTOCOL.baselines]
-    return [*made_here("record.json"), *published, *baselines]
+    others = [f"{RUN}/record.json".format(variant=name, seed=NO_SEED) for name in PROTOCOL.rows_not_trained()]
+    return [*made_here("record.json"), *published, *others]
 
 
 def data_files():

@@ -1,6 +1,7 @@
 """Figure of the long-horizon evaluation: error and similarity by predicted frame, to the horizon and past it."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import pandas as pd
@@ -36,7 +37,7 @@ def beyond_horizon(data: FigureData, title: str, paths: Sequence[Path]) -> None:
         legend = handles(setting.looks)
         for axes, (metric, with_baselines, head) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
             curves = pd.DataFrame({(run.variant, run.seed): run.beyond[metric] for run in runs})  # pyright: ignore[reportOptionalSubscript]  # drawn where the protocol has it
-            for run, line in zip(baselines if with_baselines else (), BASELINE_LINES, strict=False):
+            for run, line in zip(baselines if with_baselines else (), cycle(BASELINE_LINES), strict=False):
                 style = {"color": GREY, "linestyle": line, "label": run.label, "zorder": 1.5}
                 handle = axes.plot(curves[run.variant, run.seed], **style)
                 legend += handle if axes is figure.axes[0] else []

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def draw_baselines(panels: Sequence[Axes], baselines: Sequence[FinishedRun]) -> 
     low, high = panels[0].get_ylim()
     margin = 0.5 * (high - low)
     lines, far = [], []
-    for run, line in zip(baselines, BASELINE_LINES, strict=False):
+    for run, line in zip(baselines, cycle(BASELINE_LINES), strict=False):
         value = float(run.scores["mse"])
         if not low - margin <= value <= high + margin:
             far.append(f"{run.label} {value:.1f}")

@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +30,7 @@ from benchmark.reporting.figures.style import (
     page,
     time_axis,
 )
-from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_seed, by_variant
 from benchmark.reporting.statistics import Summary, paired, summarise_seeds
 from benchmark.reporting.statistics import differences as differences_of
 from benchmark.reporting.tables.rendering import MINUS, number
@@ -118,7 +119,7 @@ def differences(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     names = scored(protocol, runs)
     rows = [
         difference_row(groups[one], groups[other], names, setting, [primary.metric] * (primary.pairs.get(one) == other))
-        for one, other in protocol.comparisons()
+        for one, other in protocol.comparisons_of_scores()
     ]
     if not rows:
         empty_figure(title, "No variant of this protocol has a reference.", setting, paths)
@@ -160,7 +161,7 @@ def difference_row(
     one: VariantRuns, other: VariantRuns, names: Sequence[str], setting: Setting, tested: Sequence[str]
 ) -> Row:
     """The row of a pair; the means of metrics that are not `tested` are hollow."""
-    pairs = {name: (one.scores(name), other.scores(name)) for name in names}
+    pairs = {name: by_seed(one, other, name) for name in names}
     values = {name: differences_of(*scores) for name, scores in pairs.items()}
     found = {name: paired(*scores) for name, scores in pairs.items()}
     lost, left = one.lost_pairs(other), found[names[0]].n
@@ -293,7 +294,7 @@ def mse_per_frame(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     with page(paths, height=2.6) as figure:
         every, alone = figure.subplots(1, 2)
         legend = handles(setting.looks)
-        for run, line in zip((run for run in runs if not run.config), BASELINE_LINES, strict=False):
+        for run, line in zip((run for run in runs if not run.config), cycle(BASELINE_LINES), strict=False):
             legend += every.plot(curves[run.variant, run.seed], color=GREY, linestyle=line, label=run.label)
         for number, (variant, look) in enumerate(setting.looks.items()):
             for axes in (every, alone):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 from benchmark.config.metrics import METRICS
 from benchmark.config.protocol import Protocol
 from benchmark.config.sections import PrimaryConfig
-from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_variant
+from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_seed, by_variant
 from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import (
     LEVEL,
@@ -31,6 +31,7 @@ from benchmark.reporting.tables.notes import (
     diverged_notes,
     gap_notes,
     learnt_notes,
+    predictions_notes,
     seed_note,
 )
 from benchmark.reporting.tables.rendering import MINUS, MISSING, Table, interval, number
@@ -48,14 +49,14 @@ def comparison_table(results: ProtocolResults, title: str) -> Table:
     names = measured_columns(results)
     groups = {group.variant: group for group in by_variant(runs)}
     primary, metric = protocol.primary, protocol.primary.metric
-    pairs = [(groups[variant], groups[reference]) for variant, reference in protocol.comparisons()]
+    pairs = [(groups[variant], groups[reference]) for variant, reference in protocol.comparisons_of_scores()]
     tests = primary_tests(protocol, groups)
     values, cells = [], []
     for one, other in pairs:
         test = tests.get((one.variant, other.variant))
-        found = {name: paired(one.scores(name), other.scores(name)) for name in names}
+        found = {name: paired(*by_seed(one, other, name)) for name in names}
         cell = {"Variant": one.label, "Reference": other.label, "Test": "primary" if test else "exploratory"}
-        cell["Pairs"] = pairs_cell(one, other, paired(one.scores(metric), other.scores(metric)).n, kept=True)
+        cell["Pairs"] = pairs_cell(one, other, paired(*by_seed(one, other, metric)).n, kept=True)
         for name in names:
             values.append(comparison_row(one, other, name, found[name], test if name == metric else None, primary))
             mean, low, high = (getattr(found[name], key) for key in ("mean", "low", "high"))
@@ -209,6 +210,15 @@ def comparison_notes(protocol: Protocol, names: list[str], runs: list[FinishedRu
         tests,
         *equivalence_notes(primary),
         "Exploratory: effect and interval, no test.",
+        *predictions_notes(runs),
+        *(
+            [
+                "Predictions have no seed and stand against every seed of their reference: the interval is of its seeds"
+                " alone."
+            ]
+            if any(run.predictions for run in runs)
+            else []
+        ),
         "The CSV has p and floor for every metric, and clips_low, clips_high: a bootstrap interval over test clips,"
         " given these seeds, that says nothing about other seeds.",
         seed_note(protocol),
@@ -258,6 +268,8 @@ def pairs_cell(one: VariantRuns, other: VariantRuns, n: int, *, kept: bool) -> s
 
 def per_clip(one: VariantRuns, other: VariantRuns, metric: str) -> np.ndarray:
     """Paired difference of every clip, mean over its frames and over the seeds that both have."""
+    if one.predictions and not other.predictions:  # the same at every seed of the other
+        one = VariantRuns(one.variant, one.label, [replace(one.runs[0], seed=run.seed) for run in other.kept])
     means = [pd.concat({run.seed: run.per_clip[metric] for run in group.kept}) for group in (one, other) if group.kept]
     if len(means) < 2:
         return np.empty(0)

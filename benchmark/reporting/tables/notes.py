@@ -8,6 +8,8 @@ from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import SMALLEST_N
 from benchmark.reporting.tables.rendering import number
 
+NOT_TRAINED = "not trained here"
+
 
 def data_note(protocol: Protocol, runs: list[FinishedRun]) -> str:
     """What was predicted, and which clips."""
@@ -39,6 +41,16 @@ def seed_note(protocol: Protocol) -> str:
         return f"{n}: n too small; no interval, nothing is ranked."
     few = f"; below {SMALLEST_N} seeds no interval and no rank" if counts[-1] < SMALLEST_N else ""
     return f"{n}; mean with 95 % t interval over seeds{few}."
+
+
+def predictions_notes(runs: list[FinishedRun]) -> list[str]:
+    """One note a row that other code predicted; empty where there is none."""
+    given = [run for run in runs if run.predictions]
+    return [
+        f"{run.label}: {NOT_TRAINED}; frames that other code predicted for these test clips, from"
+        f" {run.predictions['file']} (SHA-256 {run.predictions['sha256'][:12]}). How it was trained is not known."
+        for run in given
+    ]
 
 
 def reuse_notes(runs: list[FinishedRun]) -> list[str]:

@@ -11,12 +11,14 @@ from benchmark.reporting.finished_runs import VariantRuns, by_variant
 from benchmark.reporting.protocol_results import ProtocolResults
 from benchmark.reporting.statistics import LEVEL, SMALLEST_N, Summary, best, summarise_seeds
 from benchmark.reporting.tables.notes import (
+    NOT_TRAINED,
     data_note,
     definition_note,
     diverged_notes,
     gap_notes,
     infinite_notes,
     learnt_notes,
+    predictions_notes,
     reuse_notes,
     seed_note,
     skipped_notes,
@@ -36,7 +38,7 @@ def main_table(results: ProtocolResults, title: str) -> Table:
         row: dict[str, Any] = {"variant": group.variant, "label": group.label, "n": group.n}
         row |= learnt_column(protocol, group) | compute_columns(group, results.costs)
         cell = {"Model": group.label, "n": seeds_cell(group)} | learnt_cell(protocol, group)
-        cell["Parameters"] = thousands(row["parameters"])
+        cell["Parameters"] = MISSING if group.predictions else thousands(row["parameters"])
         for name in names:
             found = summarise_seeds(list(group.scores(name).values()))
             row |= {f"{name}_{key}": getattr(found, key) for key in ("mean", "sd", "low", "high")}
@@ -51,11 +53,13 @@ def main_table(results: ProtocolResults, title: str) -> Table:
             f" and the best baseline, Holm over the pairs of a column, level {LEVEL}); variants below {SMALLEST_N}"
             " seeds take no part."
         )
+    notes += predictions_notes(runs)
     notes += [*diverged_notes(runs), *learnt_notes(results), *skipped_notes(runs), *undefined_notes(runs)]
     notes += [definition_note(name) for name in names]
     if not measured:
         notes.append(f"LPIPS was {lpips['status']} ({lpips['net']}); {lpips['how']}.")
-    return Table(title, pd.DataFrame(values), pd.DataFrame(cells), [*notes, *infinite_notes(runs)])
+    table = pd.DataFrame(values).astype(dict.fromkeys(("parameters", "macs", "clips_seen"), "Int64"))
+    return Table(title, table, pd.DataFrame(cells), [*notes, *infinite_notes(runs)])
 
 
 def per_frame_table(results: ProtocolResults, title: str) -> Table:
@@ -80,6 +84,7 @@ def per_frame_table(results: ProtocolResults, title: str) -> Table:
         seed_note(protocol),
         data_note(protocol, runs),
         *gap_notes(protocol),
+        *predictions_notes(runs),
         *diverged_notes(runs),
         *undefined_notes(runs),
     ]
@@ -109,6 +114,7 @@ def conventions_table(results: ProtocolResults, title: str) -> Table:
         seed_note(protocol),
         data_note(protocol, runs),
         *gap_notes(protocol),
+        *predictions_notes(runs),
         *diverged_notes(runs),
         *undefined_notes(runs),
         *infinite_notes(runs),
@@ -130,9 +136,9 @@ def best_of(groups: list[VariantRuns], metric: str) -> set[str]:
 
 
 def seeds_cell(group: VariantRuns) -> str:
-    """n, and which of them diverged; a baseline has none."""
+    """n, and which of them diverged; a baseline has none, nor have predictions of other code."""
     if not group.config:
-        return ""
+        return NOT_TRAINED if group.predictions else ""
     return f"{group.n} ({group.diverged})" if group.diverged else str(group.n)
 
 
@@ -161,8 +167,10 @@ def mean_cell(group: VariantRuns, mean: float, decimals: int) -> str:
     return number(mean, decimals) if math.isfinite(mean) else "not finite"
 
 
-def compute_columns(group: VariantRuns, costs: pd.DataFrame) -> dict[str, int]:
-    """Parameters, MACs per clip and clips seen in training; 0 for a baseline."""
+def compute_columns(group: VariantRuns, costs: pd.DataFrame) -> dict[str, Any]:
+    """Parameters, MACs per clip and clips seen in training; 0 for a baseline, not known of predictions."""
+    if group.predictions:
+        return dict.fromkeys(("parameters", "macs", "clips_seen"), pd.NA)
     if group.config is None:
         return {"parameters": 0, "macs": 0, "clips_seen": 0}
     training, cost = group.config.training, costs.loc[group.variant]

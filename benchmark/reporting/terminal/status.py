@@ -11,9 +11,13 @@ from typing import NamedTuple
 
 from benchmark.config.code_sources import code_hash
 from benchmark.config.probe_stages import trains
-from benchmark.config.protocol import Protocol, RunConfig
+from benchmark.config.protocol import Protocol, RunConfig, run_path
+from benchmark.config.sections import PredictionsEntry
+from benchmark.config.variants import NO_SEED
 from benchmark.reporting import published_records as reference
 from benchmark.reporting.record import RECORD
+from benchmark.reporting.tables.notes import NOT_TRAINED
+from benchmark.system.checksums import sha256_of
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json
 from benchmark.system.locks import is_held
@@ -80,6 +84,18 @@ def standing(run: RunConfig, results_dir: Path) -> Standing:
     )
 
 
+def standing_of_predictions(protocol: Protocol, entry: PredictionsEntry, results_dir: Path) -> Standing:
+    """How the row of predictions that other code has made stands in `results_dir`."""
+    path, record = Path(entry.predictions), run_path(results_dir, protocol.name, entry.id, NO_SEED) / RECORD
+    try:
+        if not record.exists():
+            return Standing("missing", "" if path.exists() else f"{path} is not there")
+        changed = path.exists() and sha256_of(path) != read_json(record)["predictions"]["sha256"]
+    except (UserError, OSError, KeyError):
+        return Standing("unreadable")
+    return Standing("stale", f"{path} has changed") if changed else Standing("done")
+
+
 def latest(path: Path) -> tuple[int, float]:
     """Step and clips/s of the last whole line of `timing.jsonl`; zeros if there is none yet."""
     for line in reversed(path.read_text(errors="replace").splitlines() if path.exists() else []):
@@ -95,14 +111,17 @@ def overview(protocol: Protocol, results_dir: Path) -> tuple[str, bool]:
     """The grid with its legend in plain text, and whether nothing is left to do."""
     found = {(run.variant, run.seed): standing(run, results_dir) for run in protocol.runs()}
     variants, seeds = list(dict.fromkeys(name for name, _ in found)), sorted({seed for _, seed in found})
-    width = max(map(len, ["variant", *variants]))
+    width = max(map(len, ["variant", *variants, *(entry.id for entry in protocol.predictions)]))
     lines = [f"{'variant':{width}}  seeds {seeds[0]} to {seeds[-1]}"] if seeds else []
     for variant in variants:
         signs = "".join(SIGNS[found[variant, seed].state] if (variant, seed) in found else " " for seed in seeds)
         told = {seed: how for (name, seed), how in found.items() if name == variant and how.about}
         jobs = [of for group, of in protocol.groups() if variant in group]
         lines.append(f"{variant:{width}}  {signs}  {notes(jobs, told)}".rstrip())
-    counts = Counter(one.state for one in found.values())
+    others = {entry.id: standing_of_predictions(protocol, entry, results_dir) for entry in protocol.predictions}
+    for name, how in others.items():
+        lines.append(f"{name:{width}}  {SIGNS[how.state]}  {', '.join(filter(None, [NOT_TRAINED, how.about]))}")
+    counts = Counter(one.state for one in [*found.values(), *others.values()])
     legend = [
         f"{SIGNS[state]} {counts[state]} {state}{f': {MEANINGS[state]}' if state in MEANINGS else ''}"
         for state in SIGNS

@@ -10,7 +10,7 @@ from benchmark.config.sections import TrainingConfig
 from benchmark.training import step as training_step
 from benchmark.training.acceleration.captured_step import CapturedStep, Step
 from benchmark.training.divergence_guard import GuardedAdam
-from benchmark.training.step import Batch, StepResult, backward, batch_loss, forward
+from benchmark.training.step import Batch, Forecast, StepResult, backward, forecast_loss, forward
 from models.forecasters.network import Network
 from models.forecasters.spec import ForecasterSpec, Spec
 from models.precision import tensor_cores
@@ -84,12 +84,10 @@ class StackedStep:
         self.stack.read_weights()
         own = [Batch(*parts) for parts in zip(*batch, strict=True)]
         with tensor_cores(self.training.precision, batch.frames.device.type):
-            prediction = forward(joint, batch, self.training).unbind(0)
-            losses = [
-                batch_loss(one, part.frames[:, 1:], self.training) for one, part in zip(prediction, own, strict=True)
-            ]
+            forecasts = [Forecast(*parts) for parts in zip(*forward(joint, batch, self.training), strict=True)]
+            losses = [forecast_loss(one, part, self.training) for one, part in zip(forecasts, own, strict=True)]
             gradients = backward(joint, torch.stack(losses).sum())
-        del prediction  # and with it the graph, before other memory is taken
+        del forecasts  # and with it the graph, before other memory is taken
         found = []
         for run, (network, optimizer, training) in enumerate(self.members):
             of_run = [gradient[run] + 0 for gradient in gradients]  # its own memory, as that of a run alone

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from benchmark.config.protocol import PROTOCOLS, load_protocol, run_path
-from benchmark.config.variants import BASELINE_SEED
+from benchmark.config.variants import NO_SEED
 from benchmark.evaluation.clip_images import film_animation, film_strip
 from benchmark.reporting.figures import style as drawing
 from benchmark.reporting.figures.gradient_norms import probe_figure
@@ -83,7 +83,7 @@ def write_results(results_dir, protocol, diverged=()) -> None:
         write_json(folder / "provenance.json", {"data_hash": "d"})
         (folder / "model.safetensors").write_bytes(b"weights")
     for name in protocol.baselines:
-        write_scores(run_path(results_dir, protocol.name, name, BASELINE_SEED), name, BASELINE_SEED, 100.0)
+        write_scores(run_path(results_dir, protocol.name, name, NO_SEED), name, NO_SEED, 100.0)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from scipy import stats
 
 from benchmark.config.metrics import HEADLINE
 from benchmark.config.protocol import run_path
-from benchmark.config.variants import BASELINE_SEED, BASELINES
+from benchmark.config.variants import BASELINES, NO_SEED
 from benchmark.cost.plan import plan
 from benchmark.evaluation import lpips_backbone as backbone
 from benchmark.evaluation.evaluate import evaluate
@@ -71,7 +71,7 @@ def long_runs(make_protocol):
             state = "diverged" if (run.variant, run.seed) in diverged else "finished"
             runs.append(long_run(run.variant, run.label, run.seed, run, mse, state))
         for name in protocol.baselines:
-            runs.append(long_run(name, BASELINES[name], BASELINE_SEED, None, np.full(BEYOND, LEVELS[name])))
+            runs.append(long_run(name, BASELINES[name], NO_SEED, None, np.full(BEYOND, LEVELS[name])))
         return protocol, runs
 
     return make
@@ -175,14 +175,14 @@ def test_from_weights_to_csv_the_longer_roll_out_is_that_of_the_test_clips(make_
     backbone.prepare("squeeze", None, results / "tiny" / "lpips_backbone.json", False)
     train(run, results, "cpu")
     probe(run, results, "cpu")
-    for variant, seed in ((run.variant, run.seed), ("black", BASELINE_SEED)):
+    for variant, seed in ((run.variant, run.seed), ("black", NO_SEED)):
         evaluate(protocol, variant, seed, results, tmp_path, "cpu")
     write_tables(protocol, results)
     picture = tmp_path / "beyond_horizon.png"
     draw_figure("beyond_horizon", figure_data(protocol, read_runs(protocol, results)), [picture])
     assert picture.exists()
     table = pd.read_csv(results / "tiny" / "tables" / "beyond.csv").set_index(["variant", "frame"])
-    for variant, seed in ((run.variant, run.seed), ("black", BASELINE_SEED)):
+    for variant, seed in ((run.variant, run.seed), ("black", NO_SEED)):
         scored = pd.read_parquet(run_path(results, "tiny", variant, seed) / "beyond.parquet")
         for name in HEADLINE:
             means = scored.groupby("frame")[name].mean()
