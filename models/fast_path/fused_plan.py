@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from models.convolution import GateConv
-from models.fast_path.affine import Affine
-from models.fast_path.joined_weights import Form, JoinedWeights, Part, form, padded, parts_of
+from models.fast_path.joined_weights import Affine, Form, JoinedWeights, Part, form, padded, parts_of
 from models.fast_path.stage_plans import PLANS, SIGMOID_OUTPUT, Stage, stages_of_highway
 
 
@@ -99,7 +98,7 @@ class Plan:
         self.buffers: dict[int, Form] = {}
         self.units = [self._bind_unit(stages, number) for number, stages in enumerate(units)]
         self.products = [product for bound in self.stages for product in bound.products]
-        self._of_product = {product.number: bound.unit for bound in self.stages for product in bound.products}
+        self.unit_of = {product.number: bound.unit for bound in self.stages for product in bound.products}
         self.sigmoid_output = spec.cell in SIGMOID_OUTPUT
         top = self.stages[-1].width
         self.head = self._add(form(1, spec.patch_channels, 1, {"h": top}), [Part(network.to_frame, ((0, 0),), ("h",))])
@@ -151,7 +150,7 @@ class Plan:
     def places_back(self, product: Product) -> list[int]:
         """First column of each gate of a convolution among the gates of its cell."""
         columns = {}
-        for bound in self.units[self._of_product[product.number]]:
+        for bound in self.units[self.unit_of[product.number]]:
             for place, gate in enumerate(bound.stage.gates.split()):
                 columns[gate] = bound.columns.start + place * bound.padded_width
         return [columns[gate] for gate in product.gates]

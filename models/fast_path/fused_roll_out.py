@@ -2,7 +2,8 @@
 
 What a convolution reads lies joined in one buffer a stage, of all time steps, channels last and padded to multiples of
 8; every stage writes its state there, wherever one reads it. So nothing is joined, permuted or rounded by itself, and
-the gradient of a kernel is one convolution over all time steps and clips, its products summed in full precision.
+the gradient of a kernel is one convolution over all time steps and clips, its products summed in full precision. Where
+norms follow the convolutions these stay as many as the cell has (`normed_gates.py`).
 
 The way back is written out: the gradients at a state are added up by the kernel that needs them.
 """
@@ -166,7 +167,6 @@ class Tape:
         ]
         of_inputs: dict[tuple[int, int], Tensor] = {}
         of_memories: dict[tuple | None, Tensor] = {}
-        units = list(enumerate(plan.units))
         for step in reversed(range(steps)):
             of_hidden = self.matrix(plan.head, step).new_empty(self.rows, plan.forms[plan.head].shape[-1])
             more = step + 1 < steps
@@ -180,11 +180,8 @@ class Tape:
             )
             of_inputs[plan.head, step] = of_hidden
             extra: dict[str, Tensor] = {}
-            of_units = {}
-            if plan.normed:  # gradients at all gates of a cell
-                of_units = {unit: of_hidden.new_empty(self.rows, row[-1].columns.stop) for unit, row in units}
             for bound in reversed(plan.stages):
-                self._backward(bound, step, of_gates, of_units, of_inputs, of_memories, extra)
+                self._backward(bound, step, of_gates, of_inputs, of_memories, extra)
             for number in self.buffers:
                 of_inputs.pop((number, step + 1), None)
         return self._of_parameters(of_gates)
@@ -202,7 +199,6 @@ class Tape:
         bound: Bound,
         step: int,
         of_gates: list[Tensor],
-        of_units: dict[int, Tensor],
         of_inputs: dict[tuple[int, int], Tensor],
         of_memories: dict[tuple | None, Tensor],
         extra: dict[str, Tensor],
@@ -213,7 +209,7 @@ class Tape:
         stage, key = bound.stage, (bound.number, step)
         gates, before, gradients = self.gates[key], self.before[key], self._gradients(bound.readers, step, of_inputs)
         if self.plan.normed:
-            bias, of_raw = self.normed.no_bias, of_units[bound.unit][:, bound.columns]
+            bias, of_raw = self.normed.no_bias, self.normed.of_stage(bound, gates)
         else:
             number = bound.products[0].number
             bias, of_raw = self.biases[number], of_gates[number][step]
@@ -252,7 +248,7 @@ class Tape:
         for product in bound.products:
             number = product.number
             if self.plan.normed:
-                self.normed.back(product, step, of_units[bound.unit], of_gates[number][step])
+                self.normed.back(product, step, of_gates[number][step])
             given, inputs = self.images(of_gates[number][step]), self.images(self.matrix(number, step))
             found = convolve_back(given, inputs, self.kernels[number], to_inputs=True)
             of_inputs[number, step] = found.permute(0, 2, 3, 1).reshape(self.rows, -1)
@@ -273,7 +269,8 @@ class Tape:
         kernels[head] = (of_gates[head].flatten(0, 1).t() @ self.buffers[head].flatten(0, 3))[..., None, None]
         biases = [given.flatten(0, 1).sum(0, dtype=self.whole) for given in of_gates]
         of_convs = self.plan.weights.part([kernels[number] for number in range(len(kernels))], biases)
-        found = dict(zip(self.plan.of_convs, of_convs, strict=True)) | (self.normed.gradients() if self.plan.normed else {})
+        found = dict(zip(self.plan.of_convs, of_convs, strict=True))
+        found |= self.normed.gradients() if self.plan.normed else {}
         return [found[place] for place in sorted(found)]
 
 

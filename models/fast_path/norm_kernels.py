@@ -12,6 +12,7 @@ are taken in one order, so equal numbers give equal bits.
 import triton
 import triton.language as tl
 
+
 @triton.jit
 def part_of_clip(pixels, PARTS: tl.constexpr):
     """First pixel of this program's part, and that of the next one."""
@@ -36,9 +37,9 @@ def statistics(moments, clip, pixels, channels, PARTS: tl.constexpr, COMPUTE: tl
     total = tl.load(moments + (clip * PARTS + part) * 2)
     square = tl.load(moments + (clip * PARTS + part) * 2 + 1)
     every = (pixels * channels).to(COMPUTE)
-    mean = (tl.sum(total, 1) / every)[:, None]
+    mean = tl.expand_dims(tl.sum(total, 1) / every, 1)
     away = total / tl.maximum(count, 1) - mean
-    variance = tl.sum(square + count * away * away, 1)[:, None] / every
+    variance = tl.expand_dims(tl.sum(square + count * away * away, 1), 1) / every
     return mean, 1 / tl.sqrt(variance + 1e-5)
 
 
@@ -82,11 +83,11 @@ def moments_kernel(
 
 
 @triton.jit
-def choose(places, gate, GATES: tl.constexpr, READINGS: tl.constexpr, READING: tl.constexpr):
+def choose(places, gate, reading, GATES: tl.constexpr, READINGS: tl.constexpr):
     """The entry of a gate that is known only to the program."""
-    found = places[READING]
-    for number in tl.static_range(1, GATES):
-        found = tl.where(gate == number, places[number * READINGS + READING], found)
+    found = places[reading]
+    for number in tl.static_range(1, GATES):  # pyright: ignore[reportGeneralTypeIssues]  # the compiler iterates over it
+        found = tl.where(gate == number, places[number * READINGS + reading], found)
     return found
 
 
@@ -122,8 +123,8 @@ def add_kernel(
     clip = tl.minimum(row, rows - 1).to(tl.int32) // pixels
     pixel = (row.to(tl.int32) - clip * pixels) * scale_rows
     found = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), COMPUTE)
-    for reading in tl.static_range(READINGS):
-        first = choose(places, gate, GATES, READINGS, reading)
+    for reading in tl.static_range(READINGS):  # pyright: ignore[reportGeneralTypeIssues]  # the compiler iterates over it
+        first = choose(places, gate, reading, GATES, READINGS)
         if first >= 0:
             stride = row_strides[reading]
             channel = tl.multiple_of(first, 8) + column
@@ -159,7 +160,7 @@ def norm_sums_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr,
 ):
-    """The way back: over a part of a clip, the sums of the gradient at what is normalised, and of its product with it."""
+    """The way back: sums over a part of a clip of the gradient at what is normalised, and of its product with it."""
     first, last = part_of_clip(pixels, PARTS)
     clip = tl.program_id(0)
     one = tl.full((1, 1), 0, tl.int32) + clip
@@ -169,7 +170,7 @@ def norm_sums_kernel(
     for block in range(first, last, BLOCK_ROWS):
         pixel = block + tl.arange(0, BLOCK_ROWS)[:, None]
         row = clip.to(tl.int64) * pixels + pixel
-        for gate in tl.static_range(GATES):
+        for gate in tl.static_range(GATES):  # pyright: ignore[reportGeneralTypeIssues]  # the compiler iterates over it
             for left in range(0, REAL, BLOCK_COLUMNS):
                 column = left + tl.arange(0, BLOCK_COLUMNS)[None, :]
                 there, channel = (pixel < last) & (column < REAL), gate * WIDTH + column
@@ -212,7 +213,7 @@ def norm_backward_kernel(
     """The gradient at a convolution from that at the gates; those at scale and shift are added up, pixel by pixel."""
     blocks: tl.constexpr = (WIDTH + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
     gate = tl.program_id(1) // blocks
-    first = tl.multiple_of(choose(places, gate, GATES, 1, 0), 8)
+    first = tl.multiple_of(choose(places, gate, 0, GATES, 1), 8)  # pyright: ignore[reportArgumentType]  # a constant
     pixel = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)[:, None]
     column = tl.program_id(1) % blocks * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)[None, :]
     there, all_columns = (pixel < pixels) & (column < REAL), (pixel < pixels) & (column < WIDTH)

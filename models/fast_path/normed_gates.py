@@ -31,6 +31,7 @@ class NormedGates:
         self.no_bias = torch.zeros_like(biases[0]).new_zeros(max(bound.gate_columns for bound in plan.stages))
         self.raws: dict[tuple[int, int], Tensor] = {}
         self.moments: dict[tuple[int, int], Tensor] = {}
+        self.of_gates: dict[int, Tensor] = {}
         self.found: dict[int, tuple[Tensor, Tensor]] = {}
 
     def keep(self, product: Product, step: int, raw: Tensor) -> None:
@@ -66,10 +67,18 @@ class NormedGates:
         )
         return gates
 
-    def back(self, product: Product, step: int, of_gates: Tensor, of_raw: Tensor) -> None:
-        """From the gradients at all gates of a cell (rows, columns) to that at a convolution, which `of_raw` takes."""
+    def of_stage(self, bound: Bound, gates: Tensor) -> Tensor:
+        """Takes the gradients at the gates of a stage, of which those of its cell stand side by side."""
+        row = self.plan.units[bound.unit]
+        if bound is row[-1]:  # the first on the way back
+            self.of_gates[bound.unit] = gates.new_empty(len(gates), bound.columns.stop)
+        return self.of_gates[bound.unit][:, bound.columns]
+
+    def back(self, product: Product, step: int, of_raw: Tensor) -> None:
+        """From the gradients at all gates of a cell to that at a convolution, which `of_raw` (rows, columns) takes."""
         from models.fast_path import norms
 
+        of_gates = self.of_gates[self.plan.unit_of[product.number]]
         number, key = product.number, (product.number, step)
         raw, bias, moments = self.raws[key], self.biases[number], self.moments.get(key)
         scale, sums, of_scale, of_shift = self.scales.get(number), None, None, None

@@ -26,7 +26,7 @@ def parts_of(pixels: int) -> int:
 
 def fixed_for(raw: Tensor, gates: int, real: int, pixels: int) -> dict[str, Any]:
     """What every kernel is compiled for."""
-    sizes = {"GATES": gates, "WIDTH": raw.shape[1] // gates, "REAL": real, "PARTS": parts_of(pixels)}
+    sizes: dict[str, Any] = {"GATES": gates, "WIDTH": raw.shape[1] // gates, "REAL": real, "PARTS": parts_of(pixels)}
     sizes["COMPUTE"] = tl.float64 if raw.dtype == torch.float64 else tl.float32  # of all sums
     return sizes | {"BLOCK_ROWS": ROWS, "BLOCK_COLUMNS": COLUMNS} | OPTIONS
 
@@ -121,5 +121,6 @@ def norm_backward(
     fixed = fixed_for(raw, len(places), real, pixels) | {"NORMED": moments is not None}
     grid = triton.cdiv(pixels, ROWS), len(places) * triton.cdiv(fixed["WIDTH"], COLUMNS)
     whole = [bias if one is None else one for one in (moments, sums, scale, of_scale, of_shift)]
-    given = of_gates, of_gates.stride(0), tuple(places), raw, bias, *whole[:3], of_raw, *whole[3:]
-    norm_kernels.norm_backward_kernel[grid](*given, pixels, int(len(whole[2]) > 1), clips, **fixed)
+    given = [of_gates, of_gates.stride(0), tuple(places), raw, bias, *whole[:3], of_raw, *whole[3:]]
+    given += [pixels, int(whole[2].dim() > 1 and len(whole[2]) > 1), clips]
+    norm_kernels.norm_backward_kernel[grid](*given, **fixed)
