@@ -12,6 +12,9 @@ are taken in one order, so equal numbers give equal bits.
 import triton
 import triton.language as tl
 
+SIZES = "pixels", "clips"
+"""Of which 1, too, is a number like any other."""
+
 
 @triton.jit
 def part_of_clip(pixels, PARTS: tl.constexpr):
@@ -43,7 +46,7 @@ def statistics(moments, clip, pixels, channels, PARTS: tl.constexpr, COMPUTE: tl
     return mean, 1 / tl.sqrt(variance + 1e-5)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def moments_kernel(
     raw,
     bias,
@@ -91,7 +94,7 @@ def choose(places, gate, reading, GATES: tl.constexpr, READINGS: tl.constexpr):
     return found
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def add_kernel(
     raws,
     row_strides,
@@ -140,7 +143,7 @@ def add_kernel(
     tl.store(place, found.to(gates.dtype.element_ty), mask=(row < rows) & (column < WIDTH))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def norm_sums_kernel(
     of_gates,
     of_gates_stride,
@@ -185,7 +188,7 @@ def norm_sums_kernel(
     tl.store(place + 1, tl.sum(tl.sum(along, 1), 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def norm_backward_kernel(
     of_gates,
     of_gates_stride,

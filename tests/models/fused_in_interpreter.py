@@ -49,6 +49,7 @@ CASES += [
 NORMED = [(cell, {"norm": norm}) for cell in PLANS for norm in NORMS[1:]]
 NORMED += [("causal_lstm", fields | {"norm": norm}) for fields in OF_CAUSAL[:2] for norm in NORMS[1:]]
 NORMED += [("causal_lstm", {"hidden_channels": (4, 9), "highway_slot": 0, "norm": "element"})]
+NORMED += [("convlstm", {"norm": "element", "frame_size": 2})]  # a clip of one pixel
 NORMED += [("convlstm", {"norm": "channel", "conv_bias": False}), ("st_lstm", {"norm": "channel", "kernel_size": 1})]
 NORMED += [
     ("causal_lstm", {"hidden_channels": (width, 3), "frame_size": 4, "norm": norm, "memory_order": order})
