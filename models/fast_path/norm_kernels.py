@@ -12,8 +12,8 @@ are taken in one order, so equal numbers give equal bits.
 import triton
 import triton.language as tl
 
-SIZES = "pixels", "clips"
-"""Of which 1, too, is a number like any other."""
+SIZES = "pixels", "clips", "scale_rows"
+"""For which nothing is compiled anew where they are 1."""
 
 
 @triton.jit
