@@ -19,6 +19,7 @@ from benchmark.system.console import command_line, echo, printable
 from benchmark.system.errors import ProcessError, UserError
 from benchmark.system.signals import STATUS, Interrupted
 from benchmark.system.storage import is_storage_error
+from models.forecasters.outside import ForecasterError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     typed = command_line(*processes.launcher(), *(sys.argv[1:] if arguments is None else arguments))
     try:
         return run(options) or DONE
-    except UserError as error:
+    except (UserError, ForecasterError) as error:
         if processes.is_first():
             echo(printable(f"error: {error}"), sys.stderr)
         elif isinstance(error, ProcessError):

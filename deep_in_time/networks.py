@@ -17,6 +17,7 @@ from benchmark.training.weight_files import load_weights as read_weights
 from benchmark.training.weight_files import save_weights as write_weights
 from deep_in_time.clips import protocol as as_protocol
 from deep_in_time.given import as_clips, check_axes
+from models.forecasters.network import Network, build_network
 from models.predictor import Predictor, build
 from models.spec import ModelSpec
 
@@ -32,7 +33,7 @@ def network(
     hidden_channels: int | Sequence[int] = 64,
     layers: int | None = None,
     **fields: Any,
-) -> Predictor:
+) -> Network:
     """A network by the name of its variant, with the initial weights that `seed` gives; on the CPU, for training.
 
     `network(frames, feed_mask)` takes clips (B, T, C, H, W) and a mask (B, T-1), 1 = it sees the true frame, 0 = its
@@ -59,7 +60,8 @@ def network(
                 "protocol: gives all sizes of a network; leave out hidden_channels, layers and other fields"
             )
         run = as_protocol(protocol).run(variant, seed)
-        return _checking(build(run.model, run.seed))
+        made = build_network(run.model, run.seed)
+        return _checking(made) if isinstance(made, Predictor) else made
     if variant not in VARIANTS:
         raise UserError(unknown_variant(variant, VARIANTS))
     known = VARIANTS[variant]

@@ -3,7 +3,7 @@
 import importlib
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from models.convolution import SEPARATE, GateSums, Watched, conv1x1, initialise, zeros
 from models.fast_path.fused_roll_out import roll_out, why_not_fused
 from models.fast_path.merged_gates import Merged
+from models.forecasters.outside import ForecasterError, is_outside, load_class
 from models.gradient_highway import GradientHighwayUnit
 from models.precision import low_precision, tensor_cores
 from models.spec import CELLS, ModelSpec
@@ -219,14 +220,29 @@ class Predictor(nn.Module):
 
 
 def cell_class(name: str) -> Any:
-    """The cell called `name` in `CELLS`.
+    """The cell called `name` in `CELLS`, or of the class outside the benchmark that has this name.
 
     Its `states` are those of H, C and M that it has. Its `nonlinearities` say of every gate that its `forward` sums
     what it goes through, with None for a sum that is no gate. Its `keeps` say of a memory which gate multiplies what
     was in it; a cell that has none of them has no time constants.
     """
+    if is_outside(name):
+        return outside_cell(name)
     module, class_name = CELLS[name].split(":")
     return getattr(importlib.import_module(module), class_name)
+
+
+def outside_cell(name: str) -> Any:
+    """The class outside the benchmark called `name`, as a cell.
+
+    Raises:
+        ForecasterError: it is not to be found, or no cell; says what is missing.
+    """
+    found = load_class(name)
+    missing = [part for part in ("states", "nonlinearities") if not hasattr(found, part)]
+    if not issubclass(found, nn.Module) or missing:
+        raise ForecasterError(f"{name}: is no cell: {f'has no {missing[0]}' if missing else 'no torch.nn.Module'}")
+    return found
 
 
 def build(spec: ModelSpec, seed: int) -> Predictor:
@@ -272,8 +288,17 @@ def to_frames(patches: Float[Tensor, "*B T P h w"], size: int) -> Float[Tensor, 
     return blocks.movedim((-5, -4), (-3, -1)).flatten(-2, -1).flatten(-3, -2)
 
 
+@runtime_checkable
+class Predicts(Protocol):
+    """Anything that predicts frames."""
+
+    def predict(self, context: Tensor, horizon: int) -> Tensor:
+        """`horizon` frames (B, horizon, C, H, W) after the frames (B, K, C, H, W) of `context`."""
+        ...
+
+
 def predict(
-    network: Predictor, context: Float[Tensor, "*R B K C H W"], horizon: int, precision: str
+    network: Predicts, context: Float[Tensor, "*R B K C H W"], horizon: int, precision: str
 ) -> Float[Tensor, "*R B T C H W"]:
     """`horizon` frames after `context` in fp32, not clipped; `precision` is that of the convolutions."""
     device = context.device.type

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_origin
 
+from models.forecasters.outside import is_outside
+
 CELLS = {
     "convlstm": "models.convlstm:ConvLSTMCell",
     "st_lstm": "models.st_lstm:SpatioTemporalLSTMCell",
@@ -45,7 +47,7 @@ class GivenSpec:
     """
 
     cell: str
-    """Name in `CELLS`."""
+    """Name in `CELLS`, or `package.module:Class` of one outside the benchmark."""
     hidden_channels: tuple[int, ...]
     """Hidden channels of each layer, bottom first; its length is the depth."""
     frame_size: int
@@ -129,7 +131,7 @@ class GivenSpec:
             "init": INITS,
         }
         for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
+            if getattr(self, name) not in allowed and not (name == "cell" and is_outside(self.cell)):
                 raise ValueError(f"{name}: {getattr(self, name)!r} is not one of {', '.join(allowed)}")
 
     def _check_sizes(self) -> None:

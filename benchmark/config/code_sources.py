@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from models.spec import CELLS, ModelSpec
+from models.forecasters.outside import is_outside, source_files
+from models.forecasters.spec import ForecasterSpec, Spec
+from models.spec import CELLS
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,6 +61,7 @@ STAGES = {
         "benchmark/system/devices.py:prepare_device",
         "benchmark/training/acceleration/captured_step.py",
         "benchmark/training/acceleration/stacked_step.py",
+        "benchmark/training/acceleration/seeded_step.py",
         "models/stack.py",
         "benchmark/training/acceleration/cpu_parallel.py",
         "benchmark/training/distributed.py",
@@ -207,14 +210,25 @@ FUSED = tuple(
     )
 )
 """Source files of the roll-out in fused stages."""
+OF_FORECASTERS = ("models/forecasters/network.py", "models/precision.py")
+"""Source files of what stands around a model outside the benchmark."""
 
 SILENT = {"annotation", "returns", "type_comment", "type_params", "kind"}
 """Fields of a syntax tree that say what something is, not what is done with it."""
 
 
-def network_sources(spec: ModelSpec) -> list[str]:
-    """The source files of the network of `spec`."""
-    cell = CELLS[spec.cell].split(":")[0].replace(".", "/") + ".py"
+def network_sources(spec: Spec) -> list[str]:
+    """The source files of the network of `spec`; of a class outside the benchmark also those that it imports.
+
+    Raises:
+        ForecasterError: there is no such class.
+    """
+    if isinstance(spec, ForecasterSpec):
+        return [*OF_FORECASTERS, *map(str, source_files(spec.model))]
+    if is_outside(spec.cell):
+        cells = [str(path) for path in source_files(spec.cell)]
+    else:
+        cells = [CELLS[spec.cell].split(":")[0].replace(".", "/") + ".py"]
     highway = ["models/gradient_highway.py"] if spec.highway_slot else []
     shared = (
         "models/predictor.py",
@@ -224,19 +238,19 @@ def network_sources(spec: ModelSpec) -> list[str]:
         "models/fast_path/winograd.py",
         *FUSED,
     )
-    return [*shared, cell, *highway]
+    return [*shared, *cells, *highway]
 
 
-def sources(stage: str, spec: ModelSpec | None = None) -> list[str]:
+def sources(stage: str, spec: Spec | None = None) -> list[str]:
     """Source files, below the top level, that decide the result of `stage` for `spec` (none = a baseline)."""
     return [name.partition(":")[0] for name in _parts(stage, spec)]
 
 
-def _parts(stage: str, spec: ModelSpec | None) -> list[str]:
+def _parts(stage: str, spec: Spec | None) -> list[str]:
     return [*STAGES[stage], *(network_sources(spec) if spec else [])]
 
 
-def code_hash(stage: str, spec: ModelSpec | None) -> str:
+def code_hash(stage: str, spec: Spec | None) -> str:
     """Hash of what `sources` do: comments, layout, docstrings and annotations may change without it.
 
     It is of the definitions by name, so that it does not depend on the file in which one stands.

@@ -10,7 +10,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.config.data_sections import DataConfig
-from benchmark.config.protocol_checks import check_data, check_interactions, check_longer, check_rules, check_training
+from benchmark.config.protocol_checks import (
+    check_data,
+    check_forecaster,
+    check_interactions,
+    check_longer,
+    check_rules,
+    check_training,
+)
 from benchmark.config.rates import RateChoice, RateGrid, read_choice, tried_at_each
 from benchmark.config.sections import (
     MOST_SEEDS,
@@ -34,6 +41,8 @@ from benchmark.config.variants import BASELINES, OF_ANY_CLIPS, slot_number, unkn
 from benchmark.system import processes
 from benchmark.system.errors import UserError, explain, unknown
 from benchmark.system.strict_yaml import read_yaml
+from models.forecasters.outside import find_classes_in
+from models.forecasters.spec import ForecasterSpec, Spec, forecaster_spec
 from models.spec import ModelSpec
 
 BaselineName = Literal["last-frame", "context-mean", "black", "mean-digit"]
@@ -49,7 +58,7 @@ class RunConfig(Strict):
     variant: str
     label: str
     seed: int
-    model: ModelSpec
+    model: Spec
     data: DataConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
@@ -207,12 +216,14 @@ class Protocol(Strict):
         entry = entries[variant]
         known = entry.registered
         try:
-            model = self._spec(entry)
+            model = self._forecaster(entry) if entry.model else self._spec(entry)
             training = TrainingConfig.model_validate(merge(self.training.model_dump(), entry.training))
             if self.choice:
                 rate = self.choice.rate_of(entry.rate_of or entry.id, None if entry.rate_of else model)
                 training = training.model_copy(update={"learning_rate": rate})
             check_training(training, self.data, self.probe)
+            if isinstance(model, ForecasterSpec):
+                check_forecaster(training)
         except ValueError as error:
             raise ValueError(f"variants: {variant}: {explain(error, TrainingConfig)}") from None
         return RunConfig(
@@ -250,6 +261,11 @@ class Protocol(Strict):
             alike.setdefault(self.seeds_of(entry.id), []).append(entry.id)
         n = self.cohort
         return [ids[first : first + n] for ids in alike.values() for first in range(0, len(ids), n)]
+
+    def _forecaster(self, entry: VariantEntry) -> ForecasterSpec:
+        data = self.data
+        sizes = {"context": data.context, "horizon": data.horizon, "frame_size": data.frame_size}
+        return forecaster_spec(entry.model or "", entry.args, **sizes)
 
     def _spec(self, entry: VariantEntry) -> ModelSpec:
         known = entry.registered
@@ -312,6 +328,8 @@ def load_protocol(name_or_file: str) -> Protocol:
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds {type(values).__name__}, not the keys of a protocol")
+    if path.parent != PROTOCOLS:
+        find_classes_in(path.parent)
     return checked_protocol({"name": path.stem} | values, path)
 
 

@@ -87,3 +87,10 @@ def check_training(training: TrainingConfig, data: DataConfig, probe: ProbeConfi
         raise ValueError("training.reversed_second_step does not go with training.loss_frames")
     if max(probe.steps, default=0) >= max(training.steps, 1):
         raise ValueError(f"probe.steps: {max(probe.steps)} must lie below training.steps {training.steps}")
+
+
+def check_forecaster(training: TrainingConfig) -> None:
+    """Check that a model outside the benchmark can be trained so."""
+    for key in ("detach_every", "recompute"):
+        if getattr(training, key):
+            raise ValueError(f"training.{key}: {getattr(training, key)} is for networks of the benchmark; leave it out")

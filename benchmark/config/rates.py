@@ -13,7 +13,7 @@ from benchmark.config.variants import VARIANTS
 from benchmark.system.console import command_line
 from benchmark.system.errors import UserError, explain
 from benchmark.system.strict_yaml import read_yaml
-from models.spec import ModelSpec
+from models.forecasters.spec import Spec
 
 CHOICES = Path(__file__).parents[2] / "workflows" / "rates"
 """Where `choose-rates` writes what it chose, a file for each protocol that tried rates."""
@@ -104,7 +104,7 @@ class ChosenRate(Strict):
 
     learning_rate: Rate | None = Field(description="null = every seed diverged at every rate.")
     fails: bool = Field(description="Most seeds fail at every rate, which is to be reported.")
-    network: str = Field(description="Hash of its `ModelSpec`.")
+    network: str = Field(description="Hash of its spec.")
     at_edge: bool = Field(description="The best is still the smallest or the largest that was tried.")
     tried: tuple[TriedRate, ...] = Field(strict=False, min_length=1)
 
@@ -118,7 +118,7 @@ class RateChoice(Strict):
     learnt_below: float | None = Field(description="Validation MSE below which a run has learnt; null = no such rule.")
     networks: dict[Identifier, ChosenRate] = Field(min_length=1)
 
-    def rate_of(self, network: str, spec: ModelSpec | None) -> float:
+    def rate_of(self, network: str, spec: Spec | None) -> float:
         """The learning rate of `network`, which must be `spec` unless that is None.
 
         Raises:
@@ -142,7 +142,7 @@ class RateChoice(Strict):
         return chosen.learning_rate
 
 
-def network_hash(spec: ModelSpec) -> str:
+def network_hash(spec: Spec) -> str:
     """The first 12 digits of the SHA-256 of a network's fields."""
     return hashlib.sha256(json.dumps(spec.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
 

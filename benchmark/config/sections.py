@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from benchmark.config.metrics import HEADLINE, RECALL
 from benchmark.config.variants import VARIANTS, Variant, unknown_variant
 from benchmark.system.errors import spelling
+from models.forecasters.outside import NAME
 from models.spec import CELLS, DEEPEST, EQUATIONS, INITS, MEMORY_ORDERS, NORMS
 
 MOST_STEPS = 10**9
@@ -49,6 +50,10 @@ def no_other_spelling(value: Any) -> Any:
 
 
 VariantId = Annotated[Identifier, BeforeValidator(no_other_spelling)]
+
+
+OutsideName = Annotated[str, Field(pattern=NAME, max_length=200)]
+"""A class outside the benchmark, `package.module:Class`."""
 
 
 class Strict(BaseModel):
@@ -231,7 +236,7 @@ class ModelConfig(Strict):
 
     def given(self) -> dict[str, Any]:
         """The fields that are set."""
-        others = {"id", "base", "cell", "label", "training", "seeds", "reference", "rate_of", "further_rates"}
+        others = set(type(self).model_fields) - set(ModelConfig.model_fields) - {"highway_slot"}
         return self.model_dump(exclude_none=True, exclude=others)
 
 
@@ -240,7 +245,14 @@ class VariantEntry(ModelConfig):
 
     id: VariantId
     base: str | None = Field(None, description="Id in the registry; the id itself if not given.")
-    cell: Literal[*CELLS] | None = Field(None, description="A cell in place of a base, without highway unless given.")  # pyright: ignore[reportInvalidTypeForm]  # known when it is imported
+    cell: Literal[*CELLS] | OutsideName | None = Field(  # pyright: ignore[reportInvalidTypeForm]  # known when it is imported
+        None,
+        description="A cell in place of a base, without highway unless given; package.module:Class for one of yours.",
+    )
+    model: OutsideName | None = Field(
+        None, description="A model of yours in place of a base, package.module:Class; see docs/adding_a_model.md."
+    )
+    args: dict[str, Any] = Field({}, description="What the constructor of `model` is given.")
     label: str | None = Field(None, pattern=LABEL, max_length=100, description="Name in tables and figures.")
     highway_slot: int | Literal["bottom", "middle", "top"] | None = Field(None, description="0 = none.")
     training: dict[str, Any] = Field({}, description="Training keys this variant sets for itself.")
@@ -255,12 +267,18 @@ class VariantEntry(ModelConfig):
 
     @model_validator(mode="after")
     def _known(self) -> "VariantEntry":
-        if self.cell and (self.base or self.id in VARIANTS):
-            taken = f"base {self.base}" if self.base else f"{self.id} of the registry"
-            raise ValueError(f"cell: {self.cell} does not go with {taken}; a new id has a cell or a base")
-        if not self.cell and (self.base or self.id) not in VARIANTS:
-            how = "" if self.base else "; a new id needs a base or a cell"
+        given = {key: value for key in ("base", "cell", "model") if (value := getattr(self, key))}
+        if len(given) > 1 or (self.id in VARIANTS and not self.base and given):
+            others = [f"{key} {value}" for key, value in [*given.items()][:-1]] or [f"{self.id} of the registry"]
+            key, value = [*given.items()][-1]
+            raise ValueError(f"{key}: {value} does not go with {others[0]}; a new id has one of base, cell and model")
+        if not (self.cell or self.model) and (self.base or self.id) not in VARIANTS:
+            how = "" if self.base else "; a new id needs a base, a cell or a model"
             raise ValueError(unknown_variant(self.base or self.id, VARIANTS) + how)
+        if self.args and not self.model:
+            raise ValueError("args: are those of a model, which the entry does not name")
+        if self.model and (fields := [*self.given()]):
+            raise ValueError(f"{fields[0]}: is a field of our networks; give it to model {self.model} by args")
         for key in ("device", "threads"):
             if key in self.training:
                 raise ValueError(f"training.{key}: is the same for all variants; set it in the protocol's training")
@@ -268,8 +286,9 @@ class VariantEntry(ModelConfig):
 
     @property
     def registered(self) -> Variant:
-        """What it builds on: a variant of the registry, or a cell by itself."""
-        return Variant(label=self.id, cell=self.cell) if self.cell else VARIANTS[self.base or self.id]
+        """What it builds on: a variant of the registry, or a cell or model by itself."""
+        own = self.cell or self.model
+        return Variant(label=self.id, cell=own) if own else VARIANTS[self.base or self.id]
 
 
 ShortOrLong = Annotated[

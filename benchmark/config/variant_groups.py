@@ -7,6 +7,7 @@ from itertools import takewhile
 
 from benchmark.config.protocol import Protocol, RunConfig
 from benchmark.config.variants import slot_name
+from models.forecasters.spec import Spec
 from models.spec import ModelSpec
 
 SIZES = {"hidden_channels", "highway_slot", "highway_channels"}
@@ -18,7 +19,7 @@ class Series:
     """A line of an ablation figure: variants that are alike but for one number."""
 
     label: str
-    spec: ModelSpec
+    spec: Spec
     """Of the variant with the smallest number."""
     members: tuple[tuple[int | float, str], ...]
     """Number and id of each variant, by number."""
@@ -41,9 +42,7 @@ def depth_series(protocol: Protocol) -> list[Series]:
     return [one for one in found if len(one.numbers) > 1]
 
 
-def series(
-    protocol: Protocol, number: Callable[[ModelSpec], int], same: Callable[[ModelSpec], Hashable]
-) -> list[Series]:
+def series(protocol: Protocol, number: Callable[[Spec], int], same: Callable[[Spec], Hashable]) -> list[Series]:
     """The variants of `protocol` in groups that are alike in `same` and in all but sizes and learning rate.
 
     A group in which two variants have one `number` is split by width and learning rate.
@@ -56,7 +55,7 @@ def series(
     for key, group in groups.items():
         clash = len({number(run.model) for run in group}) < len(group)
         for run in group:
-            size = (run.model.hidden_channels[0], run.training.learning_rate)
+            size = (run.model.hidden_channels[:1], run.training.learning_rate)
             split.setdefault((key, size if clash else None), []).append(run)
     found = []
     for group in split.values():
@@ -111,7 +110,7 @@ def alike(run: RunConfig, but: str | None = None) -> Hashable:
     return channels, rest, run.training.model_copy(update={"learning_rate": 0.0})
 
 
-def place(spec: ModelSpec) -> str:
+def place(spec: Spec) -> str:
     """Where the highway of `spec` sits, in words that hold at every depth."""
     return slot_name(spec.highway_slot, spec.layers)
 
@@ -150,10 +149,13 @@ class Asked:
 def questions(protocol: Protocol) -> list[Asked]:
     """The questions of `protocol`, each variant in one: cell and highway first, those without variants left out."""
     runs = [protocol.first_run(entry.id) for entry in protocol.variants]
-    usual = {key: Counter(getattr(run.model, key) for run in runs).most_common(1)[0][0] for key in QUESTIONS}
+    ours = [run.model for run in runs if isinstance(run.model, ModelSpec)]
+    counted = {key: Counter(getattr(spec, key) for spec in ours) for key in QUESTIONS}
+    usual = {key: counts.most_common(1)[0][0] for key, counts in counted.items() if counts}
     asked: dict[str, list[RunConfig]] = {title: [] for title in (FIRST, *QUESTIONS.values(), OTHER)}
     for run in runs:
-        odd = [title for key, title in QUESTIONS.items() if getattr(run.model, key) != usual[key]]
+        asks = QUESTIONS if isinstance(run.model, ModelSpec) else {}
+        odd = [title for key, title in asks.items() if getattr(run.model, key) != usual[key]]
         asked[FIRST if not odd else odd[0] if len(odd) == 1 else OTHER].append(run)
     keys = {title: key for key, title in QUESTIONS.items()}
     found = []

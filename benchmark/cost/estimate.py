@@ -1,6 +1,7 @@
 """What a run will cost before it is made: MACs, hours, memory and disk, from sizes and measured speeds."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,6 +13,8 @@ from benchmark.config.protocol import RunConfig
 from benchmark.cost.measured_speeds import Speed
 from benchmark.evaluation.memory.measure import LYAPUNOV_CLIPS
 from models import counts as cost
+from models.forecasters.network import build_network
+from models.forecasters.spec import ForecasterSpec, Spec
 from models.predictor import Predictor, cell_class, free_running_mask
 from models.spec import ModelSpec
 
@@ -119,7 +122,9 @@ def probe_passes(run: RunConfig) -> int:
 def probe_rows(run: RunConfig) -> int:
     """Rows of probe.parquet: a norm of the context and of every state, by measure, clip and step."""
     spec, data = run.model, run.data
-    states = len(cell_class(spec.cell).states) * spec.layers + bool(spec.highway_slot)
+    states = 0  # what a model outside the benchmark names is known once it is probed
+    if isinstance(spec, ModelSpec):
+        states = len(cell_class(spec.cell).states) * spec.layers + bool(spec.highway_slot)
     steps = data.context + data.horizon - 1
     measures = PROBE_STAGES * (STAGE_MEASURES + run.probe.memory) + len(run.probe.steps) * STEP_MEASURES
     return measures * run.probe.clips * (data.context + states * steps)
@@ -147,7 +152,17 @@ def nearest_speed(speeds: list[Speed], run: RunConfig) -> Speed | None:
 def step_ratio(speed: Speed, run: RunConfig) -> float:
     """MACs of one time step of a batch with `speed`, over those with `run`: what the rate of a device depends on."""
     batch = run.training.batch_size if speed.what == "train" else run.probe.batch_size
-    return speed.batch * count_macs(speed.model, 1, 1) / (batch * count_macs(run.model, 1, 1))
+    return (
+        speed.batch
+        * macs_per_step(speed.model, 1, 1)
+        / (batch * macs_per_step(run.model, run.data.context, run.data.horizon))
+    )
+
+
+def macs_per_step(spec: Spec, context: int, horizon: int) -> float:
+    """MACs of one clip over its time steps; a model outside the benchmark may take no other sizes than its own."""
+    given, predicted = (context, horizon) if isinstance(spec, ForecasterSpec) else (1, 1)
+    return count_macs(spec, given, predicted) / (given + predicted - 1)
 
 
 def hours(work: int, speed: Speed) -> float:
@@ -189,11 +204,16 @@ def process_mib(device: str) -> float:
 
 
 @cache
-def kept_numbers(spec: ModelSpec, steps: int) -> int:
+def kept_numbers(spec: Spec, steps: int) -> int:
     """Numbers that the reference path keeps of one clip for the backward pass, counted without running it.
 
-    Every step after the second keeps the same, so that short roll-outs say what long ones keep.
+    Every step after the second keeps the same, so that short roll-outs say what long ones keep. A model outside the
+    benchmark is run once, on a black clip.
     """
+    if isinstance(spec, ForecasterSpec):
+        frames = torch.zeros(1, spec.context, spec.channels, spec.frame_size, spec.frame_size)
+        model = build_network(spec, 0)
+        return kept_by(lambda: model.predict(frames, spec.horizon), model)
     if steps <= 3:
         return _kept_numbers(spec, steps)
     two, three = _kept_numbers(spec, 2), _kept_numbers(spec, 3)
@@ -201,7 +221,16 @@ def kept_numbers(spec: ModelSpec, steps: int) -> int:
 
 
 def _kept_numbers(spec: ModelSpec, steps: int) -> int:
-    """As `kept_numbers`, of all these steps."""
+    """As `kept_numbers`, of all these steps of a network of ours."""
+    frames = torch.empty(1, steps + 1, spec.channels, spec.frame_size, spec.frame_size, device="meta")
+    with torch.device("meta"):
+        network = Predictor(spec)
+    network.reference_path = True
+    return kept_by(lambda: network(frames, free_running_mask(1, 1, steps, frames)), network)
+
+
+def kept_by(forward: Callable[[], torch.Tensor], network: torch.nn.Module) -> int:
+    """Numbers that autograd keeps of a forward pass, weights apart."""
     kept: dict[int, torch.UntypedStorage] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
@@ -209,15 +238,12 @@ def _kept_numbers(spec: ModelSpec, steps: int) -> int:
         kept[storage._cdata] = storage  # held here, so that no other takes its place
         return tensor
 
-    frames = torch.empty(1, steps + 1, spec.channels, spec.frame_size, spec.frame_size, device="meta")
-    with torch.device("meta"):
-        network = Predictor(spec)
-    network.reference_path = True
     weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        graph = network(frames, free_running_mask(1, 1, steps, frames))
+        graph = forward()
+    size = graph.element_size()
     del graph
-    return sum(storage.nbytes() for key, storage in kept.items() if key not in weights) // frames.element_size()
+    return sum(storage.nbytes() for key, storage in kept.items() if key not in weights) // size
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def plan(protocol: Protocol, results_dir: Path) -> str:
             {
                 "variant": run.variant,
                 "label": run.label,
-                "layers": run.model.layers,
+                "layers": run.model.layers or "",
                 "hidden_channels": " ".join(map(str, run.model.hidden_channels)),
                 "parameters": count_parameters(run.model),
                 "macs": count_macs(run.model, run.data.context, run.data.horizon),

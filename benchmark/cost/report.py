@@ -29,6 +29,7 @@ from benchmark.reporting.tables.rendering import MISSING
 from benchmark.system.console import command_line
 from benchmark.system.devices import cpu_model, resolve_device
 from benchmark.system.memory import memory_of
+from models.spec import ModelSpec
 
 GIB = 2**30
 
@@ -297,13 +298,16 @@ def how_to_measure(device: Device, costs: list[VariantCost]) -> str:
     return (
         f"Hours, memory and what fits side by side: not known, as no training step was measured on {device.name}"
         f" (results/reference/speed). Measure one, in minutes, and give its file with --speed:"
-        f" {speed_command(costs[0].run, device.kind)}"
+        f" {speed_command(next((one.run for one in costs if one.run.model.layers), None), device.kind)}"
     )
 
 
-def speed_command(run: RunConfig, kind: str) -> str:
-    """The command that measures the training step of `run`."""
+def speed_command(run: RunConfig | None, kind: str) -> str:
+    """The command that measures the training step of `run`, a network of ours, or that of the usual one."""
+    if run is None:
+        return command_line("python", "-m", "benchmark", "speed", "--device", kind, "--json", "speed.json")
     model, training = run.model, run.training
+    assert isinstance(model, ModelSpec)
     options = {
         "device": kind,
         "variant": similar_variant(run),
@@ -324,9 +328,9 @@ def speed_command(run: RunConfig, kind: str) -> str:
 
 
 def similar_variant(run: RunConfig) -> str:
-    """A registered variant of the cell of `run`, with a highway if it has one."""
+    """A registered variant of the cell of `run`, with a highway if it has one; the first for a cell that has none."""
     wanted = run.model.cell, bool(run.model.highway_slot)
-    return next(name for name, one in VARIANTS.items() if (one.cell, bool(one.slot)) == wanted)
+    return next((name for name, one in VARIANTS.items() if (one.cell, bool(one.slot)) == wanted), next(iter(VARIANTS)))
 
 
 def with_prefix(value: int) -> str:

@@ -12,7 +12,7 @@ from benchmark.config.protocol import Protocol, run_path
 from benchmark.config.variants import BASELINES, MEAN_DIGIT
 from benchmark.data.kinds import kind_of
 from benchmark.system.errors import UserError
-from benchmark.training.weight_files import WEIGHTS, load_weights
+from benchmark.training.weight_files import WEIGHTS, load_run_weights
 from models.predictor import predict
 
 Forecast = Callable[[Float[Tensor, "B K C H W"]], Float[Tensor, "B T C H W"]]
@@ -52,6 +52,6 @@ def named_forecast(
         return BASELINES[variant], partial(baseline, variant)
     folder = run_path(results_dir, protocol.name, variant, seed)
     run = protocol.run(variant, seed)
-    network = load_weights(folder / WEIGHTS, run.identity()).to(device)
+    network = load_run_weights(folder / WEIGHTS, run).to(device)
     precision = run.training.precision
     return f"{run.label}, seed {seed}", lambda horizon: partial(predict, network, horizon=horizon, precision=precision)

@@ -25,8 +25,9 @@ from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
 from benchmark.system.files import read_json, write_json
 from benchmark.system.parquet import write_parquet
-from benchmark.training.weight_files import WEIGHTS, load_weights, weights_after
-from models.predictor import Cut, Predictor, Trace, build, free_running_mask
+from benchmark.training.weight_files import WEIGHTS, load_run_weights, weights_after
+from models.forecasters.network import Network, build_network
+from models.predictor import Cut, Predictor, Trace, free_running_mask
 
 MEASURES: dict[str, tuple[str, str]] = {
     "residual": ("residual", "all"),
@@ -54,7 +55,7 @@ class Stage:
 
     name: str
     step: int
-    network: Predictor
+    network: Network
     measures: tuple[str, ...] = AT_ENDS
 
 
@@ -137,15 +138,15 @@ def stages_of(run: RunConfig, folder: Path) -> Iterator[Stage]:
     Raises:
         UserError: weights are missing, damaged or of another configuration.
     """
-    trained = load_weights(folder / WEIGHTS, run.identity())
+    trained = load_run_weights(folder / WEIGHTS, run)
     status = read_json(folder / "status.json")
     diverged = status["state"] == "diverged"
-    at_ends = tuple(MEASURES) if run.probe.memory else AT_ENDS
-    yield Stage("init", 0, build(run.model, run.seed), at_ends)
+    at_ends = measures_of(trained, tuple(MEASURES) if run.probe.memory else AT_ENDS)
+    yield Stage("init", 0, build_network(run.model, run.seed), at_ends)
     for step in sorted(run.probe.steps):
         path = folder / weights_after(step)
         if path.exists():
-            yield Stage(f"step-{step}", step, load_weights(path, run.identity()), WHILE_TRAINING)
+            yield Stage(f"step-{step}", step, load_run_weights(path, run), WHILE_TRAINING)
         elif not (diverged and status["step"] <= step):
             raise UserError(
                 f"{path}: is missing, the weights that probe.steps asks for; "
@@ -154,8 +155,14 @@ def stages_of(run: RunConfig, folder: Path) -> Iterator[Stage]:
     yield Stage("trained", status["step"] if diverged else run.training.steps, trained, at_ends)
 
 
+def measures_of(network: Network, measures: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `measures` that a network has: the paths by memory and by frames are those of our roll-out."""
+    ours = isinstance(network, Predictor)
+    return tuple(name for name in measures if ours or MEASURES[name][1] == "all")
+
+
 def measure(
-    network: Predictor,
+    network: Network,
     clips: UInt8[Tensor, "N T C H W"],
     context: int,
     batch_size: int,
@@ -175,12 +182,12 @@ def measure(
         frames = to_float(clips[first : first + batch_size].to(device)).double()
         for path, names in groupby(measures, key=lambda name: MEASURES[name][1]):
             *others, last = names
-            gates: Trace | None = {} if path == "all" else None
+            gates: Trace | None = {} if path == "all" and isinstance(network, Predictor) else None
             rolled = roll_out(network, frames, context, path, gates)
             for name in (*others, last):
                 norms = gradient_norms(rolled, MEASURES[name][0], keep_graph=name != last)
                 rows += [long_form(name, state, layer, first, value) for (state, layer), value in norms.items()]
-            if gates is not None:
+            if gates is not None and isinstance(network, Predictor):
                 openness.append([(1 - s).detach().mean(dim=(1, 2, 3)) for s in rolled.switch])
                 shares.append({key: len(frames) * value for key, value in saturated(gates, network.spec).items()})
                 kept.append({key: len(frames) * log for key, log in mean_log_kept(gates, network.spec).items()})
@@ -188,13 +195,18 @@ def measure(
     return Measured(
         norms=pd.concat(rows, ignore_index=True),
         openness=[torch.cat(step).mean().item() for step in zip(*openness, strict=True)],
-        saturated=by_gate({key: sum(part[key] for part in shares).item() / len(clips) for key in shares[0]}),
-        time_constants={key: time_constants(sum(part[key] for part in kept) / len(clips)) for key in kept[0]},
+        saturated=by_gate({key: value.item() / len(clips) for key, value in summed(shares).items()}),
+        time_constants={key: time_constants(value / len(clips)) for key, value in summed(kept).items()},
     )
 
 
+def summed(parts: list[dict[tuple[str, int], Tensor]]) -> dict[tuple[str, int], Tensor]:
+    """The sum over batches of each value; empty where there is none."""
+    return {key: sum((part[key] for part in parts), torch.zeros(())) for key in (parts[0] if parts else {})}
+
+
 def roll_out(
-    network: Predictor,
+    network: Network,
     frames: Float[Tensor, "B T C H W"],
     context: int,
     path: str = "all",
@@ -209,6 +221,9 @@ def roll_out(
         gate_trace: filled with every gate before its nonlinearity, if given.
     """
     given = frames[:, :context].clone().requires_grad_()
+    if not isinstance(network, Predictor):
+        predicted, named = network.states(given, frames.shape[1] - context)
+        return RollOut(predicted[:, -1], frames[:, -1], {("X", 0): [given]} | named, [])
     inputs = torch.cat([given, torch.zeros_like(frames[:, context:])], dim=1)
     mask = free_running_mask(len(frames), context, frames.shape[1] - context, frames)
     trace: Trace = {}

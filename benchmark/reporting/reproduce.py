@@ -17,6 +17,7 @@ from benchmark.system.errors import UserError, explain
 from benchmark.system.files import read_json, read_json_lines
 from benchmark.system.gpu_lock import reserve_gpu
 from benchmark.system.locks import hold
+from models.forecasters.outside import is_outside
 
 NEEDED = ("config", "status", "mean", "per_clip", "probe", "provenance")
 """Without these a record tells too little to be compared with another."""
@@ -93,6 +94,11 @@ def protocol_of(config: dict[str, Any], path: Path) -> tuple[Protocol, RunConfig
     """
     try:
         model = config["model"]
+        if outside := model.get("model") or (is_outside(model["cell"]) and model["cell"]):
+            raise UserError(
+                f"{path}: is of {outside}, a class outside the benchmark, which no record makes this program import;"
+                " train it by the protocol that names it"
+            )
         base = next(name for name, known in VARIANTS.items() if known.cell == model["cell"])
         fields = {key: value for key, value in model.items() if key in ModelConfig.model_fields and value is not None}
         entry = fields | {"id": config["variant"], "base": base, "label": config["label"]}
@@ -103,6 +109,8 @@ def protocol_of(config: dict[str, Any], path: Path) -> tuple[Protocol, RunConfig
             | {"variants": [entry | {"highway_slot": model["highway_slot"]}], "seeds": [config["seed"]]}
         )
         run = protocol.run(config["variant"], config["seed"])
+    except UserError:
+        raise
     except ValidationError as error:
         raise UserError(f"{path}: config: {explain(error, Protocol)}; this version knows no such run") from None
     except (KeyError, TypeError, AttributeError, StopIteration) as error:

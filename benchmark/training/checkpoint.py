@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmark.system.console import echo
 from benchmark.system.errors import UserError, is_out_of_memory
 from benchmark.system.files import atomic_path, flush_to_disk, write_atomic
-from models.predictor import Predictor
 
 _HEAD, _DIGEST = b"deep-in-time checkpoint\n", hashlib.sha256().digest_size
 """What a checkpoint begins with, and the bytes of the digest that follows."""
@@ -123,7 +123,7 @@ def _set_aside_stale(file: Path, path: Path, found: dict[str, str], identity: di
     return f"checkpoint of other {other} set aside as {stale.name}"
 
 
-def save_trained(path: Path, identity: dict[str, str], network: Predictor) -> None:
+def save_trained(path: Path, identity: dict[str, str], network: nn.Module) -> None:
     """Keep the weights that a training ended with, and the hashes of what made them."""
     write_atomic(path, _packed({"identity": identity, "network": network.state_dict()}))
 

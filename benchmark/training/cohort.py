@@ -10,7 +10,7 @@ from benchmark.config.protocol import RunConfig, check_one_stream
 from benchmark.system.errors import UserError
 from benchmark.system.signals import Interrupted
 from benchmark.training.acceleration.cuda_streams import give_own_streams, on_own_stream
-from benchmark.training.acceleration.stacked_step import Member, common_part, make_stacked_step
+from benchmark.training.acceleration.stacked_step import common_part, make_stacked_step, member_of
 from benchmark.training.job import Companion, TrainingJob, no_companion, open_job
 from benchmark.training.run_state import RunState, pause, start_clock
 from benchmark.training.step import Batch
@@ -77,8 +77,11 @@ class Stacked:
 
     def __init__(self, states: Sequence[RunState]) -> None:
         self.states = list(states)
-        members = [Member(state.network, state.optimizer, state.run.training) for state in self.states]
-        self.take_step = make_stacked_step(members) if len(members) > 1 else self.states[0].take_step
+        self.take_step = self.states[0].take_step
+        if len(self.states) > 1:
+            self.take_step = make_stacked_step(
+                [member_of(state.network, state.optimizer, state.run.training) for state in self.states]
+            )
         for state in self.states:  # what one leaves on a GPU the others' checkpoints wait for
             state.cuda_stream = self.states[0].cuda_stream
 

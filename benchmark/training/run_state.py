@@ -15,10 +15,12 @@ from benchmark.config.code_sources import code_hash
 from benchmark.config.protocol import RunConfig
 from benchmark.system import processes
 from benchmark.system.console import Progress, Stopwatch, echo
+from benchmark.system.errors import UserError
 from benchmark.system.files import flush_to_disk
 from benchmark.system.processes import first_alone
 from benchmark.training import distributed
 from benchmark.training.acceleration.captured_step import Step, make_step
+from benchmark.training.acceleration.seeded_step import SeededStep
 from benchmark.training.batches import Batches
 from benchmark.training.checkpoint import (
     load_checkpoint,
@@ -33,7 +35,8 @@ from benchmark.training.provenance import provenance
 from benchmark.training.run_folder import write_beginning, write_metrics, write_status, write_timing
 from benchmark.training.step import StepResult, make_optimizer, make_schedule
 from benchmark.training.weight_files import WEIGHTS, save_weights, weights_after
-from models.predictor import Predictor, build
+from models.forecasters.network import Network, build_network
+from models.predictor import Predictor
 
 CHECKPOINT = "checkpoint.pt"
 TRAINED = ".trained.pt"
@@ -48,7 +51,7 @@ class RunState:
     folder: Path
     identity: dict[str, str]
     """Hashes of its config, its code and the digits."""
-    network: Predictor
+    network: Network
     optimizer: GuardedAdam
     schedule: LRScheduler
     first_step: int
@@ -95,7 +98,7 @@ def is_trained(run: RunConfig, folder: Path, identity: dict[str, str]) -> bool:
     weights = load_trained(folder / TRAINED, identity)
     if weights is None:
         return False
-    network = build(run.model, run.seed)
+    network = build_network(run.model, run.seed)
     network.load_state_dict(weights)
     save_weights(folder / WEIGHTS, network, identity["config"], run.data.context)
     remove_checkpoints(folder / CHECKPOINT)
@@ -107,7 +110,7 @@ def begin(run: RunConfig, results_dir: Path, batches: Batches, stopwatch: Stopwa
     """The run as its checkpoint has it, or at step 0, with its first files written."""
     folder, identity = run.path(results_dir), identity_of(run, batches)
     origin = provenance(run, results_dir / run.protocol / "data", batches.device)
-    network = build(run.model, run.seed).to(batches.device)
+    network = build_network(run.model, run.seed).to(batches.device)
     optimizer = make_optimizer(network, run.training)
     schedule = make_schedule(optimizer, run.training)
     # One process reads it for all, since it may set a damaged one aside.
@@ -123,7 +126,7 @@ def begin(run: RunConfig, results_dir: Path, batches: Batches, stopwatch: Stopwa
         optimizer=optimizer,
         schedule=schedule,
         first_step=first_step,
-        take_step=make_step(network, optimizer, run.training),
+        take_step=step_of(run, network, optimizer, first_step),
         process_counts=add_process_count((checkpoint or {}).get("shared", {0: 1}), first_step),
         stopwatch=stopwatch,
     )
@@ -132,6 +135,19 @@ def begin(run: RunConfig, results_dir: Path, batches: Batches, stopwatch: Stopwa
             part.load_state_dict(checkpoint[name])
     write_first_files(state, origin, anew=checkpoint is None)
     return state
+
+
+def step_of(run: RunConfig, network: Network, optimizer: GuardedAdam, first_step: int) -> Step:
+    """The optimiser step of a run that goes on from `first_step` (from 0).
+
+    Raises:
+        UserError: a model with a loss of its own is trained on clips with gaps, whose truth that would be shown.
+    """
+    if isinstance(network, Predictor):
+        return make_step(network, optimizer, run.training)
+    if network.has_own_loss and run.data.gaps:
+        raise UserError(f"{title(run)}: {network.spec.model} has a loss of its own, which does not go with data.gaps")
+    return SeededStep(run, network, optimizer, first_step)
 
 
 def identity_of(run: RunConfig, batches: Batches) -> dict[str, str]:

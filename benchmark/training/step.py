@@ -13,6 +13,7 @@ from benchmark.config.protocol import RunConfig
 from benchmark.config.sections import TrainingConfig
 from benchmark.training import distributed
 from benchmark.training.divergence_guard import DivergenceGuard, GuardedAdam, take_guarded_step
+from models.forecasters.network import Network
 from models.precision import low_precision, tensor_cores
 from models.predictor import Predictor, Truncation, predict
 
@@ -48,7 +49,7 @@ class NoWorkers:
     """This process takes the whole batch; `DataParallelCpu` shares it with others."""
 
     @contextlib.contextmanager
-    def sharing(self, network: Predictor, batch: Batch, training: TrainingConfig) -> Iterator[Batch]:
+    def sharing(self, network: Network, batch: Batch, training: TrainingConfig) -> Iterator[Batch]:
         """The part of the batch that this process takes in the body, while others take theirs: here all of it."""
         yield batch
 
@@ -58,7 +59,7 @@ class NoWorkers:
 
 
 def train_one_step(
-    network: Predictor,
+    network: Network,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     training: TrainingConfig,
@@ -70,10 +71,8 @@ def train_one_step(
     """
     device = batch.frames.device.type
     with workers.sharing(network, batch, training) as part, tensor_cores(training.precision, device):
-        prediction = forward(network, part, training)
-        loss = batch_loss(prediction, part, training)
+        loss = loss_on(network, part, training)
         gradients = backward(network, loss)
-    del prediction  # and with it the graph, before other memory is taken
     loss, gradients = workers.add_up(loss.detach(), gradients)
     gradients = [gradient + 0 for gradient in gradients]  # tensors of their own: autograd's may share memory
     loss = distributed.add_up(loss, gradients)
@@ -81,7 +80,7 @@ def train_one_step(
 
 
 def update(
-    network: Predictor,
+    network: nn.Module,
     optimizer: torch.optim.Optimizer,
     loss: Float[Tensor, ""],
     gradients: Sequence[Tensor],
@@ -93,6 +92,18 @@ def update(
     norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm or float("inf"))
     take_guarded_step(optimizer, loss, norm)
     return StepResult(loss, norm)
+
+
+def loss_on(network: Network, batch: Batch, training: TrainingConfig) -> Float[Tensor, ""]:
+    """The training loss of a network on a batch, as `batch_loss` has it; a model may have its own."""
+    if isinstance(network, Predictor):
+        return batch_loss(forward(network, batch, training), batch.frames[:, 1:], training)
+    with low_precision(training.precision, batch.frames.device.type):
+        if network.has_own_loss:
+            return part_of_mean(network.loss(batch.frames, batch.feed_mask).float(), len(batch.frames), training)
+        context = network.spec.context
+        prediction = network.predict(batch.inputs[:, :context], batch.frames.shape[1] - context)
+    return batch_loss(prediction, batch.frames[:, context:], training)
 
 
 def forward(network: Predictor, batch: Batch, training: TrainingConfig) -> Float[Tensor, "*R B steps C H W"]:
@@ -111,15 +122,20 @@ def loss_of(
     return per_pixel.mean() if training.loss_reduction == "mean" else 0.5 * per_pixel.sum()
 
 
-def batch_loss(prediction: Float[Tensor, "B steps C H W"], batch: Batch, training: TrainingConfig) -> Float[Tensor, ""]:
+def batch_loss(
+    prediction: Float[Tensor, "B steps C H W"], target: Float[Tensor, "B steps C H W"], training: TrainingConfig
+) -> Float[Tensor, ""]:
     """The training loss of a batch; of a part of one, what is to be added to those of the other parts."""
-    loss = loss_of(prediction, batch.frames[:, 1:], training)
-    if training.loss_reduction == "mean" and len(batch.frames) != training.batch_size:
-        loss = loss * (len(batch.frames) / training.batch_size)
-    return loss
+    loss = loss_of(prediction, target, training)
+    return part_of_mean(loss, len(target), training) if training.loss_reduction == "mean" else loss
 
 
-def backward(network: Predictor, loss: Float[Tensor, ""]) -> Sequence[Tensor]:
+def part_of_mean(loss: Float[Tensor, ""], clips: int, training: TrainingConfig) -> Float[Tensor, ""]:
+    """What the mean over so many clips has in the mean over the whole batch."""
+    return loss if clips == training.batch_size else loss * (clips / training.batch_size)
+
+
+def backward(network: Network, loss: Float[Tensor, ""]) -> Sequence[Tensor]:
     """The gradient of the loss at every parameter; 0 at one that has no part in it."""
     return torch.autograd.grad(loss, list(network.parameters()), materialize_grads=True)
 
@@ -140,11 +156,11 @@ def make_schedule(optimizer: torch.optim.Optimizer, training: TrainingConfig) ->
     )
 
 
-def set_computation(network: Predictor, training: TrainingConfig) -> None:
+def set_computation(network: Network, training: TrainingConfig) -> None:
     """Let the network compute as `training` asks: memory for time."""
     network.recompute = training.recompute
 
 
-def roll_out(network: Predictor, context: Float[Tensor, "B K C H W"], run: RunConfig) -> Float[Tensor, "B T C H W"]:
+def roll_out(network: Network, context: Float[Tensor, "B K C H W"], run: RunConfig) -> Float[Tensor, "B T C H W"]:
     """The predicted frames of the horizon in fp32, not clipped, in the run's precision."""
     return predict(network, context, run.data.horizon, run.training.precision)

@@ -26,7 +26,7 @@ from benchmark.training.run_state import (
     start_clock,
 )
 from benchmark.training.step import Batch, StepResult, roll_out
-from models.predictor import Predictor
+from models.forecasters.network import Network
 
 
 def train(
@@ -130,7 +130,7 @@ class Due(NamedTuple):
         return cls(logs, validates, done in run.probe.steps, done % keys.checkpoint_every == 0 and not last, last)
 
 
-def validate(network: Predictor, clips: Clips, run: RunConfig, device: str) -> float:
+def validate(network: Network, clips: Clips, run: RunConfig, device: str) -> float:
     """Mean squared error per frame, summed over pixels, of the free-running network on the validation clips."""
     total = 0.0
     for first in distributed.share(range(0, len(clips), run.evaluation.batch_size)):

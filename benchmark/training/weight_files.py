@@ -7,11 +7,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
+from benchmark.config.protocol import RunConfig
 from benchmark.system.checksums import BLANK, add_checksum, verify_checksum
 from benchmark.system.errors import UserError
 from benchmark.system.files import write_atomic
+from models.forecasters.network import Network, build_network
+from models.forecasters.outside import ForecasterError, is_outside
+from models.forecasters.spec import ForecasterSpec, Spec, spec_from
 from models.predictor import Predictor
-from models.spec import ModelSpec
 
 WEIGHTS = "model.safetensors"
 """What a training ends with, in its run folder."""
@@ -40,7 +43,7 @@ def weights_after(step: int | str) -> str:
     return f"model.step={step}.safetensors"
 
 
-def save_weights(path: Path, network: Predictor, config_hash: str | None = None, context: int | None = None) -> None:
+def save_weights(path: Path, network: Network, config_hash: str | None = None, context: int | None = None) -> None:
     """Write the weights with their spec.
 
     Args:
@@ -53,12 +56,29 @@ def save_weights(path: Path, network: Predictor, config_hash: str | None = None,
     write_atomic(path, add_checksum(save(tensors, {_ABOUT: json.dumps(about, sort_keys=True)})))
 
 
-def load_weights(path: Path, config_hash: str | None = None) -> Predictor:
-    """The network stored at `path`, on the CPU; nothing in the file is run as code.
+def load_run_weights(path: Path, run: RunConfig) -> Network:
+    """The network of a run with the weights stored at `path`, on the CPU; its protocol may name a class to import.
 
     Raises:
-        UserError: no such file, damaged, not ours, or of a run with another config than `config_hash`.
+        UserError: no such file, damaged, not ours, or of a run with another config.
     """
+    return _load(path, run.identity(), run.model)
+
+
+def load_weights(path: Path, config_hash: str | None = None) -> Predictor:
+    """The network stored at `path`, on the CPU; nothing in the file is run as code, and nothing it names is imported.
+
+    Raises:
+        UserError: no such file, damaged, not ours, of a class outside the benchmark, or of a run with another config
+            than `config_hash`.
+    """
+    network = _load(path, config_hash, None)
+    assert isinstance(network, Predictor)
+    return network
+
+
+def _load(path: Path, config_hash: str | None, known: Spec | None) -> Network:
+    """The network stored at `path`, of a class outside the benchmark only where `known` names it."""
     again = "train or import it again"
     try:
         content = path.read_bytes()
@@ -82,9 +102,15 @@ def load_weights(path: Path, config_hash: str | None = None) -> Predictor:
     verify_checksum(path, content, again)
     try:
         about = json.loads(metadata[_ABOUT])
-        spec = ModelSpec(**about["spec"] | {"hidden_channels": tuple(about["spec"]["hidden_channels"])})
+        spec, found = spec_from(about["spec"]), about["config_hash"]
+        if spec != known and is_outside(spec.cell):
+            raise OutsideWeights(
+                f"{path}: weights of {spec.cell}, a class outside the benchmark, which no file of weights makes this"
+                " program import; `evaluate` and `probe` read them by the protocol that names it"
+            )
         network = _network_like(spec, tensors)
-        found = about["config_hash"]
+    except (OutsideWeights, ForecasterError):
+        raise
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{path}: holds no network of this benchmark ({error}); {again}") from None
     if config_hash is not None and found != config_hash:
@@ -92,21 +118,27 @@ def load_weights(path: Path, config_hash: str | None = None) -> Predictor:
     return network
 
 
-def _network_like(spec: ModelSpec, tensors: dict[str, torch.Tensor]) -> Predictor:
+class OutsideWeights(UserError):
+    """Weights whose network would be code from elsewhere."""
+
+
+def _network_like(spec: Spec, tensors: dict[str, torch.Tensor]) -> Network:
     """The network of `spec` with these weights, whose names and shapes are held against it before memory is taken."""
     if len(spec.hidden_channels) > len(tensors):
         raise ValueError(f"{len(tensors)} tensors for {len(spec.hidden_channels)} layers")
-    with torch.device("meta"):
-        weights = Predictor(spec).state_dict()
+    with torch.device("cpu" if isinstance(spec, ForecasterSpec) else "meta"):
+        weights = build_network(spec, 0).state_dict()
     expected = {name_in_files(name): tuple(tensor.shape) for name, tensor in weights.items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     wrong = [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
     if wrong:
         shapes = f"{found.get(wrong[0], 'not there')} in place of {expected.get(wrong[0], 'nothing')}"
         raise ValueError(f"{wrong[0]} is {shapes}{f', and {len(wrong) - 1} more' if wrong[1:] else ''}")
-    if any(not tensor.is_floating_point() for tensor in tensors.values()):
+    if any(
+        not tensors[name_in_files(name)].is_floating_point() for name in weights if weights[name].is_floating_point()
+    ):
         raise ValueError("not all weights are floating-point numbers")
-    network = Predictor(spec)
+    network = build_network(spec, 0)
     network.load_state_dict({name: tensors[name_in_files(name)] for name in weights})
     return network
 

@@ -123,7 +123,7 @@ def test_unknown_key_is_named_with_the_nearest_and_the_allowed(write_protocol, p
         ("variants", ["convlstm", "convlstm"], ["variants: ['convlstm', 'convlstm'] names one twice"]),
         ("variants", ["convlsmt"], ["unknown variant 'convlsmt'; did you mean 'convlstm'?", "causal-lstm-s2t"]),
         ("variants", [{"id": "mine", "base": "predrn"}], ["unknown variant 'predrn'; did you mean 'predrnn'?"]),
-        ("variants", ["mine"], ["unknown variant 'mine'", "a new id needs a base or a cell"]),
+        ("variants", ["mine"], ["unknown variant 'mine'", "a new id needs a base, a cell or a model"]),
         ("variants", [{"id": "mine", "cell": "lstm"}], ["variants.0.cell: 'lstm'", "'convlstm'"]),
         (
             "variants",

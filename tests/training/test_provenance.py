@@ -89,6 +89,7 @@ EVERYWHERE = {
     "benchmark/cost/speed.py": "hands options over",
     "benchmark/config/": "its resolved values are parameters of the rules and part of the run's identity",
     "models/spec.py": "as benchmark/config",
+    "models/forecasters/": "finds and wraps models outside the benchmark, whose own sources name it",
     "benchmark/system/": "stores, shows, waits, finds devices, whose kind is fixed by the protocol and recorded",
     "benchmark/training/provenance.py": "records",
     "benchmark/reporting/outputs.py": "another name is another output of its rule",

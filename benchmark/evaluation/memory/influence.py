@@ -4,12 +4,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models.predictor import Predictor
+from models.predictor import Predicts
 
 
 @torch.no_grad()
 def influence(
-    network: Predictor, frames: Float[Tensor, "B T C H W"], exchanged: Float[Tensor, "B K C H W"]
+    network: Predicts, frames: Float[Tensor, "B T C H W"], exchanged: Float[Tensor, "B K C H W"]
 ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B K"]]:
     """Exchange one context frame at a time and predict freely, as far as the clips go.
 

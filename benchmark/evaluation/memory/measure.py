@@ -1,5 +1,6 @@
 """Forward influence and Lyapunov exponents of one network on test clips."""
 
+import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 from torch import Tensor
@@ -8,6 +9,7 @@ from benchmark.data.tensors import to_float
 from benchmark.evaluation.memory.influence import influence
 from benchmark.evaluation.memory.lyapunov import exponents_of
 from benchmark.evaluation.memory.table import memory_rows
+from models.forecasters.network import Network
 from models.predictor import Predictor
 
 LYAPUNOV_CLIPS = 4
@@ -15,7 +17,7 @@ LYAPUNOV_CLIPS = 4
 
 
 def measure_memory(
-    network: Predictor,
+    network: Network,
     clips: UInt8[Tensor, "N T C H W"],
     exchanged: UInt8[Tensor, "N K C H W"] | None,
     context: int,
@@ -23,6 +25,8 @@ def measure_memory(
     device: str,
 ) -> pd.DataFrame:
     """Measure `network`, in float64 and on the reference path, as the gradients are.
+
+    Lyapunov exponents are those of our networks: only their state is known.
 
     Args:
         network: measured.
@@ -37,7 +41,7 @@ def measure_memory(
     """
     network = network.double().to(device)
     network.reference_path = True
-    tables = []
+    tables = [memory_rows("influence", np.empty((0, 0)), ("clip", "t"), state="X")]  # the columns, if nothing else
     for first in range(0, 0 if exchanged is None else len(clips), batch_size):
         frames = to_float(clips[first : first + batch_size].to(device)).double()
         others = to_float(exchanged[first : first + batch_size].to(device)).double()  # pyright: ignore[reportOptionalSubscript]  # no turn where it is None
@@ -45,6 +49,8 @@ def measure_memory(
             found = memory_rows(name, values.cpu().numpy(), ("clip", "t"), state="X")
             tables.append(found.assign(clip=found["clip"] + first))
     for first in range(0, min(LYAPUNOV_CLIPS, len(clips)), batch_size):
+        if not isinstance(network, Predictor):
+            break
         given = to_float(clips[first : min(first + batch_size, LYAPUNOV_CLIPS), :context].to(device)).double()
         found = memory_rows("lyapunov", exponents_of(network, given).cpu().numpy(), ("clip", "unit"))
         tables.append(found.assign(clip=found["clip"] + first))

@@ -95,4 +95,5 @@ def norms_of(runs: Sequence[FinishedRun], *measures: str) -> pd.DataFrame:
         )
         for run in runs
     ]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    columns = ["measure", "stage", "state", "layer", "t", "log_norm", "variant", "seed"]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)

@@ -36,13 +36,13 @@ PATHS = {
 
 def gradient_heatmap(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Layer x time of the gradient norm of H and, where it sits between two layers, of the highway's Z."""
-    norms, setting = data.norms, data.probed
-    stage, words = setting.last_stage
+    stage, words = data.probed.last_stage
     title = f"{title}, {words}"
+    norms = data.norms[(data.norms["stage"] == stage) & data.norms["state"].isin(["H", "Z"])]
+    setting = data.probed.only(set(norms["variant"]))
     if not setting.looks:
-        empty_figure(title, "Every run diverged.", setting, paths)
+        empty_figure(title, "Every run diverged, or has no state H.", setting, paths)
         return
-    norms = norms[(norms["stage"] == stage) & norms["state"].isin(["H", "Z"])]
     maps = {variant: layer_map(norms[norms["variant"] == variant], setting.context) for variant in setting.looks}
     scale, colors, below = color_scale(np.concatenate([one.to_numpy().ravel() for one in maps.values()]))
     deepest = max(int(one.index.get_level_values("layer").max()) for one in maps.values())
@@ -119,14 +119,14 @@ def draw_map(
 
 def gradient_paths(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """Norm with respect to the context frames: all of it, through memory alone, through generated frames alone."""
-    setting = data.probed
-    stage, words = setting.last_stage
+    stage, words = data.probed.last_stage
     title = f"{title}, {words}"
-    if not setting.looks:
-        empty_figure(title, "Every run diverged.", setting, paths)
-        return
-    norms = norms_of([run for run in data.shown if run.variant in setting.looks], *PATHS)
+    norms = norms_of([run for run in data.shown if run.variant in data.probed.looks], *PATHS)
     norms = norms[(norms["stage"] == stage) & (norms["state"] == "X")]
+    setting = data.probed.only(set(norms.loc[norms["measure"] == "memory", "variant"]))
+    if not setting.looks:
+        empty_figure(title, "Every run diverged, or has no such paths.", setting, paths)
+        return
     with page(paths, height=1.35 * math.ceil(len(setting.looks) / panel_columns(len(setting.looks))) + 0.35) as figure:
         drawn: dict[str, list[float]] = {measure: [] for measure in PATHS}
         panels = panel_grid(figure, setting.looks, "context frame t")

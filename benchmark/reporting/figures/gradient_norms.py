@@ -153,11 +153,11 @@ def relative_to(context: int, rows: pd.DataFrame) -> pd.DataFrame:
 
 def gradient_norm_layers(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     """H by layer and Z, one panel a variant, before and after training."""
-    norms, setting = data.norms, data.probed
+    norms = data.norms[data.norms["state"].isin(["H", "Z"]) & data.norms["stage"].isin(data.probed.stages)]
+    setting = data.probed.only(set(norms["variant"]))
     if not setting.looks:
-        empty_figure(title, "Every run diverged.", setting, paths)
+        empty_figure(title, "Every run diverged, or has no state H.", setting, paths)
         return
-    norms = norms[norms["state"].isin(["H", "Z"]) & norms["stage"].isin(setting.stages)]
     mean = norms.groupby(["variant", "stage", "state", "layer", "t"])["log_norm"].mean()
     layers = int(norms["layer"].max())
     both = len(setting.stages) > 1

@@ -90,6 +90,8 @@ def mean_openness(run: FinishedRun, stage: str) -> float | None:
     return float(np.mean(by_frame)) if by_frame else None
 
 
-def saturated_share(run: FinishedRun, stage: str) -> float:
-    """Share of saturated gates at a probe stage: mean over layers, then over gates."""
+def saturated_share(run: FinishedRun, stage: str) -> float | None:
+    """Share of saturated gates at a probe stage: mean over layers, then over gates; None without gates."""
+    if not run.probe[stage]["saturated"]:
+        return None
     return summarise_seeds([float(np.mean(layers)) for layers in run.probe[stage]["saturated"].values()]).mean

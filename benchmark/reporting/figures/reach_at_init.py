@@ -13,11 +13,10 @@ from benchmark.config.variant_groups import questions
 from benchmark.reporting.figures.figure_data import FigureData
 from benchmark.reporting.figures.reach import log_reach
 from benchmark.reporting.figures.scores import Row, body, dot_plot, draw_row, drawn_values
-from benchmark.reporting.figures.style import MARKERS, PALETTE, Look, finish, page
+from benchmark.reporting.figures.style import MARKERS, PALETTE, Look, cell_number, finish, page
 from benchmark.reporting.finished_runs import VariantRuns, by_variant
 from benchmark.reporting.reach_and_error import COTANGENTS
 from benchmark.reporting.statistics import Summary, summarise_seeds
-from models.spec import CELLS
 
 
 def reach_at_init(data: FigureData, title: str, paths: Sequence[Path]) -> None:
@@ -54,7 +53,7 @@ def reach_row(group: VariantRuns) -> Row:
     kept = {name: [value for value in values if value is not None] for name, values in logs.items()}
     found = {name: exponential(summarise_seeds(values)) for name, values in kept.items()}
     spec = group.config.model  # pyright: ignore[reportOptionalMemberAccess]  # no baseline
-    cell = list(CELLS).index(spec.cell)
+    cell = cell_number(spec.cell)
     look = Look(group.label, PALETTE[cell % len(PALETTE)], "-", MARKERS[cell % len(MARKERS)], not spec.highway_slot)
     hollow = frozenset(COTANGENTS if spec.highway_slot else ())
     return Row(group.label, look, {name: np.exp(values).tolist() for name, values in kept.items()}, found, hollow)

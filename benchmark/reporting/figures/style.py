@@ -23,7 +23,8 @@ from benchmark.config.protocol import Protocol
 from benchmark.reporting.finished_runs import FinishedRun
 from benchmark.reporting.statistics import SMALLEST_N, summarise_seeds
 from benchmark.system.files import atomic_buffer
-from models.spec import CELLS, ModelSpec
+from models.forecasters.spec import Spec
+from models.spec import CELLS
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 WIDTH = 7.0
@@ -112,18 +113,23 @@ def looks(protocol: Protocol, variants: Collection[str] | None = None) -> dict[s
     return looks_of({run.variant: (run.label, run.model) for run in runs})
 
 
-def looks_of(shown: Mapping[str, tuple[str, ModelSpec]]) -> dict[str, Look]:
+def looks_of(shown: Mapping[str, tuple[str, Spec]]) -> dict[str, Look]:
     """A look for each thing that has a label and a network, no two alike."""
     families: dict[str, list[str]] = {}
     for key, (_, spec) in shown.items():
         families.setdefault(spec.cell, []).append(key)
-    found = {}
+    found, others = {}, [cell for cell in families if cell not in CELLS]
     for number, (key, (label, spec)) in enumerate(shown.items()):
         family = families[spec.cell]
-        color = shade(PALETTE[list(CELLS).index(spec.cell) % len(PALETTE)], family.index(key), len(family))
+        color = shade(PALETTE[cell_number(spec.cell, others) % len(PALETTE)], family.index(key), len(family))
         filled = number // len(MARKERS) % 2 == 0
         found[key] = Look(label, color, highway_line(spec), MARKERS[number % len(MARKERS)], filled)
     return found
+
+
+def cell_number(cell: str, others: Sequence[str] = ()) -> int:
+    """The place of a cell in `CELLS`; those outside the benchmark come after it, in the order of `others`."""
+    return [*CELLS, *others, cell].index(cell)
 
 
 def shade(color: str, place: int, members: int) -> str:
@@ -132,7 +138,7 @@ def shade(color: str, place: int, members: int) -> str:
     return lighten(color, 0.55 * tone) if tone > 0 else to_hex([(1 + 0.5 * tone) * value for value in to_rgb(color)])  # pyright: ignore[reportArgumentType]  # red, green, blue
 
 
-def highway_line(spec: ModelSpec) -> LineStyle:
+def highway_line(spec: Spec) -> LineStyle:
     """Line style: solid without a highway, dashed at the bottom, dash-dotted between, dotted at the top."""
     if not spec.highway_slot:
         return "-"

@@ -21,7 +21,7 @@ from benchmark.config.sections import TrainingConfig
 from benchmark.system.devices import prepare_device
 from benchmark.system.errors import UserError
 from benchmark.system.memory import check_shared_memory
-from benchmark.training.step import Batch, NoWorkers, backward, batch_loss, forward, set_computation
+from benchmark.training.step import Batch, NoWorkers, backward, loss_on, set_computation
 from models.predictor import Predictor
 from models.spec import ModelSpec
 
@@ -154,11 +154,10 @@ def compute_parts(spec: ModelSpec, training: TrainingConfig, shared: SharedMemor
         except EOFError:
             return
         try:
-            prediction = forward(network, shared.batch, training)
-            loss = batch_loss(prediction, shared.batch, training)
+            loss = loss_on(network, shared.batch, training)
             gradients = backward(network, loss)
             torch.cat([*(gradient.flatten() for gradient in gradients), loss.detach()[None]], out=shared.found)
-            del prediction, loss, gradients  # until the next part
+            del loss, gradients  # until the next part
             error = None
         except (RuntimeError, MemoryError) as raised:
             error = RuntimeError(f"{raised}") if isinstance(raised, RuntimeError) else MemoryError(f"{raised}")

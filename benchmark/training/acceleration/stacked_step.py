@@ -11,9 +11,10 @@ from benchmark.training import step as training_step
 from benchmark.training.acceleration.captured_step import CapturedStep, Step
 from benchmark.training.divergence_guard import GuardedAdam
 from benchmark.training.step import Batch, StepResult, backward, batch_loss, forward
+from models.forecasters.network import Network
+from models.forecasters.spec import ForecasterSpec, Spec
 from models.precision import tensor_cores
 from models.predictor import Predictor
-from models.spec import ModelSpec
 from models.stack import VECTOR, Stack, common_form, whole_vectors
 
 OWN_KEYS = {
@@ -31,16 +32,18 @@ OWN_KEYS = {
 
 def common_part(run: RunConfig, device: str, threads: int) -> Any:
     """What all runs have in common that are trained in one stack with `run`; None where it is trained by itself."""
-    if why_by_itself(run.model, run.training.batch_size, device, threads):
+    if isinstance(run.model, ForecasterSpec) or why_by_itself(run.model, run.training.batch_size, device, threads):
         return None
     return common_form(run.model), run.training.model_dump_json(exclude=OWN_KEYS)
 
 
-def why_by_itself(model: ModelSpec, batch_size: int, device: str, threads: int) -> str | None:
+def why_by_itself(model: Spec, batch_size: int, device: str, threads: int) -> str | None:
     """Why such a run is stacked with no other and takes turns with those of its job; None where it can be stacked.
 
     On a CPU a stack would not have the same bits everywhere, and several threads share a batch in another way.
     """
+    if isinstance(model, ForecasterSpec):
+        return "it is a model outside the benchmark"
     if device != "cpu":
         return None
     if threads > 1:
@@ -82,7 +85,9 @@ class StackedStep:
         own = [Batch(*parts) for parts in zip(*batch, strict=True)]
         with tensor_cores(self.training.precision, batch.frames.device.type):
             prediction = forward(joint, batch, self.training).unbind(0)
-            losses = [batch_loss(one, part, self.training) for one, part in zip(prediction, own, strict=True)]
+            losses = [
+                batch_loss(one, part.frames[:, 1:], self.training) for one, part in zip(prediction, own, strict=True)
+            ]
             gradients = backward(joint, torch.stack(losses).sum())
         del prediction  # and with it the graph, before other memory is taken
         found = []
@@ -91,6 +96,12 @@ class StackedStep:
             loss = losses[run].detach()
             found.append(training_step.update(network, optimizer, loss, of_run, training))
         return StepResult(*(torch.stack(values) for values in zip(*found, strict=True)))
+
+
+def member_of(network: Network, optimizer: GuardedAdam, training: TrainingConfig) -> Member:
+    """A member of the stack that `common_part` put a run of ours into."""
+    assert isinstance(network, Predictor), "a model outside the benchmark is trained by itself"
+    return Member(network, optimizer, training)
 
 
 def make_stacked_step(members: Sequence[Member]) -> Step:
