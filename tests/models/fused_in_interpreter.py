@@ -185,7 +185,7 @@ def test_the_way_back_passes_gradcheck(cell, order):
     assert torch.autograd.gradcheck(predict, tuple(network.parameters()), fast_mode=True)
 
 
-@pytest.mark.parametrize(("cell", "norm"), zip(PLANS, ("element", "channel", "channel"), strict=True))
+@pytest.mark.parametrize(("cell", "norm"), [*zip(PLANS, ("element", "channel", "channel"), strict=True)])
 def test_the_way_back_through_norms_passes_gradcheck(cell, norm):
     spec = tiny_spec(cell, hidden_channels=(2,), frame_size=4, norm=norm)
     network, frames = build(spec, seed=1).double(), random_clips(spec, BATCH, 3)
