@@ -37,11 +37,12 @@ from tests.helpers.documented import SHELL, Command, anchors, blocks, commands, 
 FOLLOWED = {
     "docs/adding_a_cell.md": "tests/test_your_own.py",
     "docs/adding_a_metric.md": "tests/test_your_own.py",
+    "docs/adding_a_model.md": "tests/test_your_own.py",
     "docs/adding_data.md": "tests/test_adding_data.py",
 }
 """Pages that another test follows from the first command to the last."""
 RUN = {"doctor": (0, 1), "status": (0,), "verify": (0,), "predict": (0,), "evaluate": (0,)}
-RUN |= {"import-weights": (0,), "export-weights": (0,)}
+RUN |= {"import-weights": (0,), "export-weights": (0,), "check": (0,)}
 """Commands that are run -> how they may end: `doctor` finds a problem where there are no data. The rest are parsed:
 they take minutes, or need finished runs, which tests/workflow makes."""
 NOT_HERE = {

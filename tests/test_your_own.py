@@ -1,4 +1,4 @@
-"""docs/adding_a_cell.md and docs/adding_a_metric.md lead to rows and a column of a table, in a copy of the checkout."""
+"""docs/adding_a_cell.md, _metric.md and _model.md lead to rows and a column of a table, in a copy of the checkout."""
 
 import os
 import re
@@ -59,6 +59,12 @@ def with_metric(checkout, with_cell):
     return trained, follow("docs/adding_a_metric.md", checkout)
 
 
+@pytest.fixture(scope="module")
+def with_model(checkout):
+    """What the commands of the page on models printed."""
+    return follow("docs/adding_a_model.md", checkout)
+
+
 def weights(checkout):
     return sorted(checkout.glob("results/tiny/runs/*/seed=*/model.safetensors"))
 
@@ -106,3 +112,15 @@ def test_a_new_metric_is_a_column_with_head_and_definition_and_trains_nothing_ag
 def test_the_metrics_tests_run_on_the_new_metric(with_metric):
     assert re.search(r"\d+ passed", shown(with_metric[1], "pytest").splitlines()[-1])
     assert "failed" not in shown(with_metric[1], "pytest").splitlines()[-1]
+
+
+def test_a_model_of_ones_own_has_a_row_with_scores_counts_and_reach(with_model, checkout):
+    assert shown(with_model, "python -m benchmark check").count("pass  ") == 8
+    table = shown(with_model, "cat results/mine/tables/main.md")
+    assert re.search(r"^\| My net +\| 1 +\| +28,564 ", table, re.MULTILINE)
+    gradients = pd.read_csv(checkout / "results" / "mine" / "tables" / "probe.csv").set_index("variant")
+    assert gradients.loc["my-net"].filter(like="reach").notna().any()
+    record = read_json(checkout / "results/mine/runs/my-net/seed=1/record.json")
+    assert record["config"]["model"]["model"] == "my_net:SimVPLike"
+    norms = pd.read_parquet(checkout / "results/mine/runs/my-net/seed=1/probe.parquet")
+    assert set(norms["state"]) == {"X"}

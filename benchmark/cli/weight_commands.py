@@ -1,10 +1,12 @@
 """Commands on clips of a person's own and on weights of other code bases."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmark.cli.exit_status import DONE, FOUND
 from benchmark.cli.options import (
     BATCH_SIZE,
     CODE_BASES,
@@ -16,6 +18,7 @@ from benchmark.cli.options import (
     LAYOUT,
     LPIPS_BACKBONE,
     OUTPUT,
+    PROTOCOL,
     WEIGHTS,
     WHITE,
     file,
@@ -23,6 +26,7 @@ from benchmark.cli.options import (
     switch,
 )
 from benchmark.cli.registry import YOUR_OWN, Option, command
+from benchmark.config.protocol import load_protocol
 from benchmark.system.devices import resolve_device
 from benchmark.system.errors import UserError
 from benchmark.system.gpu_lock import reserve_gpu
@@ -184,3 +188,36 @@ def print_norms(options: argparse.Namespace) -> None:
         with reserve_gpu(device), report_out_of_memory(name, batch_size, device, "--batch-size"):
             table = probe_files(options.weights, options.data, **given)
     print(to_markdown(table), end="")
+
+
+OWN_CLASS = Option(
+    "CLASS",
+    "a model with a method predict, or a cell, as Python imports it",
+    settings={"metavar": "PACKAGE.MODULE:CLASS"},
+)
+ARGS = Option(
+    "--args", "what the constructor of a model is given, as JSON; default: nothing", settings={"metavar": "JSON", "default": "{}"}
+)
+
+
+@command(
+    YOUR_OWN,
+    options=[OWN_CLASS, ARGS, PROTOCOL.but("whose clips and sizes; default: quick").optional()],
+    examples=["examples.simvp_like:SimVPLike", "examples.simvp_like:SimVPLike --args '{\"width\": 8}'"],
+)
+def check(options: argparse.Namespace) -> int:
+    """Check a model or cell of yours: a line for each thing that training, scores and probe need of it.
+
+    Exit status 1 where one failed.
+    """
+    try:
+        given = json.loads(options.args)
+    except ValueError as error:
+        raise UserError(f"--args: {options.args!r} is no JSON ({error})") from None
+    if not isinstance(given, dict):
+        raise UserError(f'--args: {options.args!r} is no mapping of names to values, such as {{"width": 8}}')
+    from benchmark.exchange.contract import check_class
+
+    lines, passed = check_class(getattr(options, OWN_CLASS.dest), given, options.protocol or load_protocol("quick"))
+    print("\n".join(lines))
+    return DONE if passed else FOUND

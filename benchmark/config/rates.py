@@ -81,7 +81,7 @@ def at_each_rate(entry: dict[str, Any], grid: Sequence[Any]) -> list[dict[str, A
     base = entry.get("base") or name
     label = entry.get("label") or (VARIANTS[base].label if base in VARIANTS else name)
     named = {key: value for key, value in entry.items() if key != "further_rates"}
-    named |= {} if "cell" in entry else {"base": base}
+    named |= {} if {"cell", "model"} & entry.keys() else {"base": base}
     return [
         named
         | {"id": name + suffix(rate), "label": f"{label}, rate {rate:g}"}

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.forecasters.outside import ForecasterError, load_class
+from models.forecasters.outside import ForecasterError, load_class, source_files
 from models.forecasters.spec import SIZES, ForecasterSpec, Spec
 from models.predictor import Predictor, build
 
@@ -126,8 +126,9 @@ class Forecaster(nn.Module):
         except Exception as error:
             if isinstance(error, MemoryError) or "memory" in str(error):
                 raise
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(place.filename).name}, line {place.lineno}"
+            trace = traceback.extract_tb(error.__traceback__)
+            own = [place for place in trace if Path(place.filename).resolve() in source_files(self.spec.model)]
+            where = f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else "in code that it calls"
             raise ForecasterError(f"{self.spec.model}: {method}: {type(error).__name__}: {error} ({where})") from error
 
     def why_unfused(self, frames: Tensor) -> str | None:

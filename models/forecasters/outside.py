@@ -1,12 +1,12 @@
 """Classes outside the benchmark, `package.module:Class`: where they lie, what they are made of. Imports no torch."""
 
 import ast
-import importlib
+import importlib.util
 import re
 import sys
 import sysconfig
 from functools import cache
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 NAME = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
@@ -38,22 +38,27 @@ def module_file(module: str) -> Path:
         ForecasterError: there is none.
     """
     found = _found(module)
-    if found is None or not found.origin or not found.origin.endswith(".py"):
+    if found is None:
         raise ForecasterError(
             f"no module {module} beside the protocol, in this folder or in this Python; name it as Python imports it"
         )
-    return Path(found.origin).resolve()
-
-
-def _found(module: str) -> ModuleSpec | None:
-    """Where a dotted module lies."""
-    places, found = [*sys.path, str(Path.cwd())], None
-    for end in range(1, module.count(".") + 2):
-        found = PathFinder.find_spec(".".join(module.split(".")[:end]), places)
-        if found is None:
-            return None
-        places = list(found.submodule_search_locations or ())
     return found
+
+
+def _found(module: str) -> Path | None:
+    """The file of a dotted module; None where there is none in Python's own language."""
+    first, *rest = module.split(".")
+    spec = importlib.util.find_spec(first) if first != "__main__" else None
+    spec = spec or PathFinder.find_spec(first, [str(Path.cwd())])
+    if spec is None:
+        return None
+    file, folders = spec.origin, [Path(place) for place in spec.submodule_search_locations or ()]
+    for part in rest:
+        whole = [folder / part / "__init__.py" for folder in folders if (folder / part / "__init__.py").is_file()]
+        single = [folder / f"{part}.py" for folder in folders if (folder / f"{part}.py").is_file()]
+        file = next(map(str, whole or single), None)
+        folders = [path.parent for path in whole[:1]] or [folder / part for folder in folders if not single]
+    return Path(file).resolve() if file and file.endswith(".py") and Path(file).is_file() else None
 
 
 def source_files(name: str) -> list[Path]:
@@ -70,8 +75,7 @@ def source_files(name: str) -> list[Path]:
     while todo:
         inside, path = todo.pop()
         for imported in _imported(inside, path):
-            spec = _found(imported)
-            file = Path(spec.origin).resolve() if spec and spec.origin and spec.origin.endswith(".py") else None
+            file = _found(imported)
             if file and file not in found and _is_own(file, imported, first, module):
                 found.add(file)
                 todo.append((imported, file))

@@ -94,6 +94,7 @@ def commands(folder):
             0,
         ),
         ("verify", [folder / "cases"], 0),
+        ("check", ["models.conv_gru:ConvGRUCell", *tiny[:2]], 0),
         ("speed", [*small.split(), "--variant", "convlstm", "--device", "cpu", "--threads", "1"], 0),
     ]
 

@@ -84,16 +84,16 @@ def read_snapshot(folder: Path) -> Snapshot:
 
 def _tags(run: dict[str, Any], state: str, provenance: dict[str, Any]) -> dict[str, str]:
     protocol, variant, seed, model = run["protocol"], run["variant"], run["seed"], run["model"]
-    slot, commit = model["highway_slot"], provenance["git_commit"] or "unknown"
+    slot, commit = model.get("highway_slot"), provenance["git_commit"] or "unknown"
     return {
         "run_key": f"{protocol}/{variant}/seed={seed}/{provenance['config_hash']}",
         "protocol": protocol,
         "variant": variant,
         "label": run["label"],
         "seed": str(seed),
-        "cell": model["cell"],
+        "cell": model.get("cell") or model["model"],
         "highway": f"slot {slot}" if slot else "none",
-        "layers": str(len(model["hidden_channels"])),
+        "layers": str(len(model.get("hidden_channels", ()))),
         "state": state,
         "git_commit": commit,
         "git_dirty": str(provenance["git_dirty"]).lower(),
