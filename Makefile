@@ -124,6 +124,7 @@ gpu_packages: requirements.lock
 
 # `mlflow ui` itself does not read MLFLOW_TRACKING_URI, and what stands in a command line (a password) everyone can read;
 # its job runner, eight idle processes, serves nothing here. It builds no environment: whoever only looks would wait.
+PAGES := from benchmark.reporting.terminal.closing import print_pages; print_pages($(PORT))
 ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 ui:
 	@if ! test -x '$(ENVIRONMENT)/bin/mlflow'; then \
@@ -133,6 +134,7 @@ ui:
 	@case "$$MLFLOW_TRACKING_URI" in \
 	http*) echo "The runs are on $$(echo "$$MLFLOW_TRACKING_URI" | sed 's,//.*@,//,; s,[?].*,,'): open that in a browser." ;; \
 	*) export MLFLOW_BACKEND_STORE_URI="$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"; \
+	   test ! -d benchmark || $(IN_VENV) python -c '$(PAGES)'; \
 	   $(IN_VENV) exec mlflow ui --host 127.0.0.1 --port $(PORT) ;; \
 	esac
 

@@ -17,6 +17,7 @@ from benchmark.config.protocol import load_protocol
 from benchmark.system import processes
 from benchmark.system.console import command_line, echo, printable
 from benchmark.system.errors import ProcessError, UserError
+from benchmark.system.installation import PROGRAM, extras_named
 from benchmark.system.signals import STATUS, Interrupted
 from benchmark.system.storage import is_storage_error
 from models.forecasters.outside import ForecasterError
@@ -42,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = top.parse_args(arguments)
     typed = command_line(*processes.launcher(), *(sys.argv[1:] if arguments is None else arguments))
     try:
-        return run(options) or DONE
+        with extras_named():
+            return run(options) or DONE
     except (UserError, ForecasterError) as error:
         if processes.is_first():
             echo(printable(f"error: {error}"), sys.stderr)
@@ -71,7 +73,7 @@ def run(options: argparse.Namespace) -> int | None:
     if getattr(options, "protocol", None) is not None:
         options.protocol = load_protocol(options.protocol)
     if processes.count() > 1 and not command.shared:
-        raise UserError(f"{options.command}: is for one process; start `python -m benchmark` without torchrun")
+        raise UserError(f"{options.command}: is for one process; start `{PROGRAM}` without torchrun")
     if getattr(options, "seed", None) is not None:
         seeds_in(options)
     if command.writes_results and processes.is_first():

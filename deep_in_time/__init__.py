@@ -15,23 +15,7 @@ Frames are float from 0 to 1, clips have the axes B T C H W: clips, frames, chan
 is given is a `ValueError` of one or two lines. `docs/library.md` has an example of each.
 """
 
-from deep_in_time.clips import FixedClips, TrainingClips, protocol
-from deep_in_time.measures import gates, gradient_norms, reach
-from deep_in_time.networks import baseline, load_weights, network, save_weights
-from deep_in_time.scores import mean_scores, metrics, score
+import lazy_loader
 
-__all__ = [
-    "FixedClips",
-    "TrainingClips",
-    "baseline",
-    "gates",
-    "gradient_norms",
-    "load_weights",
-    "mean_scores",
-    "metrics",
-    "network",
-    "protocol",
-    "reach",
-    "save_weights",
-    "score",
-]
+# Each module is imported where one of its names is first used: commands start without torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

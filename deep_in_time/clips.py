@@ -21,6 +21,7 @@ from benchmark.data.kinds import kind_of
 from benchmark.data.tensors import to_float
 from benchmark.system.devices import resolve_device
 from benchmark.system.errors import UserError, unknown
+from benchmark.system.installation import extras_named
 
 SPLITS: dict[str, FixedSplit] = {"validation": "validation", "test": "test"}
 
@@ -211,6 +212,7 @@ class FixedClips(Dataset):
         return to_float(self._clips[place])
 
 
+@extras_named()
 def _prepare(
     given: str | Path | Mapping[str, Any] | Protocol, data_dir: str | Path, folder: str | Path | None, download: bool
 ) -> _Prepared:

@@ -11,6 +11,7 @@ from benchmark.evaluation.lpips_backbone import load_lpips, look_for
 from benchmark.evaluation.mean_scores import mean_scores as means_of
 from benchmark.evaluation.metric_functions import score as score_frames
 from benchmark.system.errors import UserError, unknown
+from benchmark.system.installation import extras_named
 from deep_in_time.given import as_clips, as_frames
 
 
@@ -35,6 +36,7 @@ def metrics() -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
 
 
+@extras_named()
 def score(
     prediction: Any,
     truth: Any,

@@ -39,6 +39,7 @@ FOLLOWED = {
     "docs/adding_a_metric.md": "tests/test_your_own.py",
     "docs/adding_a_model.md": "tests/test_your_own.py",
     "docs/adding_data.md": "tests/test_adding_data.py",
+    "docs/install.md": "tests/test_install.py",
 }
 """Pages that another test follows from the first command to the last."""
 RUN = {"doctor": (0, 1), "status": (0,), "verify": (0,), "predict": (0,), "evaluate": (0,)}

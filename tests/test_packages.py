@@ -17,6 +17,7 @@ FLOORS = (
     ("benchmark.exchange", "benchmark.cost"),
     ("benchmark.cli", "deep_in_time"),
     ("benchmark.__main__",),
+    ("deep_in_time.__main__",),
 )
 """The packages from the lowest up; those side by side do not know each other."""
 MOST_MODULES = 14
@@ -52,8 +53,8 @@ def imported(path: Path) -> set[str]:
 
 def floor_of(module: str) -> int | None:
     """The floor on which a module stands; None for the bare top of a package."""
-    places = [place for place, packages in enumerate(FLOORS) if module.startswith(tuple(f"{p}." for p in packages))]
-    places += [place for place, packages in enumerate(FLOORS) if module in packages]
+    places = [place for place, packages in enumerate(FLOORS) if module in packages]
+    places += [place for place, packages in enumerate(FLOORS) if module.startswith(tuple(f"{p}." for p in packages))]
     return places[0] if places else None
 
 

@@ -3,7 +3,9 @@
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -35,7 +37,10 @@ def test_lock_names_one_exact_version_a_package():
     assert len(LOCK) == len(LOCK_LINES)
 
 
-@pytest.mark.parametrize("range_", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
+NEEDS = [*PROJECT["dependencies"], *(need for needs in PROJECT["optional-dependencies"].values() for need in needs)]
+
+
+@pytest.mark.parametrize("range_", [need for need in NEEDS if not need.startswith("deep-in-time[")])
 def test_lock_satisfies_the_range(range_):
     requirement = Requirement(range_)
     assert requirement.specifier.contains(locked_version(requirement.name))
@@ -209,6 +214,21 @@ def test_make_ui_builds_nothing_and_says_what_would(bare_clone):
     (bare_clone / "requirements.lock").touch()  # younger than the environment
     assert make(bare_clone, "ui").stdout == "opened\n"
     assert not (bare_clone / ".venv" / "locked").exists()
+
+
+@needs_make
+def test_make_ui_prints_the_address_of_the_table_of_each_protocol(bare_clone):
+    (bare_clone / "benchmark").symlink_to(ROOT / "benchmark")
+    (bare_clone / "models").symlink_to(ROOT / "models")
+    with sqlite3.connect(bare_clone / "mlflow.db") as store:
+        store.execute("CREATE TABLE experiments (experiment_id INTEGER, name TEXT, lifecycle_stage TEXT)")
+        store.execute("INSERT INTO experiments VALUES (0, 'Default', 'active'), (4, 'quick', 'active')")
+    store.close()
+    write_program(bare_clone / ".venv/bin/mlflow", "echo opened")
+    write_program(bare_clone / ".venv/bin/python", f'exec {sys.executable} "$@"')
+    said = make(bare_clone, "ui", "PORT=5001", MLFLOW_TRACKING_URI="").stdout
+    address = "http://127.0.0.1:5001/#/experiments/4/runs?workflowType=machine_learning&viewStateShareKey=best-variant"
+    assert said.split() == ["quick", address, "opened"]
 
 
 @needs_make

@@ -1,5 +1,6 @@
 """docs/adding_a_cell.md, _metric.md and _model.md lead to rows and a column of a table, in a copy of the checkout."""
 
+import math
 import os
 import re
 import subprocess
@@ -118,8 +119,8 @@ def test_a_model_of_ones_own_has_a_row_with_scores_counts_and_reach(with_model, 
     assert shown(with_model, "python -m benchmark check").count("pass  ") == 8
     table = shown(with_model, "cat results/mine/tables/main.md")
     assert re.search(r"^\| My net +\| 1 +\| +28,564 ", table, re.MULTILINE)
-    gradients = pd.read_csv(checkout / "results" / "mine" / "tables" / "probe.csv").set_index("variant")
-    assert gradients.loc["my-net"].filter(like="reach").notna().any()
+    gradients = pd.read_csv(checkout / "results" / "mine" / "tables" / "probe.csv").set_index(["variant", "stage"])
+    assert math.isfinite(gradients.loc[("my-net", "trained"), "reach"])
     record = read_json(checkout / "results/mine/runs/my-net/seed=1/record.json")
     assert record["config"]["model"]["model"] == "my_net:SimVPLike"
     norms = pd.read_parquet(checkout / "results/mine/runs/my-net/seed=1/probe.parquet")

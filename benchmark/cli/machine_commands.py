@@ -1,6 +1,7 @@
 """Commands on this machine: what it has, how fast it is, whether it computes what others do."""
 
 import argparse
+from importlib.util import find_spec
 from typing import Any
 
 from benchmark.cli.completion import variants
@@ -10,6 +11,8 @@ from benchmark.cli.registry import MACHINE, Option, command
 from benchmark.config.protocol import load_protocol
 from benchmark.config.variants import VARIANTS
 from benchmark.cost.speed import WHAT, time_paths
+from benchmark.system import installation
+from benchmark.system.console import command_line
 
 
 @command(
@@ -41,6 +44,21 @@ def verify(options: argparse.Namespace) -> int:
         states.append(outcome.state)
     print(", ".join(f"{states.count(state)} {state}" for state in ("pass", "fail", "skipped")))
     return FOUND if "fail" in states else DONE
+
+
+@command(
+    MACHINE,
+    options=[file("FOLDER", "where to; made if it is missing", metavar="FOLDER")],
+    examples=["my-study"],
+    writes_results=False,
+)
+def copy_workflow(options: argparse.Namespace) -> None:
+    """Copy the Snakefile with its rules, protocols and profiles into FOLDER, to work there without a checkout."""
+    count = installation.copy_workflow(options.FOLDER)
+    print(f"{count} files copied into {options.FOLDER}")
+    if find_spec("snakemake") is None:
+        print(f"Snakemake is not installed: {installation.remedy('snakemake')}")
+    print(f"go on with: {command_line('cd', options.FOLDER)} && snakemake --cores all all --config protocol=smoke")
 
 
 def defaulted(flag: str, default: Any, help: str, **settings: Any) -> Option:

@@ -10,8 +10,8 @@ from benchmark.cli.all_commands import COMMANDS
 from benchmark.cli.exit_status import EXIT_STATUS
 from benchmark.cli.registry import GROUPS
 from benchmark.system.errors import unknown
+from benchmark.system.installation import PROGRAM
 
-PROGRAM = "python -m benchmark"
 COMPLETION = 'eval "$(activate-global-python-argcomplete --dest=-)"'
 """What turns it on in bash and zsh."""
 

@@ -6,6 +6,7 @@ from benchmark.cli.exit_status import DONE, FOUND
 from benchmark.cli.options import DATA_DIR, DEVICE, OUTPUT, PROTOCOL, RESULTS_DIR, REUSE, SEED, VARIANT, file, switch
 from benchmark.cli.registry import RESULTS, command
 from benchmark.cli.selection import check_id
+from benchmark.system.installation import check_project
 
 
 @command(RESULTS, options=[PROTOCOL, RESULTS_DIR, REUSE], examples=["--protocol quick"])
@@ -38,6 +39,8 @@ def choose_rates(options: argparse.Namespace) -> None:
     from benchmark.reporting.finished_runs import read_trained
     from benchmark.reporting.rate_choice import write_choice
 
+    if options.output is None:
+        check_project()
     runs = read_trained(options.protocol, options.results_dir, reuse=options.reuse)
     print(write_choice(options.protocol, runs, options.results_dir / options.protocol.name, options.output))
 
@@ -56,6 +59,7 @@ def publish(options: argparse.Namespace) -> None:
     from benchmark.reporting.publish import publish as publish_results
     from benchmark.reporting.publish import publish_records
 
+    check_project()
     if options.records_only:
         count = publish_records(options.protocol, options.results_dir)
         print(f"published {count} records of protocol {options.protocol.name}")

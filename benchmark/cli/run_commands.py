@@ -37,6 +37,7 @@ from benchmark.config.variants import BASELINE_SEED, BASELINES
 from benchmark.system import processes
 from benchmark.system.errors import UserError, unknown
 from benchmark.system.gpu_lock import reserve_gpu
+from benchmark.system.installation import PROGRAM
 from benchmark.system.memory import lack_of_memory, report_out_of_memory, within_memory
 
 QUICK = "--protocol quick --variant predrnnpp --seed 1"
@@ -198,7 +199,7 @@ def evaluate(options: argparse.Namespace) -> None:
         raise UserError("evaluate: --download fetches the backbone that --lpips-backbone names; name one")
     if options.weights is not None:
         if processes.count() > 1:
-            raise UserError("evaluate: --weights is for one process; start `python -m benchmark` without torchrun")
+            raise UserError(f"evaluate: --weights is for one process; start `{PROGRAM}` without torchrun")
         print_scores(options)
         return
     if options.variant is None or options.seed is None:

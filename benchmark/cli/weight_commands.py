@@ -196,7 +196,9 @@ OWN_CLASS = Option(
     settings={"metavar": "PACKAGE.MODULE:CLASS"},
 )
 ARGS = Option(
-    "--args", "what the constructor of a model is given, as JSON; default: nothing", settings={"metavar": "JSON", "default": "{}"}
+    "--args",
+    "what the constructor of a model is given, as JSON; default: nothing",
+    settings={"metavar": "JSON", "default": "{}"},
 )
 
 

@@ -4,14 +4,12 @@ import ast
 import functools
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 
+from benchmark.system.installation import OWN, ROOT
 from models.forecasters.outside import is_outside, source_files
 from models.forecasters.spec import ForecasterSpec, Spec
 from models.spec import CELLS
-
-ROOT = Path(__file__).parents[2]
 
 PACKAGES_HERE = ("benchmark", "deep_in_time", "models")
 """The packages of this project."""
@@ -228,7 +226,7 @@ def network_sources(spec: Spec) -> list[str]:
     if is_outside(spec.cell):
         cells = [str(path) for path in source_files(spec.cell)]
     else:
-        cells = [CELLS[spec.cell].split(":")[0].replace(".", "/") + ".py"]
+        cells = [CELLS[spec.cell].split(":")[0].removeprefix(OWN).replace(".", "/") + ".py"]
     highway = ["models/gradient_highway.py"] if spec.highway_slot else []
     shared = (
         "models/predictor.py",
@@ -309,7 +307,7 @@ def is_ours(path: str) -> bool:
 
 def is_module(path: str) -> bool:
     """Whether a dotted path of this project is that of a module or package."""
-    place = ROOT.joinpath(*path.split("."))
+    place = ROOT.joinpath(*path.removeprefix(OWN).split("."))
     return place.is_dir() or place.with_suffix(".py").is_file()
 
 

@@ -40,13 +40,14 @@ from benchmark.config.sections import (
 from benchmark.config.variants import BASELINES, OF_ANY_CLIPS, slot_number, unknown_variant
 from benchmark.system import processes
 from benchmark.system.errors import UserError, explain, unknown
+from benchmark.system.installation import PROGRAM, PROJECT
 from benchmark.system.strict_yaml import read_yaml
 from models.forecasters.outside import find_classes_in
 from models.forecasters.spec import ForecasterSpec, Spec, forecaster_spec
 from models.spec import ModelSpec
 
 BaselineName = Literal["last-frame", "context-mean", "black", "mean-digit"]
-PROTOCOLS = Path(__file__).parents[2] / "workflows" / "protocols"
+PROTOCOLS = PROJECT / "workflows" / "protocols"
 
 
 class RunConfig(Strict):
@@ -356,7 +357,7 @@ def check_shareable(runs: Sequence[RunConfig]) -> None:
     if len(runs) > 1:
         raise UserError(
             f"--variant: {processes.count()} processes share one run, not {len(runs)} side by side; name one variant,"
-            " or start `python -m benchmark` without torchrun"
+            f" or start `{PROGRAM}` without torchrun"
         )
     batch_size = runs[0].training.batch_size
     if batch_size % processes.count():

@@ -12,10 +12,11 @@ from benchmark.config.sections import Identifier, Strict, no_repeats
 from benchmark.config.variants import VARIANTS
 from benchmark.system.console import command_line
 from benchmark.system.errors import UserError, explain
+from benchmark.system.installation import PROJECT
 from benchmark.system.strict_yaml import read_yaml
 from models.forecasters.spec import Spec
 
-CHOICES = Path(__file__).parents[2] / "workflows" / "rates"
+CHOICES = PROJECT / "workflows" / "rates"
 """Where `choose-rates` writes what it chose, a file for each protocol that tried rates."""
 SERIES = tuple(float(f"{first}e{power}") for power in range(-6, 0) for first in (1, 3))
 """The rates that can be tried: each is about three times the one before it."""

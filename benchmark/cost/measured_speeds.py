@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from benchmark.config.protocol import RunConfig
 from benchmark.reporting.published_records import FOLDER
 from benchmark.system.errors import UserError, explain, unknown
+from benchmark.system.installation import PROGRAM
 from models.spec import ModelSpec
 
 SPEEDS = FOLDER / "speed"
@@ -74,7 +75,7 @@ def read_speed(path: Path) -> Speed:
     Raises:
         UserError: it is not readable, no JSON, or no file of `speed --what train` or `probe`.
     """
-    again = "give a file of `python -m benchmark speed --json FILE`"
+    again = f"give a file of `{PROGRAM} speed --json FILE`"
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

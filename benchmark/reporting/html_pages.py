@@ -1,9 +1,11 @@
-"""Pages of HTML, from the templates that lie beside what fills them."""
+"""Pages of HTML, from the templates that lie beside what fills them, and text as HTML."""
 
+import html
+import re
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 
 def render(template: Path, **values: Any) -> str:
@@ -12,6 +14,8 @@ def render(template: Path, **values: Any) -> str:
     Raises:
         UndefinedError: the template names a value that is not given.
     """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     templates = Environment(
         loader=FileSystemLoader(template.parent),
         autoescape=True,
@@ -21,3 +25,11 @@ def render(template: Path, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     return templates.get_template(template.name).render(values)
+
+
+def html_text(text: str, *, marks: bool = False) -> Markup:
+    """Text as HTML shows it, with what is bold in a table as `<strong>`; with `marks` those of a caption, too."""
+    shown = re.sub(r"\*\*(.+)\*\*", r"<strong>\1</strong>", html.escape(text))
+    if marks:
+        shown = re.sub(r"``(.+?)``", r"<code>\1</code>", re.sub(r"\*([^*]+)\*", r"<em>\1</em>", shown))
+    return Markup(shown)

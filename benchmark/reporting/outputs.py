@@ -30,14 +30,15 @@ def films_of(protocol: Protocol) -> tuple[str, ...]:
     return readable_variants(protocol) if trains(protocol) else ()
 
 
-def paired_films(protocol: Protocol) -> dict[str, str]:
-    """Those of `films_of` that come in pairs -> that of the pair without a highway; the other is its cell with one."""
+def paired_films(protocol: Protocol) -> dict[str, tuple[str, str]]:
+    """Those of `films_of` in pairs of one cell `without` and `with` a highway -> labels of both, and which it is."""
     shown, pairs = films_of(protocol), {}
     for variant, other in protocol.references().items():
         one, two = (protocol.first_run(name).model for name in (variant, other))
         alike = one.cell == two.cell and one.highway_slot and not two.highway_slot
         if alike and {variant, other} <= {*shown} and other not in pairs:
-            pairs |= {variant: other, other: other}
+            names = " / ".join(protocol.first_run(name).label for name in (other, variant))
+            pairs |= {other: (names, "without"), variant: (names, "with")}
     return pairs
 
 

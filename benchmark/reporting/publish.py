@@ -13,6 +13,7 @@ from benchmark.reporting.record import RECORD
 from benchmark.reporting.registry import FIGURES, TABLES
 from benchmark.system.errors import UserError
 from benchmark.system.files import write_atomic, write_json
+from benchmark.system.installation import PROGRAM
 
 
 def publish(protocol: Protocol, results_dir: Path, *, reuse: bool = False) -> str:
@@ -59,7 +60,7 @@ def readme(protocol: Protocol, runs: list[FinishedRun]) -> str:
     )
     return (
         f"# {protocol.name}\n\n{protocol.about}\n\n"
-        f"Made by `snakemake --cores all all --config protocol={protocol.name}` and `python -m benchmark publish "
+        f"Made by `snakemake --cores all all --config protocol={protocol.name}` and `{PROGRAM} publish "
         f"--protocol {protocol.name}`; do not edit.\n\n"
         f"Commit {commits}; {origin['accelerator']} ({origin['device']}); {versions}.\n\n{tables}\n{figures}\n"
     )

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from benchmark.config.code_sources import ROOT
 from benchmark.config.protocol import RunConfig
 from benchmark.system.files import read_json
+from benchmark.system.installation import PROJECT
 
-FOLDER = ROOT / "results" / "reference"
+FOLDER = PROJECT / "results" / "reference"
 """Where `publish` keeps what is worth keeping, a folder a protocol."""
 
 

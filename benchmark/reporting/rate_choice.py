@@ -13,11 +13,12 @@ from benchmark.reporting.finished_runs import FinishedRun, VariantRuns, by_varia
 from benchmark.reporting.statistics import Summary, summarise_seeds
 from benchmark.system.errors import UserError
 from benchmark.system.files import write_atomic
+from benchmark.system.installation import PROGRAM
 
 METRIC = "validation/mse"
 """The curve that decides, at its last step."""
 HEAD = """\
-# Chosen by `python -m benchmark choose-rates --protocol {name}` from the runs of that protocol; not to be edited.
+# Chosen by `{program} choose-rates --protocol {name}` from the runs of that protocol; not to be edited.
 # The least mean of validation/mse at the last step: of the rates at which no more than half of the seeds fail (diverge,
 # or do not learn where the protocol says when a run has), those at which fewest diverge. Where most seeds fail at every
 # rate, of all of them (fails: true).
@@ -120,7 +121,7 @@ def finite(value: float) -> float | None:
 
 def as_yaml(choice: RateChoice) -> str:
     """The text of the file: one line a network and a rate, all numbers in full."""
-    lines = [HEAD.format(name=choice.protocol).rstrip()]
+    lines = [HEAD.format(program=PROGRAM, name=choice.protocol).rstrip()]
     about = choice.model_dump(mode="json")
     networks = about.pop("networks")
     lines += [f"{key}: {json.dumps(value)}" for key, value in about.items()]

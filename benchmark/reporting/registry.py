@@ -43,7 +43,7 @@ class Output:
     def function(self) -> Callable[..., Any]:
         """What makes it: a table from `(ProtocolResults, title)`, a figure from `(FigureData, title, paths)`."""
         module, name = self.made_by.split(":")
-        return getattr(import_module(f"benchmark.reporting.{module}"), name)
+        return getattr(import_module(f".{module}", __package__), name)
 
 
 def load(entries: Mapping[str, Output]) -> None:
@@ -137,8 +137,8 @@ TABLES = {
         made_by="tables.cost:compute_table",
         question=COST,
         caption="Parameters, multiply-accumulates of one forward pass over a clip, clips seen in training, and measured"
-        " time and memory. Where the protocol sets a target, parameters are matched within 7 %; all variants of a seed"
-        " see the same clips. Times are no comparison of speed where runs shared a machine.",
+        " memory. Where the protocol sets a target, parameters are matched within 7 %; all variants of a seed see the"
+        " same clips.",
         applies=always,
         measured=("train_s", "clips_per_s", "peak_memory_mib"),
     ),

@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable
 from typing import ParamSpec
 
+from benchmark.system.installation import MODULE, PROGRAM
+
 P = ParamSpec("P")
 
 
@@ -52,7 +54,7 @@ def first_alone(work: Callable[P, None]) -> Callable[P, None]:
 def launcher() -> list[str]:
     """The words that start this program as it was started, before its verb."""
     if count() == 1:
-        return ["python", "-m", "benchmark"]
+        return PROGRAM.split()
     nodes = count() // local_count()
     machines = [] if nodes == 1 else ["--nnodes", str(nodes)]
-    return ["torchrun", *machines, "--nproc-per-node", str(local_count()), "-m", "benchmark"]
+    return ["torchrun", *machines, "--nproc-per-node", str(local_count()), "-m", MODULE]

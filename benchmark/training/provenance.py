@@ -7,11 +7,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from benchmark.config.code_sources import ROOT, code_hash, short_hash
+from benchmark.config.code_sources import code_hash, short_hash
 from benchmark.config.protocol import RunConfig
 from benchmark.data.prepared_folder import read_data_record
 from benchmark.system import processes
 from benchmark.system.devices import cpu_model
+from benchmark.system.installation import INSTALLED, ROOT
 
 DATA_KEYS = ("source", "about", "digits_sha256", "train_sha256", "validation_sha256", "test_sha256")
 """Of what `data.json` says of digits or of videos, what results keep."""
@@ -20,7 +21,12 @@ PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "scikit-image",
 
 
 def git(*arguments: str) -> str | None:
-    """Output of a git command at the top level; None outside a git checkout."""
+    """Output of a git command at the top level; None outside a git checkout.
+
+    What pip installed is none, also where its environment lies in a checkout of something else.
+    """
+    if INSTALLED:
+        return None
     try:
         done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -18,6 +18,7 @@ PROGRAMS = {
     "conda",
     "pre-commit",
     "pip",
+    "deep-in-time",
     "git",
     "cp",
     "mkdir",

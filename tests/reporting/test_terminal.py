@@ -13,7 +13,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from benchmark.config.protocol import load_protocol
 from benchmark.reporting.terminal import job_lines
-from benchmark.reporting.terminal.closing import closing, first_rows, tracking_address
+from benchmark.reporting.terminal.closing import closing, first_rows, pages_of, tracking_address
 from benchmark.reporting.terminal.job_lines import DEFAULT_HANDLER, watch
 
 QUIET = {"dryrun": False, "verbose": False, "printshellcmds": False, "quiet": None, "debug_dag": False}
@@ -262,6 +262,8 @@ def test_address_of_mlflow_opens_the_experiment_where_its_number_can_be_read(tmp
     view = "runs?workflowType=machine_learning&viewStateShareKey=best-variant"
     assert tracking_address(f"sqlite:///{path}", "quick") == f"{here}/#/experiments/7/{view}"
     assert tracking_address(f"sqlite:///{path}", "smoke") == here
+    assert pages_of(f"sqlite:///{path}") == {"quick": f"/#/experiments/7/{view}"}  # what `make ui` prints
+    assert pages_of(f"sqlite:///{tmp_path}/none.db") == pages_of("postgresql://host/x") == {}
     assert tracking_address(f"sqlite:///{tmp_path}/none.db", "quick") == here
     assert not (tmp_path / "none.db").exists()
     assert tracking_address("https://me:secret@host/x", "quick") == "https://host/x"

@@ -13,6 +13,8 @@ def test_films_in_pairs_differ_in_their_highway_and_come_half_and_half():
     pairs = paired_films(protocol)
     assert set(pairs) == {"convlstm", "convlstm-ghu", "predrnn", "predrnn-ghu", "causal-lstm", "predrnnpp"}
     assert set(films_of(protocol)) > set(pairs)
+    assert pairs["causal-lstm"] == ("Causal LSTM / PredRNN++", "without")
+    assert pairs["predrnnpp"] == ("Causal LSTM / PredRNN++", "with")
     assert len(state_gradients_of(protocol)) == 8
     assert films_of(load_protocol("study-init")) == ()
 

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 from snakemake.logging import logger
 from snakemake.utils import min_version
@@ -15,6 +16,7 @@ from benchmark.config.rates import check_chosen
 from benchmark.config.variants import BASELINE_SEED, BASELINES
 from benchmark.config import workflow as rule_parts
 from benchmark.reporting import published_records
+from benchmark.reporting.landing import landing
 from benchmark.reporting.terminal.closing import closing
 from benchmark.reporting.terminal.job_lines import watch
 from benchmark.system.console import command_line
@@ -42,6 +44,7 @@ MADE_BY_RUN = rule_parts.scored_by_run(PROTOCOL)
 RECORDS = [(run, published_records.record_of(run) if CONFIG.reuse else None) for run in PROTOCOL.runs()]
 LOCK = ExitStack()
 config.update(name=PROTOCOL.name, about=PROTOCOL.about, folder=FOLDER)  # for the text of the report
+config.update(landing=landing(PROTOCOL, Path(FOLDER)))
 
 # The rules' `python` is the one that runs Snakemake, whether its environment is activated or not. A prefix takes the
 # place of Snakemake's own, without which a command that fails before a `|` or a `;` would count as done.

@@ -11,6 +11,15 @@ def caption(name):
     return str(caption_file(Path(FOLDER), name))
 
 
+def numbered(entries):
+    """The titles of `entries` of the registry with their place within a question: the report sorts by letters and digits."""
+    places, found = {}, {}
+    for name, entry in entries.items():
+        places[entry.question] = place = places.get(entry.question, 0) + 1
+        found[name] = f"{place:2} {entry.title}"
+    return found
+
+
 def shown(path, entry, name, part, **labels):
     """`path` in the report, with question and caption of its `entry` in the registry, in the list `part`."""
     where = os.path.abspath(caption(name))
@@ -19,19 +28,25 @@ def shown(path, entry, name, part, **labels):
 
 def tables():
     """The tables in the format that the report shows, and their captions."""
-    found = {name: TABLES[name] for name in tables_of(PROTOCOL)}
+    titles = numbered({name: TABLES[name] for name in tables_of(PROTOCOL)})
     return [
-        *(shown(f"{FOLDER}/tables/{name}.html", one, name, "Tables", table=one.title) for name, one in found.items()),
-        *map(caption, found),
+        *(
+            shown(f"{FOLDER}/tables/{name}.html", TABLES[name], name, "Tables", table=title)
+            for name, title in titles.items()
+        ),
+        *map(caption, titles),
     ]
 
 
 def figures():
     """The figures in the format that the report shows, and their captions."""
-    found = {name: FIGURES[name] for name in figures_of(PROTOCOL)}
+    titles = numbered({name: FIGURES[name] for name in figures_of(PROTOCOL)})
     return [
-        *(shown(f"{FOLDER}/figures/{name}.png", one, name, "Figures", figure=one.title) for name, one in found.items()),
-        *map(caption, found),
+        *(
+            shown(f"{FOLDER}/figures/{name}.png", FIGURES[name], name, "Figures", figure=title)
+            for name, title in titles.items()
+        ),
+        *map(caption, titles),
     ]
 
 
@@ -39,10 +54,10 @@ def films():
     """A page with an animation for each variant, and their caption; those in pairs are parted by their highway alone."""
     found, pairs = [], paired_films(PROTOCOL)
     for variant in films_of(PROTOCOL):
-        part, labels = "Animations of other variants", {"variant": variant}
+        part, labels = "Animations of other variants", {"variant": PROTOCOL.first_run(variant).label}
         if variant in pairs:
-            part, labels = "Animations, with and without highway", {"variant": pairs[variant]}
-            labels["highway"] = "without" if variant == pairs[variant] else "with"
+            names, highway = pairs[variant]
+            part, labels = "Animations, with and without highway", {"variants": names, "highway": highway}
         found.append(shown(f"{FOLDER}/films/{variant}.html", ANIMATION, "variant_film", part, **labels))
     return [*found, caption("variant_film")] if found else []
 

@@ -1,6 +1,7 @@
 """Checks of this machine: Python, packages, processors, memory, compiler, folders, git."""
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -8,13 +9,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
 from benchmark.cli.doctor.finding import Finding, Question
-from benchmark.config.code_sources import ROOT
 from benchmark.config.protocol import Protocol, RunConfig
 from benchmark.system.console import command_line
 from benchmark.system.devices import cpu_model, cuda_count, why_torch_cannot_use_gpus
+from benchmark.system.installation import EXTRAS, INSTALLED, ROOT, remedy
 from benchmark.system.memory import memory_of
 from benchmark.system.storage import nearest_existing
 
@@ -32,7 +31,11 @@ def python_version(question: Question) -> Finding:
 
 
 def packages(question: Question) -> Finding:
-    """Whether the packages are those of the lock."""
+    """Whether the packages are those of the lock, or where pip installed this one, whether its extras are there."""
+    if INSTALLED:
+        return extras()
+    from packaging.requirements import Requirement
+
     lines = [line.rstrip("\\ ") for line in LOCK.read_text().splitlines()]
     pins = [Requirement(line) for line in lines if line and line[0] not in "# "]  # below stand the checksums
     wanted = [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]
@@ -45,13 +48,26 @@ def packages(question: Question) -> Finding:
             continue
         if not pin.specifier.contains(version, prereleases=True):
             other.append(f"{pin.name} {version} ({pin.specifier})")
-    remedy = "pip install -r requirements.lock"
+    how = "pip install -r requirements.lock"
     if missing:
-        return Finding("problem", f"{len(missing)} of {len(wanted)} are missing: {', '.join(missing)}", remedy)
+        return Finding("problem", f"{len(missing)} of {len(wanted)} are missing: {', '.join(missing)}", how)
     if other:
         what = f"{len(other)} of {len(wanted)} have other versions than the lock: {', '.join(other)}"
-        return Finding("note", what, f"{remedy}, if numbers are to be compared with published ones")
+        return Finding("note", what, f"{how}, if numbers are to be compared with published ones")
     return Finding("ok", f"all {len(wanted)} as in requirements.lock")
+
+
+def extras() -> Finding:
+    """Which extras of the installed package lack something, a command each."""
+    lacking = {
+        extra: missing
+        for extra, modules in EXTRAS.items()
+        if (missing := [name for name in modules if importlib.util.find_spec(name) is None])
+    }
+    if not lacking:
+        return Finding("ok", "all extras are installed")
+    what = "; ".join(f"{extra} lacks {', '.join(missing)}" for extra, missing in lacking.items())
+    return Finding("note", what, "; ".join(f"{remedy(missing[0])}" for missing in lacking.values()))
 
 
 def processor(question: Question) -> Finding:
@@ -141,6 +157,10 @@ def cache_folder(question: Question) -> Finding:
 
 def git_commit(question: Question) -> Finding:
     """The commit that results will name, or the reason why they name none."""
+    if INSTALLED:
+        return Finding(
+            "note", "installed by pip, so that results name the hash of the code and no commit", "work in a clone"
+        )
     if shutil.which("git") is None:
         return Finding("note", "git is not found, so that results name no commit", "install git")
     done = run_git("rev-parse", "--short=12", "HEAD")

@@ -307,9 +307,14 @@ def _stored_alone(
 
 def checked(name: Path | str, frames: Part) -> Part:
     """`frames`, whose values are uint8, or floats in [0, 1]; raises UserError where they are not."""
-    if frames.dtype != np.uint8 and frames.size and not (frames.min() >= 0 and frames.max() <= 1):
+    if frames.dtype == np.uint8 or not frames.size:
+        return frames
+    low, high = frames.min(), frames.max()
+    if not (low >= 0 and high <= 1):  # NaN is neither
+        how = "; divide them by 255, or store them as uint8" if low >= 0 and 1 < high <= 255 else ""
         raise UserError(
-            f"{name}: has {frames.dtype} values out of [0, 1]; floats must lie there (uint8 may be 0 to 255)"
+            f"{name}: has {frames.dtype} values from {low:g} to {high:g}; floats must lie in [0, 1] without NaN"
+            f" (uint8 may be 0 to 255){how}"
         )
     return frames
 

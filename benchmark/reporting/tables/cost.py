@@ -30,19 +30,16 @@ def compute_table(results: ProtocolResults, title: str) -> Table:
                 "Parameters": thousands(row["parameters"]),
                 "MACs per clip (10⁶)": number(row["macs"] / 1e6, 1),
                 "Clips seen": thousands(row["clips_seen"]),
-                "Training (s)": number(row["train_s"], 0),
-                "Clips/s ↑": number(row["clips_per_s"], 1),
                 "Peak memory (MiB)": number(row["peak_memory_mib"], 0),
             }
         )
     device = sorted({f"{run.provenance['accelerator']}" for run in runs if run.config})
     frames = protocol.data.context + protocol.data.horizon
     notes = [
-        f"Measured on {', '.join(device)}, {protocol.training.threads} thread(s) a run, {protocol.training.precision}; "
-        "several runs may have shared the machine, so times are no comparison of speed.",
+        f"Trained on {', '.join(device)}, {protocol.training.threads} thread(s) a run, {protocol.training.precision}."
+        " Times are in the CSV alone: several runs may have shared the machine, so that they compare no speed.",
         f"MACs: multiply-accumulates of the convolutions in one forward pass over a clip of {frames} frames.",
-        "Parameters: every one of them receives gradient. Clips/s: median over the logged intervals of"
-        " training, then over seeds.",
+        "Parameters: every one of them receives gradient.",
         "Peak memory: of the whole training process with its libraries, or on a GPU what PyTorch allocated there.",
         *skipped_notes(runs),
     ]

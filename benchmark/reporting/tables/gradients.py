@@ -78,7 +78,7 @@ def stage_row(group: VariantRuns, stage: str) -> dict[str, Any]:
     openness = summarise_seeds([float(np.mean(probe["openness"])) for probe in probes if probe["openness"]])
     row |= {f"openness{end}": getattr(openness, key) for end, key in ENDS.items()}
     shares = [{gate: float(np.mean(layers)) for gate, layers in probe["saturated"].items()} for probe in probes]
-    saturated = summarise_seeds([float(np.mean(list(share.values()))) for share in shares])
+    saturated = summarise_seeds([float(np.mean(list(share.values()))) for share in shares if share])
     row |= {f"saturated{end}": getattr(saturated, key) for end, key in ENDS.items()}
     gates = shares[0] if shares else ()
     return row | {f"saturated_{gate}": summarise_seeds([share[gate] for share in shares]).mean for gate in gates}

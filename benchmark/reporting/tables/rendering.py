@@ -1,15 +1,15 @@
 """How a table is written: numbers as cells, cells as CSV, Markdown, LaTeX and HTML."""
 
-import html
 import math
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
-from markupsafe import Markup
+
+from benchmark.reporting.html_pages import html_text, render
 
 TEMPLATES = Path(__file__).parent / "templates"
 MISSING = "\u2013"
@@ -30,6 +30,17 @@ class Table:
     cells: pd.DataFrame
     """Strings, under heads with units and arrows for better; between two `**` they are bold."""
     notes: list[str] = field(default_factory=list)
+    caption: str = ""
+    """How to read it, as the registry has it; on its page alone."""
+
+
+def without_empty(table: Table) -> Table:
+    """`table` without the columns that have a dash in every row; a note names them, and the CSV keeps them."""
+    empty = [f"{head}" for head in table.cells if len(table.cells) and set(table.cells[head]) == {MISSING}]
+    if not empty:
+        return table
+    note = f"Without a value in any row, and therefore not shown: {', '.join(empty)}."
+    return replace(table, cells=table.cells.drop(columns=empty), notes=[*table.notes, note])
 
 
 def interval(
@@ -164,8 +175,6 @@ def to_latex(table: Table) -> str:
 
 def to_html(table: Table) -> str:
     """A page of its own, which needs no other file; a click on a head sorts its rows."""
-    from benchmark.reporting.html_pages import render
-
     cells = aligned_cells(table)
     return render(
         TEMPLATES / "table.html",
@@ -173,9 +182,5 @@ def to_html(table: Table) -> str:
         heads=[html_text(head) for head in cells.columns],
         rows=[[html_text(cell) for cell in row] for row in cells.to_numpy().tolist()],
         notes=[html_text(note) for note in table.notes],
+        caption=html_text(table.caption, marks=True),
     )
-
-
-def html_text(text: str) -> Markup:
-    """Text as HTML shows it, with what is bold in a table as `<strong>`."""
-    return Markup(re.sub(r"\*\*(.+)\*\*", r"<strong>\1</strong>", html.escape(text)))

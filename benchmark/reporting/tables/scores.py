@@ -42,8 +42,6 @@ def main_table(results: ProtocolResults, title: str) -> Table:
             row |= {f"{name}_{key}": getattr(found, key) for key in ("mean", "sd", "low", "high")}
             shown = score_cell(group, found, METRICS[name].decimals)
             cell[METRICS[name].head] = bold(shown) if group.variant in winners[name] else shown
-        if not measured:
-            cell[METRICS[f"lpips_{lpips['net']}"].head] = lpips["status"]
         values.append(row)
         cells.append(cell)
     notes = [protocol.about, data_note(protocol, runs), *gap_notes(protocol), seed_note(protocol), *reuse_notes(runs)]

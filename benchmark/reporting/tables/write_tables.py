@@ -1,13 +1,14 @@
 """The tables of a protocol, in CSV (full precision), Markdown, LaTeX and HTML, all from the files of its runs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from benchmark.config.protocol import Protocol
 from benchmark.reporting.outputs import TABLE_FORMATS, caption_file, tables_of
 from benchmark.reporting.protocol_results import ProtocolResults, read_results
 from benchmark.reporting.registry import TABLES, load
-from benchmark.reporting.tables.rendering import Table, to_csv, to_html, to_latex, to_markdown
+from benchmark.reporting.tables.rendering import Table, to_csv, to_html, to_latex, to_markdown, without_empty
 from benchmark.system.files import write_atomic
 
 RENDERERS: dict[str, Callable[[Table], str]] = {
@@ -30,7 +31,7 @@ def write_tables(protocol: Protocol, results_dir: Path, *, reuse: bool = False) 
     load(TABLES)
     results = read_results(protocol, results_dir, reuse=reuse)
     for name in tables_of(protocol):
-        table = make_table(name, results)
+        table = without_empty(make_table(name, results))
         for ending in TABLE_FORMATS:
             write_atomic(results.folder / "tables" / f"{name}.{ending}", RENDERERS[ending](table))
         write_atomic(caption_file(results.folder, name), f"{TABLES[name].caption}\n")
@@ -39,4 +40,4 @@ def write_tables(protocol: Protocol, results_dir: Path, *, reuse: bool = False) 
 def make_table(name: str, results: ProtocolResults) -> Table:
     """The table that the registry has under `name`."""
     entry = TABLES[name]
-    return entry.function(results, entry.title)
+    return replace(entry.function(results, entry.title), caption=entry.caption)

@@ -10,8 +10,10 @@ from urllib.parse import quote
 
 from benchmark.config.protocol import Protocol
 from benchmark.config.workflow import command_of
-from benchmark.reporting.outputs import films_of, tables_of
+from benchmark.reporting.landing import main_table
+from benchmark.reporting.outputs import films_of
 from benchmark.reporting.tracking.store import OFF, tracking_uri
+from benchmark.system.console import echo
 from benchmark.system.errors import hide_secrets
 
 MOST_ROWS = 16
@@ -27,8 +29,7 @@ def closing(protocol: Protocol, folder: Path, given: Mapping[str, Any], log: str
         given: what the person said with `--config`.
         log: where Snakemake's words lie.
     """
-    table = next(name for name in ("main", "reach_effects") if name in tables_of(protocol))
-    yield from first_rows(folder / "tables" / f"{table}.md")
+    yield from first_rows(folder / "tables" / f"{main_table(protocol)}.md")
     films = ", films/ (GIF)" if films_of(protocol) else ""
     yield f"Results  {folder}: tables/ (CSV, Markdown, LaTeX, HTML), figures/ (PDF, PNG){films}"
     if address := tracking_address(tracking_uri(), protocol.name):
@@ -57,17 +58,30 @@ def tracking_address(uri: str, experiment: str) -> str:
         return ""
     if uri.startswith("http"):
         return hide_secrets(uri)
-    number = None
-    if uri.startswith("sqlite:///"):
-        with contextlib.suppress(sqlite3.Error):
-            path = quote(os.path.abspath(uri.removeprefix("sqlite:///")))
-            with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
-                number = store.execute(
-                    "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'active'", [experiment]
-                ).fetchone()
-    page = (
-        f"/#/experiments/{number[0]}/runs?workflowType=machine_learning&viewStateShareKey=best-variant"
-        if number
-        else ""
-    )
+    page = pages_of(uri).get(experiment, "")
     return f"make ui, then http://127.0.0.1:5000{page}"
+
+
+def pages_of(uri: str) -> dict[str, str]:
+    """Experiment -> the address of its table of variants, below that of the server; of an SQLite store that is there.
+
+    A browser that was never there opens MLflow's page for language models; with this address it opens the table.
+    """
+    if not uri.startswith("sqlite:///"):
+        return {}
+    path = quote(os.path.abspath(uri.removeprefix("sqlite:///")))
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
+            rows = store.execute(
+                "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active' AND name != 'Default'"
+            ).fetchall()
+    except sqlite3.Error:
+        return {}
+    query = "workflowType=machine_learning&viewStateShareKey=best-variant"
+    return {name: f"/#/experiments/{number}/runs?{query}" for name, number in sorted(rows)}
+
+
+def print_pages(port: int) -> None:
+    """Say where `make ui` shows the runs of each protocol."""
+    for experiment, page in pages_of(tracking_uri()).items():
+        echo(f"{experiment:20} http://127.0.0.1:{port}{page}")

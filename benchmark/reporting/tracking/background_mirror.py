@@ -12,6 +12,7 @@ from benchmark.reporting.tracking.mirror import mirror
 from benchmark.reporting.tracking.store import load
 from benchmark.system.console import Stopwatch, command_line, echo
 from benchmark.system.errors import hide_secrets
+from benchmark.system.installation import PROGRAM
 from benchmark.system.processes import first_alone
 
 LOOK_EVERY_S = 1.0
@@ -65,7 +66,7 @@ class BackgroundMirror:
         self._abandoned = True
         self.waited_s = time.monotonic() - max(ended_s, self._loaded_s)
         if unsent := self._changed():
-            command = command_line("python", "-m", "benchmark", "sync", "--results-dir", unsent[0].parents[3])
+            command = command_line(*PROGRAM.split(), "sync", "--results-dir", unsent[0].parents[3])
             echo(
                 f"not yet in MLflow: {', '.join(map(command_line, unsent))}; `{command}` sends what is missing",
                 sys.stderr,

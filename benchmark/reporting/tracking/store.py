@@ -21,6 +21,7 @@ from benchmark.reporting.tracking.address import (
 from benchmark.reporting.tracking.saved_view import experiment_tags
 from benchmark.system.errors import hide_secrets
 from benchmark.system.files import atomic_path
+from benchmark.system.installation import remedy
 from benchmark.system.locks import wait_and_hold
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def load(uri: str) -> None:
             import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
     except ImportError as error:
         raise TrackingUnavailable(
-            f"MLflow cannot be imported ({error}); pip install -r requirements.lock, or set MLFLOW_TRACKING_URI=off"
+            f"MLflow cannot be imported ({error}); {remedy('mlflow')}, or set MLFLOW_TRACKING_URI=off"
         ) from error
 
 

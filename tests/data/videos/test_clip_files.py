@@ -370,3 +370,13 @@ def test_a_damaged_array_in_an_npz_is_named(clips, tmp_path):
     assert zipfile.ZipFile(path).namelist() == ["test.npy"]
     with pytest.raises(UserError, match=r"clips.npz: its array test cannot be unpacked into .* \(Bad CRC-32"):
         open_clips(path, NEEDED)
+
+
+def test_floats_of_a_data_set_say_how_they_are_scaled_where_255_is_white(clips):
+    floats = clips[0].astype(np.float32)
+    with pytest.raises(UserError, match=r"a.npy: has float32 values from 0 to 25\d; .*; divide them by 255, or store"):
+        clip_files.checked("a.npy", floats)
+    for other in (floats - 100, 300 * floats):
+        with pytest.raises(UserError, match=r"without NaN \(uint8 may be 0 to 255\)$"):
+            clip_files.checked("a.npy", other)
+    assert clip_files.checked("a.npy", floats / 255).max() <= 1

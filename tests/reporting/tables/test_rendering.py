@@ -19,6 +19,7 @@ from benchmark.reporting.tables.rendering import (
     to_html,
     to_latex,
     to_markdown,
+    without_empty,
 )
 
 LABEL = r"A_b 50% #1 & {x} $y$ \z ^ ~ <i>"
@@ -100,3 +101,17 @@ def test_html_page_is_well_formed_needs_no_other_file_and_escapes_its_text():
     assert "<strong>9.5" in text
     assert "src=" not in text
     assert "href=" not in text
+
+
+def test_a_column_without_a_value_becomes_one_note_and_stays_in_the_csv():
+    values = pd.DataFrame({"variant": ["a", "b"], "lpips": [float("nan")] * 2})
+    cells = pd.DataFrame({"Model": ["a", "b"], "LPIPS": [MISSING, MISSING], "SSIM": [MISSING, "0.5"]})
+    table = without_empty(Table("Scores", values, cells, ["One."]))
+    assert list(table.cells) == ["Model", "SSIM"]
+    assert table.notes == ["One.", "Without a value in any row, and therefore not shown: LPIPS."]
+    assert "lpips" in to_csv(table)
+
+
+def test_the_page_of_a_table_has_its_explanation_beside_it():
+    table = Table("Scores", pd.DataFrame({"n": [1]}), pd.DataFrame({"n": ["1"]}), caption="Bold is *best*, ``x`` < 2.")
+    assert "<p>Bold is <em>best</em>, <code>x</code> &lt; 2.</p>\n</aside>\n</main>" in to_html(table)
