@@ -80,11 +80,13 @@ $(call gpu_speed,recompute): OPTIONS := --precision bf16 --hidden-channels 128,1
     --context 10 --horizon 20 --repeats 2 --recompute
 $(call gpu_speed,recompute): LIMIT_S := 40
 
-# More to measure, by name: the same in other precisions and without deterministic algorithms, and the roll-out alone.
-GPU_MORE := $(foreach name,128-64-fp32 128-64-tf32 128-64-bf16-any-order inference,$(call gpu_speed,$(name)))
+# More to measure, by name: in other precisions, without deterministic algorithms, with norms, and the roll-out alone.
+GPU_MORE := $(foreach name,128-64-fp32 128-64-tf32 128-64-bf16-any-order 128-64-bf16-channel inference,$(call \
+    gpu_speed,$(name)))
 $(call gpu_speed,128-64-fp32): OPTIONS := $(BF16_PAPER) --precision fp32
 $(call gpu_speed,128-64-tf32): OPTIONS := $(BF16_PAPER) --precision tf32
 $(call gpu_speed,128-64-bf16-any-order): OPTIONS := $(BF16_PAPER) --any-order
+$(call gpu_speed,128-64-bf16-channel): OPTIONS := $(BF16_PAPER) --norm channel
 $(call gpu_speed,inference): OPTIONS := --what inference $(BF16_PAPER)
 
 GPU_VERSION ?= 3.12

@@ -202,6 +202,9 @@ FUSED = tuple(
         "stages",
         "gate_kernels",
         "product_kernels",
+        "normed_gates",
+        "norms",
+        "norm_kernels",
     )
 )
 """Source files of the roll-out in fused stages."""

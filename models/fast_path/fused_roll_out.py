@@ -2,7 +2,8 @@
 
 What a convolution reads lies joined in one buffer a stage, of all time steps, channels last and padded to multiples of
 8; every stage writes its state there, wherever one reads it. So nothing is joined, permuted or rounded by itself, and
-the gradient of a kernel is one convolution over all time steps and clips, its products summed in full precision.
+the gradient of a kernel is one convolution over all time steps and clips, its products summed in full precision. Where
+norms follow the convolutions these stay as many as the cell has (`normed_gates.py`).
 
 The way back is written out: the gradients at a state are added up by the kernel that needs them.
 """
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from models.fast_path.fused_plan import Bound, Plan, Reader
 from models.fast_path.joined_weights import Form, padded
+from models.fast_path.normed_gates import NormedGates
 from models.fast_path.stage_plans import PLANS
 
 OLDEST = 8, 0
@@ -42,8 +44,7 @@ class Tape:
         self.steps, self.rows, self.grid = mask.shape[1], batch * height * width, (batch, height, width)
         self.depth = self.steps if keep else 1
         self.whole, self.device, self.channels = patches.dtype, patches.device, channels
-        self.buffers = {one.number: self._empty(one.form) for one in plan.stages}
-        self.buffers[plan.head] = self._empty(plan.forms[plan.head])
+        self.buffers = {number: self._empty(one) for number, one in plan.buffers.items()}
         for buffer in self.buffers.values():
             buffer[0].zero_()  # states before the first step
         self.gates: dict[tuple[int, int], Tensor] = {}
@@ -81,7 +82,9 @@ class Tape:
         from models.fast_path import stages
 
         plan = self.plan
-        self.kernels, self.biases = plan.weights.join(parameters, self.low)
+        self.kernels, self.biases = plan.weights.join([parameters[place] for place in plan.of_convs], self.low)
+        if plan.normed:
+            self.normed = NormedGates(plan, parameters, self.biases, self.grid[0], self.depth)
         true = self.padded_frames(patches)
         predictions = true.new_empty(self.steps, *true.shape[1:])
         for target in self.targets(plan.input_readers, -1):
@@ -106,23 +109,21 @@ class Tape:
     def _forward(self, bound: Bound, step: int, memories: dict[tuple | None, Tensor]) -> None:
         from models.fast_path import stages
 
-        stage, kernel = bound.stage, self.kernels[bound.number]
-        inputs = self.images(self.matrix(bound.number, step))
-        gates = nn.functional.conv2d(inputs, kernel, padding=kernel.shape[-1] // 2)
-        gates = gates.permute(0, 2, 3, 1).reshape(self.rows, -1)
-        bias, targets = self.biases[bound.number], self.targets(bound.readers, step)
+        stage, targets = bound.stage, self.targets(bound.readers, step)
+        gates, bias = self._gates(bound, step)
         before = after = mixed = None
         if bound.memory is not None:
-            shape = self.rows, bound.width
+            shape = self.rows, bound.padded_width
             before = memories.get(bound.memory)
             before = torch.zeros(shape, dtype=self.whole, device=self.device) if before is None else before
             memories[bound.memory] = after = torch.empty_like(before)
         if bound.mix is not None:
-            mixed = gates.new_empty(self.rows, bound.width)
+            assert bound.both is not None
+            mixed, (buffer, columns) = gates.new_empty(self.rows, bound.padded_width), bound.both
             stages.output(
                 gates,
                 bias,
-                self.matrix(bound.number, step)[:, self.memories_of(bound)],
+                self.matrix(buffer, step)[:, columns],
                 self.kernels[bound.mix].flatten(1),
                 self.biases[bound.mix],
                 mixed,
@@ -141,10 +142,19 @@ class Tape:
             if mixed is not None:
                 self.mixed[key] = mixed
 
-    @staticmethod
-    def memories_of(bound: Bound) -> slice:
-        """The columns of the new c and m, which are neighbours."""
-        return slice(bound.form.slot("c'").start, bound.form.slot("m'").stop)
+    def _gates(self, bound: Bound, step: int) -> tuple[Tensor, Tensor]:
+        """The gates of a stage (rows, columns), and what is to be added to all rows."""
+        gates = None
+        for product in bound.products:
+            inputs, kernel = self.images(self.matrix(product.number, step)), self.kernels[product.number]
+            gates = nn.functional.conv2d(inputs, kernel, padding=kernel.shape[-1] // 2)
+            gates = gates.permute(0, 2, 3, 1).reshape(self.rows, -1)
+            if self.plan.normed:
+                self.normed.keep(product, step, gates)
+        if self.plan.normed:
+            return self.normed.gates(bound, step), self.normed.no_bias
+        assert gates is not None
+        return gates, self.biases[bound.products[0].number]
 
     def back(self, of_predictions: Tensor) -> list[Tensor]:
         """The gradients of all parameters from those of the predictions."""
@@ -197,10 +207,14 @@ class Tape:
         from models.fast_path import stages
 
         stage, key = bound.stage, (bound.number, step)
-        gates, before, bias = self.gates[key], self.before[key], self.biases[bound.number]
-        gradients, of_raw = self._gradients(bound.readers, step, of_inputs), of_gates[bound.number][step]
+        gates, before, gradients = self.gates[key], self.before[key], self._gradients(bound.readers, step, of_inputs)
+        if self.plan.normed:
+            bias, of_raw = self.normed.no_bias, self.normed.of_stage(bound, gates)
+        else:
+            number = bound.products[0].number
+            bias, of_raw = self.biases[number], of_gates[number][step]
         if bound.mix is not None:
-            of_both = gates.new_empty(self.rows, 2 * bound.width)
+            of_both = gates.new_empty(self.rows, 2 * bound.padded_width)
             stages.output_backward(
                 gates,
                 bias,
@@ -212,7 +226,10 @@ class Tape:
                 of_both,
                 self.plan.sigmoid_output,
             )
-            extra |= {"c'": of_both[:, : bound.width], "m'": of_both[:, bound.width :]}
+            if bound.mix in self.buffers:
+                of_inputs[bound.mix, step] = of_both
+            else:
+                extra |= {"c'": of_both[:, : bound.padded_width], "m'": of_both[:, bound.padded_width :]}
         else:
             if stage.makes in extra:
                 gradients.append(extra.pop(stage.makes))
@@ -228,24 +245,33 @@ class Tape:
                 )
             if of_before is not None:
                 of_memories[bound.memory] = of_before
-        inputs, kernel = self.images(self.matrix(bound.number, step)), self.kernels[bound.number]
-        found = convolve_back(self.images(of_raw), inputs, kernel, to_inputs=True)
-        of_inputs[key] = found.permute(0, 2, 3, 1).reshape(self.rows, -1)
+        for product in bound.products:
+            number = product.number
+            if self.plan.normed:
+                self.normed.back(product, step, of_gates[number][step])
+            given, inputs = self.images(of_gates[number][step]), self.images(self.matrix(number, step))
+            found = convolve_back(given, inputs, self.kernels[number], to_inputs=True)
+            of_inputs[number, step] = found.permute(0, 2, 3, 1).reshape(self.rows, -1)
 
     def _of_parameters(self, of_gates: list[Tensor]) -> list[Tensor]:
         """The gradients of the kernels, each over all time steps at once, brought to the parameters."""
         kernels: dict[int, Tensor] = {}
+        for number in (product.number for product in self.plan.products):
+            given, inputs = self.images(of_gates[number]), self.images(self.buffers[number])
+            kernels[number] = convolve_back(given, inputs, self.kernels[number], to_inputs=False)
         for bound in self.plan.stages:
-            number, inputs = bound.number, self.buffers[bound.number]
-            given = self.images(of_gates[number])
-            kernels[number] = convolve_back(given, self.images(inputs), self.kernels[number], to_inputs=False)
             if bound.mix is not None:
-                memories = inputs.flatten(0, 3)[:, self.memories_of(bound)]
+                assert bound.both is not None
+                buffer, columns = bound.both
+                memories = self.buffers[buffer].flatten(0, 3)[:, columns]
                 kernels[bound.mix] = (of_gates[bound.mix].flatten(0, 1).t() @ memories)[..., None, None]
         head = self.plan.head
         kernels[head] = (of_gates[head].flatten(0, 1).t() @ self.buffers[head].flatten(0, 3))[..., None, None]
         biases = [given.flatten(0, 1).sum(0, dtype=self.whole) for given in of_gates]
-        return self.plan.weights.part([kernels[number] for number in range(len(kernels))], biases)
+        of_convs = self.plan.weights.part([kernels[number] for number in range(len(kernels))], biases)
+        found = dict(zip(self.plan.of_convs, of_convs, strict=True))
+        found |= self.normed.gradients() if self.plan.normed else {}
+        return [found[place] for place in sorted(found)]
 
 
 def convolve_back(given: Tensor, inputs: Tensor, kernel: Tensor, to_inputs: bool) -> Tensor:
@@ -305,8 +331,6 @@ def why_not_fused(network: Any, device: str) -> str | None:
         return f"its weights are in {str(network.to_frame.weight.dtype).removeprefix('torch.')}, not in float32"
     if network.spec.cell not in PLANS:
         return f"the cell {network.spec.cell} has no stages in models/fast_path/stage_plans.py"
-    if network.spec.norm != "none":
-        return f"norm: {network.spec.norm} stands between a convolution and its gates"
     if network.recompute:
         return "recompute: true computes step by step"
     return None

@@ -66,7 +66,7 @@ def test_the_table_says_what_was_measured_on_what_and_what_was_not(tmp_path, mon
     assert all("not measured" in line for line in table(tmp_path)[1:-1])
     assert table(tmp_path)[-1] == "predicted for one NVIDIA H100; measured on nothing yet"
     write_json(tmp_path / "cuda-128-64-bf16-batch64.json", CONDITIONS | {"step_s": 0.1, "fraction_of_matmul": 0.6})
-    unfused = {"stages": "not in fused stages: norm: channel stands between", "share_of_step": 0.02}
+    unfused = {"stages": "not in fused stages: recompute: true computes step by step", "share_of_step": 0.02}
     write_json(tmp_path / "cuda-data.json", CONDITIONS | unfused)
     monkeypatch.setattr(measured_speeds, "SPEEDS", tmp_path)
     assert main(["speed", "--predicted"]) == 0
@@ -75,5 +75,5 @@ def test_the_table_says_what_was_measured_on_what_and_what_was_not(tmp_path, mon
     assert re.split(r"  +", step) == ["training step, batch 64", "62 to 78 ms", "100 ms", "higher"]
     assert lines[-2:] == [
         "predicted for one NVIDIA H100; measured on NVIDIA H100, torch 2.11",
-        "cuda-data: not in fused stages: norm: channel stands between",
+        "cuda-data: not in fused stages: recompute: true computes step by step",
     ]

@@ -12,7 +12,7 @@ from benchmark.config.sections import TrainingConfig
 from benchmark.training.acceleration.captured_step import make_step
 from benchmark.training.step import Batch, make_optimizer
 from models.convolution import SEPARATE, Watched
-from models.fast_path import stages
+from models.fast_path import norms, stages
 from models.fast_path.fused_plan import Plan
 from models.fast_path.fused_roll_out import RollOut
 from models.fast_path.joined_weights import padded
@@ -45,6 +45,17 @@ CASES += [(cell, {"hidden_channels": (width, width), "frame_size": 4}) for cell 
 CASES += [
     ("causal_lstm", {"hidden_channels": (width, 8), "frame_size": 4, "memory_order": MEMORY_ORDERS[1]})
     for width in WIDTHS
+]
+NORMED = [(cell, {"norm": norm}) for cell in PLANS for norm in NORMS[1:]]
+NORMED += [("causal_lstm", OF_CAUSAL[0] | {"norm": "element"}), ("causal_lstm", OF_CAUSAL[1] | {"norm": "channel"})]
+NORMED += [("causal_lstm", {"hidden_channels": (4, 9), "highway_slot": 0, "norm": "element"})]
+NORMED += [("convlstm", {"norm": "element", "frame_size": 2})]  # a clip of one pixel
+NORMED += [("convlstm", {"norm": "channel", "conv_bias": False}), ("st_lstm", {"norm": "channel", "kernel_size": 1})]
+NORMED += [
+    ("causal_lstm", {"hidden_channels": (width, 3), "frame_size": 4, "norm": norm, "memory_order": order})
+    for width, norm, order in zip(
+        WIDTHS, ("channel", "element", "channel"), MEMORY_ORDERS + MEMORY_ORDERS, strict=False
+    )
 ]
 
 
@@ -86,6 +97,37 @@ def test_frames_need_not_be_square_and_fill_no_tile(cell):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize(("cell", "fields"), NORMED, ids=str)
+def test_with_norms_predictions_and_all_gradients_are_those_of_the_cells(cell, fields):
+    spec = tiny_spec(cell, **{"highway_slot": 1} | fields)
+    frames = random_clips(spec, BATCH, 3)
+    mask = free_running_mask(BATCH, 1, 2, frames)
+    reference, optimised = both_ways(spec, frames, mask)
+    for expected, found in zip(reference, optimised, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    assert all(gradient.abs().max() > 0 for gradient in reference[1:])
+
+
+def test_a_norm_sums_over_a_clip_in_parts_that_need_not_be_equal():
+    frames = torch.rand(2, 3, 1, 10, 14, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert norms.parts_of(35) == 4  # of 9 pixels, the last one of 8
+    spec = tiny_spec("causal_lstm", hidden_channels=(3,), norm="channel")
+    reference, optimised = both_ways(spec, frames, torch.ones_like(frames[:, :2, 0, 0, 0]))
+    for expected, found in zip(reference, optimised, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_moments_stand_where_the_mean_is_a_thousand_times_the_deviation():
+    raw = 1000 + torch.randn(2 * 40, 3 * 8, generator=torch.Generator().manual_seed(0))
+    parts, bias = torch.empty(2, norms.parts_of(40), 2), torch.zeros(24)
+    norms.moments(raw, bias, parts, 3, 8)
+    gates = torch.empty_like(raw)
+    ones = torch.ones(1, 24)
+    norms.add([raw], [bias], [parts], [ones], [0 * ones], [0, 8, 16], [True], gates, 40, 8)
+    expected = torch.nn.functional.layer_norm(raw.double().view(2, -1), (40 * 24,), eps=1e-5).view_as(raw)
+    torch.testing.assert_close(gates.double(), expected, rtol=0, atol=5e-4)  # 1000 is known to 3e-5
+
+
 @pytest.mark.parametrize("cell", PLANS)
 def test_in_single_precision_and_without_a_way_back(cell):
     spec = tiny_spec(cell, highway_slot=1)
@@ -98,11 +140,15 @@ def test_in_single_precision_and_without_a_way_back(cell):
         torch.testing.assert_close(fused(build(spec, seed=1), frames, mask), optimised[0], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("low", "times"), [(torch.float16, 2.5), (torch.bfloat16, 8)], ids=str)
-@pytest.mark.parametrize("cell", PLANS)
-def test_low_precision_departs_from_single_precision_as_on_a_cpu(cell, low, times, monkeypatch):
+LOW = [(cell, *low, "none") for low in ((torch.float16, 2.5), (torch.bfloat16, 8)) for cell in PLANS]
+
+
+@pytest.mark.parametrize(
+    ("cell", "low", "times", "norm"), [*LOW, ("causal_lstm", torch.float16, 2.5, "channel")], ids=str
+)
+def test_low_precision_departs_from_single_precision_as_on_a_cpu(cell, low, times, norm, monkeypatch):
     """The interpreter cuts off what bfloat16 does not hold, where it rounds to float16, and a GPU rounds to either."""
-    spec = tiny_spec(cell, highway_slot=1, hidden_channels=(8, 8))
+    spec = tiny_spec(cell, highway_slot=1, hidden_channels=(8, 8), norm=norm)
     frames = random_clips(spec, BATCH, 12, torch.float32)
     mask = free_running_mask(BATCH, 6, 6, frames)
 
@@ -137,6 +183,21 @@ def test_the_way_back_passes_gradcheck(cell, order):
         return RollOut.apply(plan, patches, mask, torch.float64, *parameters)
 
     assert torch.autograd.gradcheck(predict, tuple(network.parameters()), fast_mode=True)
+
+
+@pytest.mark.parametrize(("cell", "norm"), [*zip(PLANS, ("element", "channel", "channel"), strict=True)])
+def test_the_way_back_through_norms_passes_gradcheck(cell, norm):
+    spec = tiny_spec(cell, hidden_channels=(2,), frame_size=4, norm=norm)
+    network, frames = build(spec, seed=1).double(), random_clips(spec, BATCH, 3)
+    mask, plan = free_running_mask(BATCH, 1, 2, frames), Plan(network)
+    patches, weights = to_patches(frames, spec.patch_size), dict(network.named_parameters())
+    for name, weight in weights.items():  # a norm begins with a scale of 1 and a shift of 0
+        weight.requires_grad_("norm" in name or "conv_x" in name)
+
+    def predict(*parameters):
+        return RollOut.apply(plan, patches, mask, torch.float64, *parameters)
+
+    assert torch.autograd.gradcheck(predict, tuple(weights.values()), fast_mode=True)
 
 
 class Given:

@@ -86,8 +86,12 @@ def test_a_cell_without_stages_is_computed_as_it_reads(cell):
 
 
 @pytest.mark.parametrize("norm", NORMS[1:])
-def test_a_norm_is_not_fused(norm):
-    assert rolled(network_of(norm=norm)) == (0, f"norm: {norm} stands between a convolution and its gates")
+@pytest.mark.parametrize("cell", PLANS)
+def test_a_norm_takes_two_more_passes_in_the_stages(cell, norm):
+    network = network_of(cell, norm=norm)
+    layers, stages = len(network.cells), {"convlstm": 1, "st_lstm": 3, "causal_lstm": 3}[cell]
+    convolutions = {"convlstm": 2, "st_lstm": 4, "causal_lstm": 6}[cell] * layers + 2  # highway
+    assert rolled(network) == ((2 * (stages * layers + 1) + convolutions + 1) * STEPS, None)
 
 
 @pytest.mark.parametrize(

@@ -218,10 +218,10 @@ def test_fast_and_plain_agree_on_a_gpu_in_single_precision():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("cell", PLANS)
-def test_fused_stages_on_a_gpu_are_the_cells(cell):
+@pytest.mark.parametrize(("cell", "norm"), [*((cell, "none") for cell in PLANS), ("convlstm", "channel")])
+def test_fused_stages_on_a_gpu_are_the_cells(cell, norm):
     prepare_device("cuda", 1)
-    spec = ModelSpec(cell=cell, hidden_channels=(16, 16), frame_size=16, highway_slot=1)
+    spec = ModelSpec(cell=cell, hidden_channels=(16, 16), frame_size=16, highway_slot=1, norm=norm)
     network, found = build(spec, 1).cuda(), {}
     frames = torch.rand(3, 6, 1, 16, 16, generator=torch.Generator().manual_seed(1)).cuda()
     mask = free_running_mask(3, 3, 3, frames)
