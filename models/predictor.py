@@ -206,7 +206,7 @@ class Predictor(nn.Module):
             seen = seen if overlaps is None else Watched(seen, see_increment=increments.__setitem__)
             h, c, m = cell(x, states["H", layer], states["C", layer], m, seen)
             if overlaps is not None:
-                overlaps.append(overlap(self.adapter, increments["C"], increments["M"], gates))  # pyright: ignore[reportArgumentType]  # `forward` has seen to it
+                overlaps.append(overlap(self.adapter, increments["C"], increments["M"], gates))  # pyright: ignore[reportArgumentType]  # there is one: `forward` has seen to it
             states["H", layer], states["C", layer] = h, c
             record(trace, layer, H=h, C=c, M=m)
             x = h

@@ -203,7 +203,7 @@ FUSED = tuple(
         "gate_kernels",
         "product_kernels",
         "normed_gates",
-        "norms",
+        "norm_stages",
         "norm_kernels",
     )
 )

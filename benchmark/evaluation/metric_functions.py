@@ -21,8 +21,8 @@ Values = Float64[Tensor, "*frames"]
 def bring_to(form: str, prediction: Frames, truth: Frames) -> tuple[Pixels, Pixels]:
     """Bring prediction and truth into the form that a metric takes.
 
-    Returns: `raw`: the frames as they are, `clipped`: the prediction clipped to [0, 1], `signed`: that scaled
-    to [-1, 1] in float64; `uint8`: the values of `np.uint8(255 * clipped)`, made in float32, as int16.
+    Returns: `raw`: the frames as they are, `clipped`: the prediction clipped to [0, 1] in float64, `signed`: that
+    scaled to [-1, 1]; `uint8`: the values of `np.uint8(255 * clipped)`, made in float32, as int16.
     """
     if form == "raw":
         return prediction, truth
@@ -31,22 +31,19 @@ def bring_to(form: str, prediction: Frames, truth: Frames) -> tuple[Pixels, Pixe
         return (255 * clipped.float()).to(torch.int16), (255 * truth.float()).to(torch.int16)
     if form == "signed":
         return 2 * clipped.double() - 1, 2 * truth.double() - 1
-    return clipped, truth
+    return clipped.double(), truth.double()
 
 
 def squared_error(prediction: Pixels, truth: Pixels) -> Values:
-    """Sum over the pixels of a frame of the squared difference: exact of uint8 values, else in the frames' precision
-    down a column and in float64 over the columns.
-    """
+    """Sum over the pixels of a frame of the squared difference: exact of uint8 values, else in float64."""
     difference = prediction - truth
-    if difference.dtype == torch.int16:
-        difference = difference.to(torch.int32)
-    return _sum(_square(difference))
+    return _sum(_square(difference.to(torch.int32 if difference.dtype == torch.int16 else torch.float64)))
 
 
 def absolute_error(prediction: Pixels, truth: Pixels) -> Values:
-    """Sum over the pixels of a frame of the absolute difference, added up as in `squared_error`."""
-    return _sum((prediction - truth).abs_())
+    """Sum over the pixels of a frame of the absolute difference, as in `squared_error`."""
+    difference = prediction - truth
+    return _sum(difference.to(torch.int32 if difference.dtype == torch.int16 else torch.float64).abs_())
 
 
 def _square(numbers: Shaped[Tensor, "*any"]) -> Shaped[Tensor, "*any"]:

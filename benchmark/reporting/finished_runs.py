@@ -255,7 +255,7 @@ def of_run(recorded: dict[str, Any], run: RunConfig, *, reused: bool, limit: flo
         config=run,
         **scores_of(recorded),
         **{name: recorded[name] for name in ("status", "provenance", "cost", "probe", "lpips_backbone")},
-        validation=pd.Series({int(step): number(value) for step, value in recorded["validation"].items()}, dtype=float),
+        validation=validation_of(recorded),
         norms=norms_of(recorded["norms"]),
         memory=all_numbers(recorded.get("memory", {})),
         reused=reused,
@@ -264,6 +264,13 @@ def of_run(recorded: dict[str, Any], run: RunConfig, *, reused: bool, limit: flo
     # NaN is below no limit, so that a run whose validation gave none has not learnt where there is a rule
     learnt = not found.diverged and (limit == math.inf or found.last_validation < limit)
     return replace(found, learnt=learnt)
+
+
+def validation_of(recorded: dict[str, Any]) -> pd.Series:
+    """Step -> MSE on the validation clips, by step: a published record has its keys in the order of texts."""
+    return pd.Series(
+        {int(step): number(value) for step, value in recorded["validation"].items()}, dtype=float
+    ).sort_index()
 
 
 def scores_of(recorded: dict[str, Any]) -> dict[str, Any]:

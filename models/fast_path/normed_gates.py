@@ -36,24 +36,24 @@ class NormedGates:
 
     def keep(self, product: Product, step: int, raw: Tensor) -> None:
         """What a convolution gave at a step: (rows, columns)."""
-        from models.fast_path import norms
+        from models.fast_path import norm_stages
 
         key = product.number, step % self.depth
         self.raws[key] = raw
         if product.norm is not None:
-            parts = norms.parts_of(len(raw) // self.clips)
+            parts = norm_stages.parts_of(len(raw) // self.clips)
             moments = self.biases[0].new_empty(self.clips, parts, 2)
-            norms.moments(raw, self.biases[product.number], moments, len(product.gates), product.form.width)
+            norm_stages.moments(raw, self.biases[product.number], moments, len(product.gates), product.form.width)
             self.moments[key] = moments
 
     def gates(self, bound: Bound, step: int) -> Tensor:
         """The gates of a stage (rows, columns), whose convolutions have all been kept."""
-        from models.fast_path import norms
+        from models.fast_path import norm_stages
 
         numbers, step = [one.number for one in bound.readings], step % self.depth
         raws = [self.raws[number, step] for number in numbers]
         gates = raws[0].new_empty(len(raws[0]), bound.gate_columns)
-        norms.add(
+        norm_stages.add(
             raws,
             [self.biases[number] for number in numbers],
             [self.moments.get((number, step), self.no_bias) for number in numbers],
@@ -76,7 +76,7 @@ class NormedGates:
 
     def back(self, product: Product, step: int, of_raw: Tensor) -> None:
         """From the gradients at all gates of a cell to that at a convolution, which `of_raw` (rows, columns) takes."""
-        from models.fast_path import norms
+        from models.fast_path import norm_stages
 
         of_gates = self.of_gates[self.plan.unit_of[product.number]]
         number, key = product.number, (product.number, step)
@@ -86,13 +86,13 @@ class NormedGates:
         if moments is not None:
             assert scale is not None
             sums = torch.empty_like(moments)
-            norms.norm_sums(of_gates, places, raw, bias, moments, scale, sums, product.form.width)
+            norm_stages.norm_sums(of_gates, places, raw, bias, moments, scale, sums, product.form.width)
             if number not in self.found:
                 size = len(raw) // self.clips, raw.shape[1]
                 self.found[number] = bias.new_zeros(size), bias.new_zeros(size)
             of_scale, of_shift = self.found[number]
         given = of_gates, places, raw, bias, moments, sums, scale, of_raw, of_scale, of_shift
-        norms.norm_backward(*given, self.clips, product.form.width)
+        norm_stages.norm_backward(*given, self.clips, product.form.width)
 
     def gradients(self) -> dict[int, Tensor]:
         """Those at all scales and shifts, by their place among the parameters; what was added up is forgotten."""

@@ -90,10 +90,10 @@ SHELLS = {"bash": ["bash", "--norc", "--noprofile", "-i"], "zsh": ["zsh", "-f", 
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_the_line_of_the_readme_turns_it_on(shell):
+def test_the_line_of_the_docs_turns_it_on(shell):
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
-    assert f"`{COMPLETION}`" in (ROOT / "README.md").read_text()
+    assert f"\n{COMPLETION}\n" in (ROOT / "docs" / "command_line.md").read_text()
     terminal = Terminal(SHELLS[shell])
     try:
         start = "autoload -U compinit && compinit -u -D; " if shell == "zsh" else ""

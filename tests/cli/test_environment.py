@@ -94,6 +94,8 @@ def commands(folder):
             0,
         ),
         ("verify", [folder / "cases"], 0),
+        ("clips", [*tiny, "--output", results / "test_clips.npz"], 0),
+        ("copy-workflow", [results / "copy"], 0),
         ("check", ["models.conv_gru:ConvGRUCell", *tiny[:2]], 0),
         ("speed", [*small.split(), "--variant", "convlstm", "--device", "cpu", "--threads", "1"], 0),
     ]

@@ -12,7 +12,7 @@ from benchmark.config.sections import TrainingConfig
 from benchmark.training.acceleration.captured_step import make_step
 from benchmark.training.step import Batch, make_optimizer
 from models.convolution import SEPARATE, Watched
-from models.fast_path import norms, stages
+from models.fast_path import norm_stages, stages
 from models.fast_path.fused_plan import Plan
 from models.fast_path.fused_roll_out import RollOut
 from models.fast_path.joined_weights import padded
@@ -110,7 +110,7 @@ def test_with_norms_predictions_and_all_gradients_are_those_of_the_cells(cell, f
 
 def test_a_norm_sums_over_a_clip_in_parts_that_need_not_be_equal():
     frames = torch.rand(2, 3, 1, 10, 14, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert norms.parts_of(35) == 4  # of 9 pixels, the last one of 8
+    assert norm_stages.parts_of(35) == 4  # of 9 pixels, the last one of 8
     spec = tiny_spec("causal_lstm", hidden_channels=(3,), norm="channel")
     reference, optimised = both_ways(spec, frames, torch.ones_like(frames[:, :2, 0, 0, 0]))
     for expected, found in zip(reference, optimised, strict=True):
@@ -119,11 +119,11 @@ def test_a_norm_sums_over_a_clip_in_parts_that_need_not_be_equal():
 
 def test_moments_stand_where_the_mean_is_a_thousand_times_the_deviation():
     raw = 1000 + torch.randn(2 * 40, 3 * 8, generator=torch.Generator().manual_seed(0))
-    parts, bias = torch.empty(2, norms.parts_of(40), 2), torch.zeros(24)
-    norms.moments(raw, bias, parts, 3, 8)
+    parts, bias = torch.empty(2, norm_stages.parts_of(40), 2), torch.zeros(24)
+    norm_stages.moments(raw, bias, parts, 3, 8)
     gates = torch.empty_like(raw)
     ones = torch.ones(1, 24)
-    norms.add([raw], [bias], [parts], [ones], [0 * ones], [0, 8, 16], [True], gates, 40, 8)
+    norm_stages.add([raw], [bias], [parts], [ones], [0 * ones], [0, 8, 16], [True], gates, 40, 8)
     expected = torch.nn.functional.layer_norm(raw.double().view(2, -1), (40 * 24,), eps=1e-5).view_as(raw)
     torch.testing.assert_close(gates.double(), expected, rtol=0, atol=5e-4)  # 1000 is known to 3e-5
 
@@ -204,7 +204,8 @@ class Given:
     """Gates that are given; only W5 is computed."""
 
     def __init__(self, gates):
-        self.gates, self.mix, self.read, self.again = gates, SEPARATE.mix, lambda *_: None, lambda: self
+        self.gates, self.mix, self.increment = gates, SEPARATE.mix, SEPARATE.increment
+        self.read, self.again = lambda *_: None, lambda: self
 
     def sum(self, names, *_):
         return [self.gates[name] for name in names.split()]

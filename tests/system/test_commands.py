@@ -64,6 +64,7 @@ UNHARMFUL = {
     "benchmark/system/gpu_lock.py": "a number",
     "benchmark/cost/report.py": "a number of cores",
     "benchmark/reporting/tracking/store.py": "the name of a package",
+    "benchmark/system/installation.py": "the name of an extra",
 }
 
 

@@ -38,6 +38,7 @@ WRITERS = {
     "baselines": [],
     "train": RUN,
     "evaluate": RUN,
+    "clips": ["--output", "clips.npz"],
     "probe": RUN,
     "record": RUN,
     "measure": RUN[:2],
@@ -128,6 +129,7 @@ DIRECT = {
     ("benchmark/data/npz.py", "open"): "a temporary folder, gone before anybody could take what lies there for whole",
     ("benchmark/system/console.py", "open"): "nowhere, in place of an output that is gone",
     ("benchmark/cost/stopwatch.py", "write_text"): "a switch of the kernel",
+    ("benchmark/system/installation.py", "copy"): "a source file, which the next `copy-workflow` holds against its own",
 }
 WRITING = {
     "write_text",

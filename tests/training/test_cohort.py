@@ -231,9 +231,9 @@ def test_network_that_finds_no_memory_at_all_leaves_the_others_unharmed(cohort, 
     def build(spec: ModelSpec, seed):
         return built(spec, seed) if spec.cell != "st_lstm" else torch.empty(2**55)
 
-    runs, built = cohort(), trainee.build
+    runs, built = cohort(), trainee.build_network
     with monkeypatch.context() as patch:
-        patch.setattr(trainee, "build", build)
+        patch.setattr(trainee, "build_network", build)
         with pytest.raises(UserError, match=r"^predrnn seed=1, step 1: out of memory "):
             train_cohort(runs, results, "cpu")
     assert [path.name for path in runs[1].path(results).iterdir()] == [".lock"]

@@ -199,7 +199,7 @@ def begin_with(run, network, results, monkeypatch):
     from benchmark.training import run_state as trainee
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainee, "build", lambda spec, seed: network)
+        patch.setattr(trainee, "build_network", lambda spec, seed: network)
         train(run, results, "cpu")
 
 

@@ -89,6 +89,7 @@ EVERYWHERE = {
     "benchmark/cost/speed.py": "hands options over",
     "benchmark/config/": "its resolved values are parameters of the rules and part of the run's identity",
     "models/spec.py": "as benchmark/config",
+    "models/decoupling.py": "a loss that only networks with its adapter have, which names it",
     "models/forecasters/": "finds and wraps models outside the benchmark, whose own sources name it",
     "benchmark/system/": "stores, shows, waits, finds devices, whose kind is fixed by the protocol and recorded",
     "benchmark/training/provenance.py": "records",
@@ -96,7 +97,10 @@ EVERYWHERE = {
     "benchmark/reporting/published_records.py": "says where published records lie, which are inputs then",
 }
 """Files and folders that decide no number of any stage that does not list them -> why."""
-ON_A_GPU = {f"models/fast_path/{name}.py" for name in ("stages", "gate_kernels", "product_kernels")}
+ON_A_GPU = {
+    f"models/fast_path/{name}.py"
+    for name in ("stages", "gate_kernels", "product_kernels", "norm_stages", "norm_kernels")
+}
 """Sources that a CPU does not load."""
 CLIPS = {"benchmark/data/": "decides the clips, which arrive with the hashes of data.json, an input"}
 RECORDS = {

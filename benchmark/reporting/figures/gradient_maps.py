@@ -14,7 +14,16 @@ from matplotlib.colors import BoundaryNorm, Colormap
 from matplotlib.lines import Line2D
 
 from benchmark.reporting.figures.figure_data import FigureData, norms_of
-from benchmark.reporting.figures.style import Setting, empty_figure, finish, page, panel_columns, panel_grid, time_axis
+from benchmark.reporting.figures.style import (
+    Setting,
+    empty_figure,
+    finish,
+    nothing_to_draw,
+    page,
+    panel_columns,
+    panel_grid,
+    time_axis,
+)
 from benchmark.reporting.statistics import summarise_seeds
 
 COLORS = "viridis"
@@ -41,7 +50,7 @@ def gradient_heatmap(data: FigureData, title: str, paths: Sequence[Path]) -> Non
     norms = data.norms[(data.norms["stage"] == stage) & data.norms["state"].isin(["H", "Z"])]
     setting = data.probed.only(set(norms["variant"]))
     if not setting.looks:
-        empty_figure(title, "Every run diverged, or has no state H.", setting, paths)
+        empty_figure(title, nothing_to_draw(data.probed, "state H"), setting, paths)
         return
     maps = {variant: layer_map(norms[norms["variant"] == variant], setting.context) for variant in setting.looks}
     scale, colors, below = color_scale(np.concatenate([one.to_numpy().ravel() for one in maps.values()]))
@@ -125,7 +134,7 @@ def gradient_paths(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     norms = norms[(norms["stage"] == stage) & (norms["state"] == "X")]
     setting = data.probed.only(set(norms.loc[norms["measure"] == "memory", "variant"]))
     if not setting.looks:
-        empty_figure(title, "Every run diverged, or has no such paths.", setting, paths)
+        empty_figure(title, nothing_to_draw(data.probed, "way through memory alone"), setting, paths)
         return
     with page(paths, height=1.35 * math.ceil(len(setting.looks) / panel_columns(len(setting.looks))) + 0.35) as figure:
         drawn: dict[str, list[float]] = {measure: [] for measure in PATHS}

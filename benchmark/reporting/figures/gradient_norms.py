@@ -28,6 +28,7 @@ from benchmark.reporting.figures.style import (
     lighten,
     limit_to_lines,
     log_ticks,
+    nothing_to_draw,
     page,
     panel_columns,
     panel_grid,
@@ -156,7 +157,7 @@ def gradient_norm_layers(data: FigureData, title: str, paths: Sequence[Path]) ->
     norms = data.norms[data.norms["state"].isin(["H", "Z"]) & data.norms["stage"].isin(data.probed.stages)]
     setting = data.probed.only(set(norms["variant"]))
     if not setting.looks:
-        empty_figure(title, "Every run diverged, or has no state H.", setting, paths)
+        empty_figure(title, nothing_to_draw(data.probed, "state H"), setting, paths)
         return
     mean = norms.groupby(["variant", "stage", "state", "layer", "t"])["log_norm"].mean()
     layers = int(norms["layer"].max())

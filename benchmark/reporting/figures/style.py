@@ -199,6 +199,11 @@ def empty_figure(title: str, message: str, setting: Setting, paths: Sequence[Pat
         finish(figure, title, [setting.seed_note("none shown")])
 
 
+def nothing_to_draw(setting: Setting, what: str) -> str:
+    """Why a figure of `what` is empty, given the setting of all that was probed."""
+    return f"No run has a {what}." if setting.looks else "Every run diverged."
+
+
 def time_axis(axes: Axes, first: int, last: int, context: int | None = None) -> None:
     """Number the frames `first` to `last`; those after `context` lie on grey, behind a line where the context ends."""
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100) if (last - first) / step <= (6 if step == 1 else 4))

@@ -172,7 +172,7 @@ def bad_floats(folder):
         (two, {}, "mine: 2 clips cannot be split; three are needed, or one of train, validation, test each"),
         (short, {}, r"clip 4 has 4 frames; context and horizon need 5"),
         (nothing, {}, "mine: holds nothing; a folder of clips holds only folders of PNG frames"),
-        (bad_floats, {}, "mine/4.npy: has float32 values out of"),
+        (bad_floats, {}, "mine/4.npy: has float32 values from 1.5 to 1.5"),
         (as_avi, {"layout": "THW"}, "data.layout THW: .* holds images, whose layout is known; leave data.layout out"),
         (
             as_npy,
