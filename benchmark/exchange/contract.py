@@ -135,7 +135,7 @@ def clips_apart(subject: Subject) -> None:
     others = subject.context
     others[1:] = 1 - others[1:]
     difference = (subject.predicted(others)[0] - together[0]).abs().max().item()
-    if difference > ROUNDING:
+    if not difference <= ROUNDING:  # NaN is neither
         raise Broken(f"it differs by {difference:.2g} where the others are exchanged")
 
 

@@ -82,6 +82,14 @@ class MixesClips(Mean):
         return super().predict(context - context.mean(dim=0, keepdim=True), horizon)
 
 
+class FailsBeside(Mean):
+    """Is no number where the clips beside are bright."""
+
+    def predict(self, context, horizon):
+        bright = context[1:].mean() > 0.5
+        return super().predict(context, horizon) + torch.where(bright, float("nan"), 0.0)
+
+
 class Detached(Mean):
     """Its prediction has no gradient at the context."""
 
