@@ -106,7 +106,7 @@ def highway_effect(data: FigureData, title: str, paths: Sequence[Path]) -> None:
     norms = data.norms[(data.norms["state"] == "X") & (data.norms["stage"] == stage)]
     means: list[float] = []
     names = {entry.id: entry.registered.label for entry in protocol.variants}
-    with page(paths, height=2.3) as figure:
+    with page(paths, height=2.6) as figure:
         row = figure.subplots(1, len(pairs), sharey=True, squeeze=False)[0]
         for axes, pair in zip(row, pairs, strict=True):
             lines = []
@@ -120,7 +120,7 @@ def highway_effect(data: FigureData, title: str, paths: Sequence[Path]) -> None:
                 axes.plot(range(1, setting.context + 1), relative_weights(setting), **IDEAL)
             axes.set_title(names[pair[1]])
             axes.set_xlabel("context frame t")
-            axes.legend(handles=lines, loc="best", fontsize=6.5, handlelength=2.6, framealpha=0.9, frameon=True)
+            axes.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, -0.3), fontsize=6.5, handlelength=2.6)
         cut = limit_to_lines(row[0], means)
         log_ticks(row[0], "y")
         row[0].set_ylabel(f"gradient norm, {words},\nover that at t = {setting.context}")
